@@ -1,0 +1,134 @@
+"""Who is asking: keys to organizations, with a short-lived cache so that a key costs no query on the hot path."""
+
+import hashlib
+import hmac
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from litestar.concurrency import sync_to_thread
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
+from sqlalchemy import select
+from sqlalchemy.orm import joinedload
+
+from app.clock import now_of, system_now
+from app.errors import Forbidden, Unauthorized
+from app.models import ApiKey
+from app.stores.postgres import Postgres
+
+CACHE_SECONDS = 5.0
+CACHE_ENTRIES = 10_000
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What a valid key says of the one who sent it."""
+
+    organization_id: UUID
+    sandbox: bool
+    test_clock: datetime | None
+    permissions: dict[str, list[str]] | None
+
+    def may(self, resource: str, action: str) -> bool:
+        """Whether the key's permissions allow `read` or `write` on a resource. No permissions set means all."""
+        return self.permissions is None or action in self.permissions.get(resource, ())
+
+    @property
+    def now(self) -> datetime:
+        """The time in the caller's organization."""
+        return now_of(self)
+
+
+def new_key() -> str:
+    """A fresh API key; 256 bits, so its digest needs no salt."""
+    return secrets.token_urlsafe(32)
+
+
+def digest(key: str) -> str:
+    """What is stored of a key."""
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+
+
+class Access:
+    """Finds the caller behind a key."""
+
+    def __init__(self, postgres: Postgres, admin_key: str):
+        self._postgres = postgres
+        self._admin_digest = digest(admin_key)
+        self._cache: dict[str, tuple[float, Caller]] = {}
+
+    async def caller(self, key: str) -> Caller:
+        """The caller behind a key.
+
+        Raises:
+            Unauthorized: the key is unknown, revoked or expired.
+        """
+        known = digest(key)
+        cached = self._cache.get(known)
+        if cached is not None and cached[0] > time.monotonic():
+            return cached[1]
+        caller = await sync_to_thread(self._look_up, known)
+        if caller is None:
+            raise Unauthorized
+        if len(self._cache) >= CACHE_ENTRIES:
+            self._cache.clear()
+        self._cache[known] = (time.monotonic() + CACHE_SECONDS, caller)
+        return caller
+
+    def is_admin(self, key: str) -> bool:
+        """Whether this is the admin key, compared in constant time."""
+        return hmac.compare_digest(digest(key), self._admin_digest)
+
+    def forget(self) -> None:
+        """Forget every cached caller: a key or an organization has changed."""
+        self._cache.clear()
+
+    def _look_up(self, known: str) -> Caller | None:
+        now = system_now()
+        with self._postgres.session() as db:
+            key = db.scalar(select(ApiKey).where(ApiKey.digest == known).options(joinedload(ApiKey.organization)))
+            if key is None or _over(key.revoked_at, now) or _over(key.expires_at, now):
+                return None
+            organization = key.organization
+            return Caller(organization.id, organization.sandbox, organization.test_clock, key.permissions)
+
+
+def _over(at: datetime | None, now: datetime) -> bool:
+    return at is not None and at <= now
+
+
+def bearer(connection: Connection) -> str:
+    """The key in the Authorization header.
+
+    Raises:
+        Unauthorized: there is none.
+    """
+    words = connection.headers.get("authorization", "").split()
+    if len(words) < 2:  # noqa: PLR2004 (the scheme and the key)
+        raise Unauthorized
+    return words[1]
+
+
+async def require_key(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Guard of every `/api/v1` route: a valid key, allowed to do this with the handler's `resource`."""
+    access: Access = connection.app.state.access
+    caller = await access.caller(bearer(connection))
+    resource = handler.opt.get("resource")
+    if resource is not None and caller.permissions is not None:
+        action = "read" if connection.scope.get("method") in {"GET", "HEAD"} else "write"
+        if not caller.may(resource, action):
+            raise Forbidden(f"{action}_action_not_allowed_for_{resource}")
+    connection.scope["state"]["caller"] = caller
+
+
+async def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None:
+    """Guard of every `/admin` route."""
+    access: Access = connection.app.state.access
+    if not access.is_admin(bearer(connection)):
+        raise Unauthorized

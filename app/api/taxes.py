@@ -1,0 +1,135 @@
+"""`/api/v1/taxes` (billing spec 4.1)."""
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+from litestar import Controller
+from msgspec import UNSET, Struct
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.api.routes import delete, get, post, put
+from app.api.wire import PageMeta, Opt, Page, Str, blank, instant, number, paginate, sent
+from app.catalog.taxes import delete_tax, find_tax, live_taxes
+from app.errors import Problems
+from app.models import Organization, Tax
+
+LARGEST_RATE = Decimal(1_000_000)
+
+
+class TaxInput(Struct):
+    name: Str | None | Opt = UNSET
+    code: Str | None | Opt = UNSET
+    rate: Decimal | None | Opt = UNSET
+    description: Str | None | Opt = UNSET
+    applied_to_organization: bool | None | Opt = UNSET
+
+
+class TaxBody(Struct):
+    tax: TaxInput
+
+
+class TaxObject(Struct):
+    lago_id: UUID
+    name: str
+    code: str
+    rate: msgspec.Raw
+    description: str | None
+    applied_to_organization: bool
+    created_at: str
+    add_ons_count: int = 0
+    customers_count: int = 0
+    plans_count: int = 0
+    charges_count: int = 0
+    commitments_count: int = 0
+
+
+class TaxAnswer(Struct):
+    tax: TaxObject
+
+
+class TaxesAnswer(Struct):
+    taxes: list[TaxObject]
+    meta: PageMeta
+
+
+def tax_object(tax: Tax) -> TaxObject:
+    """A tax as it is on the wire."""
+    return TaxObject(
+        lago_id=tax.id,
+        name=tax.name,
+        code=tax.code,
+        rate=number(tax.rate),
+        description=tax.description,
+        applied_to_organization=tax.applied_to_organization,
+        created_at=instant(tax.created_at),
+    )
+
+
+class TaxController(Controller):
+    path = "/taxes"
+    tags = ["taxes"]
+    opt = {"resource": "tax"}
+
+    @post()
+    def create_tax(self, data: TaxBody, db: Session, organization: Organization, now: datetime) -> TaxAnswer:
+        """Make a tax."""
+        sent_tax = data.tax
+        _check(db, organization.id, sent_tax, None)
+        tax = Tax(organization_id=organization.id, created_at=now, applied_to_organization=False)
+        _assign(tax, sent_tax, now)
+        db.add(tax)
+        db.flush()
+        return TaxAnswer(tax_object(tax))
+
+    @get()
+    def list_taxes(self, db: Session, organization: Organization, paging: Page) -> TaxesAnswer:
+        """All taxes, newest first."""
+        taxes, meta = paginate(db, live_taxes(organization.id), paging)
+        return TaxesAnswer([tax_object(tax) for tax in taxes], meta)
+
+    @get("/{code:path}")
+    def get_tax(self, code: str, db: Session, organization: Organization) -> TaxAnswer:
+        """One tax."""
+        return TaxAnswer(tax_object(find_tax(db, organization.id, code[1:])))
+
+    @put("/{code:path}")
+    def update_tax(self, code: str, data: TaxBody, db: Session, organization: Organization, now: datetime) -> TaxAnswer:
+        """Change a tax. Issued invoices keep the rate they were issued with."""
+        tax = find_tax(db, organization.id, code[1:])
+        _check(db, organization.id, data.tax, tax)
+        _assign(tax, data.tax, now)
+        return TaxAnswer(tax_object(tax))
+
+    @delete("/{code:path}")
+    def remove_tax(self, code: str, db: Session, organization: Organization, now: datetime) -> TaxAnswer:
+        """Delete a tax."""
+        tax = find_tax(db, organization.id, code[1:])
+        delete_tax(tax, now)
+        return TaxAnswer(tax_object(tax))
+
+
+def _check(db: Session, organization_id: UUID, sent_tax: TaxInput, tax: Tax | None) -> None:
+    problems = Problems()
+    for field in ("name", "code", "rate"):
+        value = getattr(sent_tax, field)
+        if blank(value) and (tax is None or sent(value)):
+            problems.add(field, "value_is_mandatory")
+    if isinstance(sent_tax.rate, Decimal) and not (sent_tax.rate.is_finite() and 0 <= sent_tax.rate <= LARGEST_RATE):
+        problems.add("rate", "value_is_out_of_range")
+    if isinstance(sent_tax.code, str) and (tax is None or sent_tax.code != tax.code):
+        taken = db.scalar(select(Tax.id).where(live_taxes(organization_id).whereclause, Tax.code == sent_tax.code))  # type: ignore[arg-type]
+        if taken is not None:
+            problems.add("code", "value_already_exist")
+    problems.check()
+
+
+def _assign(tax: Tax, sent_tax: TaxInput, now: datetime) -> None:
+    for field in ("name", "code", "rate", "description"):
+        if sent(getattr(sent_tax, field)):
+            setattr(tax, field, getattr(sent_tax, field))
+    if isinstance(sent_tax.applied_to_organization, bool):
+        tax.applied_to_organization = sent_tax.applied_to_organization
+    tax.updated_at = now

@@ -1,0 +1,46 @@
+"""What a subscription costs for the part of a period it covers (billing spec 1.4)."""
+
+from datetime import datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from app.core.money import exact
+from app.core.periods import days
+
+
+def prorated(amount_cents: int, days_used: int, period_days: int) -> Decimal:
+    """Unrounded minor units for ``days_used`` days of a period of ``period_days`` days.
+
+    Multiplies before dividing, so a whole period costs exactly ``amount_cents``. ``ValueError`` when the period
+    has no day.
+    """
+    if period_days <= 0:
+        raise ValueError("a period has at least one day")
+    with exact():
+        return Decimal(amount_cents) * days_used / period_days
+
+
+def day_price(amount_cents: int, period_days: int) -> Decimal:
+    """Unrounded minor units of one day of a whole period (billing spec 1.3)."""
+    return prorated(amount_cents, 1, period_days)
+
+
+def subscription_fee(
+    amount_cents: int,
+    whole: bool,
+    from_: datetime,
+    to: datetime,
+    period_days: int,
+    tz: ZoneInfo,
+    minus_a_day: bool = False,
+) -> Decimal:
+    """Subscription fee in unrounded minor units (billing spec 1.4).
+
+    ``whole`` bills ``amount_cents`` as it is. Otherwise the days from ``from_`` to ``to`` (the clamped
+    boundaries, aware instants) are billed at the day price of the whole period of ``period_days`` days.
+    ``minus_a_day`` leaves out the last day, which an upgrade bills on the new plan. Never below zero days.
+    """
+    if whole:
+        return Decimal(amount_cents)
+    used = days(from_, to, tz) - minus_a_day
+    return prorated(amount_cents, max(used, 0), period_days)

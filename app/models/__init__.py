@@ -1,0 +1,27 @@
+"""The PostgreSQL tables, by subject."""
+
+from app.models.base import Base
+from app.models.catalog import BillableMetric, Charge, Plan, Tax
+from app.models.customer import Customer, CustomerMetadata, Subscription
+from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetadata, InvoiceTax
+from app.models.organization import ApiKey, Organization, Setting
+
+__all__ = [
+    "ApiKey",
+    "Base",
+    "BillableMetric",
+    "BillingPeriod",
+    "Charge",
+    "Customer",
+    "CustomerMetadata",
+    "Fee",
+    "FeeTax",
+    "Invoice",
+    "InvoiceMetadata",
+    "InvoiceTax",
+    "Organization",
+    "Plan",
+    "Setting",
+    "Subscription",
+    "Tax",
+]

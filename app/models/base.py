@@ -1,0 +1,39 @@
+"""What every table shares: the declarative base, column types and the constraint naming that migrations rely on."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import BigInteger, DateTime, MetaData, Numeric, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+Json = dict[str, Any]
+
+Id = Annotated[UUID, mapped_column(Uuid, primary_key=True, default=uuid4)]
+Cents = Annotated[int, mapped_column(BigInteger)]
+Rate = Annotated[Decimal, mapped_column(Numeric(30, 15))]
+PreciseCents = Annotated[Decimal, mapped_column(Numeric(60, 30))]
+PreciseUnits = Annotated[Decimal, mapped_column(Numeric(80, 30))]
+
+
+class Base(DeclarativeBase):
+    """Declarative base of all tables: text without length limits, UTC instants, JSONB."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it as a plain class attribute)
+        str: Text,
+        datetime: DateTime(timezone=True),
+        Json: JSONB,
+        list[str]: JSONB,
+        list[Json]: JSONB,
+    }

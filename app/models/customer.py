@@ -1,0 +1,138 @@
+"""Who buys: customers and their subscriptions."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Column, ForeignKey, Index, Table, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.models.base import Base, Id, Json
+from app.models.catalog import LIVE, Plan, Tax
+from app.models.organization import Organization
+
+customer_taxes = Table(
+    "customer_taxes",
+    Base.metadata,
+    Column("customer_id", ForeignKey("customers.id"), primary_key=True),
+    Column("tax_id", ForeignKey("taxes.id"), primary_key=True),
+)
+
+
+class Customer(Base):
+    """A customer of an organization, known by the external id the organization gave it (billing spec 11.4)."""
+
+    __tablename__ = "customers"
+    __table_args__ = (
+        Index("uq_customers_external_id", "organization_id", "external_id", unique=True, postgresql_where=LIVE),
+        Index("uq_customers_sequential_id", "organization_id", "sequential_id", unique=True),
+    )
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    external_id: Mapped[str]
+    sequential_id: Mapped[int]
+    slug: Mapped[str]
+    name: Mapped[str | None]
+    firstname: Mapped[str | None]
+    lastname: Mapped[str | None]
+    account_type: Mapped[str] = mapped_column(default="customer")
+    customer_type: Mapped[str | None]
+    email: Mapped[str | None]
+    phone: Mapped[str | None]
+    url: Mapped[str | None]
+    logo_url: Mapped[str | None]
+    legal_name: Mapped[str | None]
+    legal_number: Mapped[str | None]
+    tax_identification_number: Mapped[str | None]
+    address_line1: Mapped[str | None]
+    address_line2: Mapped[str | None]
+    city: Mapped[str | None]
+    state: Mapped[str | None]
+    zipcode: Mapped[str | None]
+    country: Mapped[str | None]
+    shipping_address: Mapped[Json] = mapped_column(default=dict)
+    currency: Mapped[str | None]
+    timezone: Mapped[str | None]
+    net_payment_term: Mapped[int | None]
+    finalize_zero_amount_invoice: Mapped[str] = mapped_column(default="inherit")
+    document_locale: Mapped[str | None]
+    last_invoice_number: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+    organization: Mapped[Organization] = relationship(lazy="raise_on_sql")
+    taxes: Mapped[list[Tax]] = relationship(secondary=customer_taxes, lazy="raise_on_sql", order_by=Tax.code)
+    customer_metadata: Mapped[list["CustomerMetadata"]] = relationship(
+        lazy="raise_on_sql", order_by="CustomerMetadata.created_at, CustomerMetadata.key", cascade="all, delete-orphan"
+    )
+
+
+class CustomerMetadata(Base):
+    """A note on a customer, five at the most (billing spec 11.4)."""
+
+    __tablename__ = "customer_metadata"
+
+    id: Mapped[Id]
+    customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"), index=True)
+    key: Mapped[str]
+    value: Mapped[str]
+    display_in_invoice: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime]
+
+
+class Subscription(Base):
+    """A customer on a plan (billing spec 1.2). `next_billing_at` is the start of the period after the current one:
+    the instant from which the current one can be closed; null when there is nothing left to bill."""
+
+    __tablename__ = "subscriptions"
+    __table_args__ = (
+        Index(
+            "uq_subscriptions_active_external_id",
+            "organization_id",
+            "external_id",
+            unique=True,
+            postgresql_where=text("status = 'active'"),
+        ),
+        Index("ix_subscriptions_external_id", "organization_id", "external_id"),
+        Index("ix_subscriptions_customer_id", "customer_id"),
+        Index("ix_subscriptions_plan_id", "plan_id"),
+        Index(
+            "ix_subscriptions_due",
+            "organization_id",
+            "next_billing_at",
+            postgresql_where=text("status = 'active' AND next_billing_at IS NOT NULL"),
+        ),
+        Index("ix_subscriptions_pending", "organization_id", postgresql_where=text("status = 'pending'")),
+        Index(
+            "ix_subscriptions_ending",
+            "organization_id",
+            "ending_at",
+            postgresql_where=text("status = 'active' AND ending_at IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"))
+    plan_id: Mapped[UUID] = mapped_column(ForeignKey("plans.id"))
+    external_id: Mapped[str]
+    name: Mapped[str | None]
+    status: Mapped[str]
+    billing_time: Mapped[str] = mapped_column(default="calendar")
+    subscription_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    activated_at: Mapped[datetime | None]
+    ending_at: Mapped[datetime | None]
+    terminated_at: Mapped[datetime | None]
+    canceled_at: Mapped[datetime | None]
+    on_termination_credit_note: Mapped[str | None]
+    on_termination_invoice: Mapped[str] = mapped_column(default="generate")
+    consolidate_invoice: Mapped[bool] = mapped_column(default=True)
+    purchase_order_number: Mapped[str | None]
+    next_billing_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    customer: Mapped[Customer] = relationship(lazy="raise_on_sql")
+    plan: Mapped[Plan] = relationship(lazy="raise_on_sql")

@@ -1,0 +1,175 @@
+"""What is owed: invoices, the subscription periods they cover, their fees and taxes."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, Numeric, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.models.base import Base, Cents, Id, Json, PreciseCents, PreciseUnits, Rate
+from app.models.catalog import Charge
+from app.models.customer import Customer, Subscription
+
+
+class Invoice(Base):
+    """An invoice (billing spec 3). Amounts are integers in the currency's minor unit."""
+
+    __tablename__ = "invoices"
+    __table_args__ = (
+        Index("uq_invoices_number", "organization_id", "number", unique=True),
+        Index("uq_invoices_sequential_id", "customer_id", "sequential_id", unique=True),
+        Index("ix_invoices_listing", "organization_id", "issuing_date", "created_at", "id"),
+    )
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"), index=True)
+    sequential_id: Mapped[int]
+    number: Mapped[str]
+    invoice_type: Mapped[str]
+    status: Mapped[str]
+    payment_status: Mapped[str]
+    payment_overdue: Mapped[bool] = mapped_column(default=False)
+    currency: Mapped[str]
+    timezone: Mapped[str]
+    issuing_date: Mapped[date]
+    payment_due_date: Mapped[date]
+    net_payment_term: Mapped[int]
+    fees_amount_cents: Mapped[Cents]
+    taxes_amount_cents: Mapped[Cents]
+    taxes_rate: Mapped[Rate]
+    sub_total_excluding_taxes_amount_cents: Mapped[Cents]
+    sub_total_including_taxes_amount_cents: Mapped[Cents]
+    total_amount_cents: Mapped[Cents]
+    purchase_order_number: Mapped[str | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    customer: Mapped[Customer] = relationship(lazy="raise_on_sql")
+    billing_periods: Mapped[list["BillingPeriod"]] = relationship(
+        lazy="raise_on_sql", order_by="BillingPeriod.position"
+    )
+    fees: Mapped[list["Fee"]] = relationship(lazy="raise_on_sql", order_by="Fee.position", back_populates="invoice")
+    applied_taxes: Mapped[list["InvoiceTax"]] = relationship(lazy="raise_on_sql", order_by="InvoiceTax.tax_code")
+    invoice_metadata: Mapped[list["InvoiceMetadata"]] = relationship(
+        lazy="raise_on_sql", order_by="InvoiceMetadata.created_at, InvoiceMetadata.key", cascade="all, delete-orphan"
+    )
+
+
+class InvoiceMetadata(Base):
+    """A note on an invoice, five at the most (billing spec 3.6)."""
+
+    __tablename__ = "invoice_metadata"
+
+    id: Mapped[Id]
+    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), index=True)
+    key: Mapped[str]
+    value: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class BillingPeriod(Base):
+    """One subscription's boundaries on one invoice. The unique key is what keeps a boundary from being billed twice:
+    `billed_at` is the boundary itself, not the moment the close happened to run."""
+
+    __tablename__ = "billing_periods"
+    __table_args__ = (UniqueConstraint("subscription_id", "invoicing_reason", "billed_at"),)
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), index=True)
+    subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"))
+    position: Mapped[int]
+    invoicing_reason: Mapped[str]
+    billed_at: Mapped[datetime]
+    from_datetime: Mapped[datetime]
+    to_datetime: Mapped[datetime]
+    charges_from_datetime: Mapped[datetime]
+    charges_to_datetime: Mapped[datetime]
+
+    subscription: Mapped[Subscription] = relationship(lazy="raise_on_sql")
+
+
+class Fee(Base):
+    """One line of an invoice (metering spec 3.10, billing spec 3.9)."""
+
+    __tablename__ = "fees"
+    __table_args__ = (
+        Index("ix_fees_listing", "organization_id", "created_at", "id"),
+        Index("ix_fees_subscription_id", "subscription_id"),
+    )
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), index=True)
+    customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"))
+    subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"))
+    charge_id: Mapped[UUID | None] = mapped_column(ForeignKey("charges.id"))
+    position: Mapped[int]
+    fee_type: Mapped[str]
+    item_code: Mapped[str]
+    item_name: Mapped[str]
+    item_description: Mapped[str | None]
+    invoice_display_name: Mapped[str | None]
+    item_id: Mapped[UUID]
+    currency: Mapped[str]
+    amount_cents: Mapped[Cents]
+    precise_amount_cents: Mapped[PreciseCents]
+    taxes_amount_cents: Mapped[Cents]
+    taxes_precise_amount_cents: Mapped[PreciseCents]
+    taxes_rate: Mapped[Rate]
+    units: Mapped[PreciseUnits]
+    precise_unit_amount: Mapped[PreciseCents]
+    events_count: Mapped[int | None]
+    amount_details: Mapped[Json]
+    payment_status: Mapped[str] = mapped_column(default="pending")
+    from_datetime: Mapped[datetime]
+    to_datetime: Mapped[datetime]
+    created_at: Mapped[datetime]
+    succeeded_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    refunded_at: Mapped[datetime | None]
+
+    invoice: Mapped[Invoice] = relationship(lazy="raise_on_sql", back_populates="fees")
+    customer: Mapped[Customer] = relationship(lazy="raise_on_sql")
+    subscription: Mapped[Subscription] = relationship(lazy="raise_on_sql")
+    charge: Mapped[Charge | None] = relationship(lazy="raise_on_sql")
+    applied_taxes: Mapped[list["FeeTax"]] = relationship(lazy="raise_on_sql", order_by="FeeTax.tax_code")
+
+
+class FeeTax(Base):
+    """A tax on one fee, with the tax's name and rate as they were when it was invoiced (billing spec 4.3)."""
+
+    __tablename__ = "fee_taxes"
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    fee_id: Mapped[UUID] = mapped_column(ForeignKey("fees.id"), index=True)
+    tax_id: Mapped[UUID] = mapped_column(ForeignKey("taxes.id"))
+    tax_name: Mapped[str]
+    tax_code: Mapped[str]
+    tax_rate: Mapped[Decimal] = mapped_column(Numeric(30, 15))
+    tax_description: Mapped[str | None]
+    amount_cents: Mapped[Cents]
+    currency: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class InvoiceTax(Base):
+    """A tax over a whole invoice, from the unrounded bases of its fees (billing spec 4.4)."""
+
+    __tablename__ = "invoice_taxes"
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), index=True)
+    tax_id: Mapped[UUID] = mapped_column(ForeignKey("taxes.id"))
+    tax_name: Mapped[str]
+    tax_code: Mapped[str]
+    tax_rate: Mapped[Decimal] = mapped_column(Numeric(30, 15))
+    tax_description: Mapped[str | None]
+    amount_cents: Mapped[Cents]
+    fees_amount_cents: Mapped[Cents]
+    currency: Mapped[str]
+    created_at: Mapped[datetime]

