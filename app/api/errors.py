@@ -32,14 +32,14 @@ def from_msgspec(error: msgspec.DecodeError) -> ApiError:
     if not isinstance(error, msgspec.ValidationError):
         return BadRequest(f"malformed JSON: {message}")
     where = PATH.search(message)
-    names = NAME.findall(where[1]) if where else []
+    names = NAME.findall(where[1].removeprefix(".data")) if where else []
     missing = MISSING_FIELD.search(message)
     if missing:
         if not names:
-            return BadRequest(f"param is missing or the value is empty: {missing[1]}")
+            return BadRequest(f"param is missing or the value is empty: {missing[1].replace('data', 'body')}")
         return Invalid({missing[1]: ["value_is_mandatory"]})
     if len(names) <= 1:
-        return BadRequest(f"unexpected value: {message}")
+        return BadRequest(f"unexpected value: {message.split(' - at ')[0]}")
     return Invalid({names[-1]: ["value_is_out_of_range" if re.search(r"`int` [<>]", message) else "value_is_invalid"]})
 
 
