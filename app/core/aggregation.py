@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 from enum import StrEnum
 
-from app.core.money import ZERO, ceil_to, exact, floor_to, round_half_up
+from app.core.money import ZERO, ceil_to, decimal_places, exact, floor_to, round_half_up
 
 VALUE_PLACES = 18
 """Decimal places an event value is stored with."""
@@ -20,9 +20,6 @@ VALUE_DIGITS = 20
 
 MAX_VALUE_TEXT = 128
 """Longer texts are not numbers: no meter needs them and reading them costs time."""
-
-_QUANTUM = Decimal(1).scaleb(-VALUE_PLACES)
-_ONE = Decimal(1)
 
 # ASCII digits only, unlike what Decimal itself reads (other scripts' digits, underscores, NaN, spaces).
 _FITTING = re.compile(rf"[+-]?[0-9]{{1,{VALUE_DIGITS}}}(?:\.[0-9]{{1,{VALUE_PLACES}}})?").fullmatch
@@ -70,7 +67,7 @@ def decimal_value(text: str | None) -> Decimal | None:
 
     Plain and exponent notation in ASCII; digits past ``VALUE_PLACES`` decimals are cut, not rounded. None when
     the text is absent, not a finite number, longer than ``MAX_VALUE_TEXT`` characters, has an exponent of more
-    than nine digits, or reaches 10**20 in size. The result is never a negative zero nor in exponent form.
+    than nine digits, or reaches 10**20 in size. The result has 0 to 18 decimal places and is no negative zero.
     """
     if text is None:
         return None
@@ -78,18 +75,18 @@ def decimal_value(text: str | None) -> Decimal | None:
         return Decimal(text) or ZERO
     if len(text) > MAX_VALUE_TEXT or not _NUMBER(text):
         return None
-    value = Decimal(text)
+    return _fitted(Decimal(text))
+
+
+def _fitted(value: Decimal) -> Decimal | None:
+    # The size is looked at first: a huge exponent must not be written out.
     if not value or value.adjusted() < -VALUE_PLACES:
         return ZERO
     if value.adjusted() >= VALUE_DIGITS:
         return None
+    places = min(max(decimal_places(value), 0), VALUE_PLACES)
     with exact():
-        exponent = value.as_tuple().exponent
-        if isinstance(exponent, int) and exponent > 0:
-            return value.quantize(_ONE)
-        if isinstance(exponent, int) and exponent < -VALUE_PLACES:
-            return value.quantize(_QUANTUM, rounding=ROUND_DOWN)
-        return value
+        return value.quantize(Decimal((0, (1,), -places)), rounding=ROUND_DOWN)
 
 
 def aggregate(kind: Aggregation, samples: Iterable[Sample]) -> Units:

@@ -6,11 +6,13 @@ numbers in it must have been parsed as ``Decimal``; binary ones are refused. Met
 
 import re
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from typing import cast
 
-from app.core.money import ZERO, decimal_text, exact, minor_int, to_minor
+from app.core.money import ZERO, decimal_places, decimal_text, exact, minor_int, to_minor
 
 
 class ChargeModel(StrEnum):
@@ -49,6 +51,20 @@ _RANGE_KEYS: dict[str, tuple[str, ...]] = {
     "graduated_ranges": ("from_value", "to_value", "per_unit_amount", "flat_amount"),
     "volume_ranges": ("from_value", "to_value", "per_unit_amount", "flat_amount"),
     "graduated_percentage_ranges": ("from_value", "to_value", "rate", "flat_amount"),
+}
+
+_OPEN_RANGE: dict[str, object] = {"from_value": 0, "to_value": None, "per_unit_amount": "0", "flat_amount": "0"}
+_DEFAULTS: dict[ChargeModel, dict[str, object]] = {
+    ChargeModel.STANDARD: {"amount": "0"},
+    ChargeModel.GRADUATED: {"graduated_ranges": [_OPEN_RANGE]},
+    ChargeModel.PACKAGE: {"package_size": 1, "amount": "0", "free_units": 0},
+    ChargeModel.PERCENTAGE: {"rate": "0"},
+    ChargeModel.VOLUME: {"volume_ranges": [_OPEN_RANGE]},
+    ChargeModel.GRADUATED_PERCENTAGE: {
+        "graduated_percentage_ranges": [{"from_value": 0, "to_value": None, "rate": "0", "flat_amount": "0"}]
+    },
+    ChargeModel.DYNAMIC: {},
+    ChargeModel.CUSTOM: {},
 }
 
 # A price fits numeric(30, 15), a range bound fits an event value: longer ones are refused, not cut.
@@ -95,22 +111,7 @@ class _Tier:
 
 def default_properties(model: ChargeModel) -> dict[str, object]:
     """Properties of a charge sent without any: everything free (metering spec 3.1). A new object each time."""
-    open_range: dict[str, object] = {"from_value": 0, "to_value": None}
-    match model:
-        case ChargeModel.STANDARD:
-            return {"amount": "0"}
-        case ChargeModel.GRADUATED:
-            return {"graduated_ranges": [{**open_range, "per_unit_amount": "0", "flat_amount": "0"}]}
-        case ChargeModel.PACKAGE:
-            return {"package_size": 1, "amount": "0", "free_units": 0}
-        case ChargeModel.PERCENTAGE:
-            return {"rate": "0"}
-        case ChargeModel.VOLUME:
-            return {"volume_ranges": [{**open_range, "per_unit_amount": "0", "flat_amount": "0"}]}
-        case ChargeModel.GRADUATED_PERCENTAGE:
-            return {"graduated_percentage_ranges": [{**open_range, "rate": "0", "flat_amount": "0"}]}
-        case _:
-            return {}
+    return deepcopy(_DEFAULTS[model])
 
 
 def clean_properties(
@@ -211,8 +212,7 @@ def _bound(value: object) -> Decimal | None:
         case str():
             return Decimal(value) if _BOUND(value) else None
         case Decimal() if value.is_finite() and 0 <= value < _BOUND_LIMIT:
-            places = value.as_tuple().exponent
-            return value if isinstance(places, int) and places >= -_BOUND_PLACES else None
+            return value if decimal_places(value) <= _BOUND_PLACES else None
         case _:
             return None
 
@@ -257,8 +257,7 @@ def compile_price(model: ChargeModel, properties: Mapping[str, object]) -> Price
         raise ValueError(", ".join(errors))
     if model is ChargeModel.STANDARD:
         return _standard(_amount(properties["amount"]) or ZERO)
-    ranges = properties["graduated_ranges"]
-    assert isinstance(ranges, list)
+    ranges = cast("list[Mapping[str, object]]", properties["graduated_ranges"])
     return _graduated([_tier(entry) for entry in ranges])
 
 
@@ -272,7 +271,7 @@ def price(model: ChargeModel, properties: Mapping[str, object], units: Decimal, 
 
 
 def _standard(amount: Decimal) -> PriceFunction:
-    def priced(units: Decimal, events_count: int) -> Priced:
+    def priced(units: Decimal, _events_count: int) -> Priced:
         with exact():
             return Priced(units * amount, amount if units else ZERO, {})
 
@@ -291,7 +290,7 @@ def _tier(entry: Mapping[str, object]) -> _Tier:
 
 
 def _graduated(tiers: list[_Tier]) -> PriceFunction:
-    def priced(units: Decimal, events_count: int) -> Priced:
+    def priced(units: Decimal, _events_count: int) -> Priced:
         amount = lower = ZERO
         details: list[dict[str, object]] = []
         with exact():

@@ -43,7 +43,7 @@ _EXACT = Context(
 )
 
 
-class UnknownCurrency(ValueError):
+class UnknownCurrency(ValueError):  # noqa: N818
     """The code is not a current ISO 4217 currency with a minor unit."""
 
 
@@ -77,14 +77,19 @@ def exponent(currency: str) -> int:
         raise UnknownCurrency(currency) from None
 
 
+def decimal_places(x: Decimal) -> int:
+    """Digits written after the point: 2 for 1.50, 0 for 7, -3 for 1E+3. ``ValueError`` when not finite."""
+    places = x.as_tuple().exponent
+    if not isinstance(places, int):
+        raise ValueError("only a finite number has decimal places")
+    return -places
+
+
 def _quantize(x: Decimal, places: int, rounding: str) -> Decimal:
-    if not x.is_finite():
-        raise ValueError("only a finite number can be rounded")
     if places < -PLACES_LIMIT:
         raise ValueError(f"places must be at least -{PLACES_LIMIT}")
-    own_exponent = x.as_tuple().exponent
-    if isinstance(own_exponent, int) and places >= -own_exponent:
-        return x if x else ZERO  # already that short: nothing to round, and no zeros are appended
+    if places >= decimal_places(x):
+        return x or ZERO  # already that short: nothing to round, and no zeros are appended
     with exact():
         # Adding 0 turns 12E+2 into 1200 and -0 into 0.
         return x.quantize(Decimal((0, (1,), -places)), rounding=rounding) + ZERO
