@@ -15,6 +15,11 @@ from sqlalchemy.orm import Session
 
 from app.api import errors
 from app.api.access import Access, Caller, require_admin_key, require_key
+from app.api.billable_metrics import BillableMetricController
+from app.api.customers import CustomerController
+from app.api.organizations import AdminOrganizationController, ApiKeyController, OrganizationController
+from app.api.plans import PlanController
+from app.api.request import ExactRequest
 from app.api.taxes import TaxController
 from app.api.wire import provide_page
 from app.clock import now_of
@@ -62,12 +67,21 @@ def make_application(service: Service) -> Litestar:
     public = Router(
         "/api/v1",
         route_handlers=[
+            BillableMetricController,
+            CustomerController,
+            OrganizationController,
+            PlanController,
             TaxController,
         ],
         guards=[require_key],
         security=[{"api_key": []}],
     )
-    admin = Router("/admin", route_handlers=[], guards=[require_admin_key], security=[{"admin_key": []}])
+    admin = Router(
+        "/admin",
+        route_handlers=[AdminOrganizationController, ApiKeyController],
+        guards=[require_admin_key],
+        security=[{"admin_key": []}],
+    )
     return Litestar(
         route_handlers=[public, admin],
         dependencies={
@@ -79,6 +93,7 @@ def make_application(service: Service) -> Litestar:
             "paging": Provide(provide_page, sync_to_thread=False),
         },
         exception_handlers=errors.HANDLERS,
+        request_class=ExactRequest,
         openapi_config=openapi_config(),
         request_max_body_size=service.settings.max_body_bytes,
         state=State({"service": service, "access": Access(service.postgres, service.settings.admin_key)}),

@@ -1,8 +1,12 @@
 """One running Meterhouse: its settings, its two stores, and what works on them."""
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from app.config import Settings
+from app.metering.definitions import Definitions
+from app.metering.ingest import Ingest
+from app.metering.upkeep import Upkeep
 from app.stores.clickhouse import ClickHouse, open_clickhouse
 from app.stores.data_dir import DataDir
 from app.stores.postgres import Postgres, open_postgres
@@ -10,12 +14,36 @@ from app.stores.postgres import Postgres, open_postgres
 
 @dataclass
 class Service:
-    """What the API and the scheduler share."""
+    """What the API and the scheduler share. `ingest` and `upkeep` run in the event loop between `start` and `stop`."""
 
     settings: Settings
     postgres: Postgres
     clickhouse: ClickHouse
+    definitions: Definitions
+    upkeep: Upkeep
     data_dir: DataDir | None = None
+    _ingest: Ingest | None = None
+
+    @property
+    def ingest(self) -> Ingest:
+        """Where events go."""
+        if self._ingest is None:
+            raise RuntimeError("the service takes no events: it was not started for that")
+        return self._ingest
+
+    async def start(self, *, takes_events: bool = True) -> None:
+        """Put the event store right after whatever happened before, and begin to work."""
+        if takes_events:
+            self._ingest = Ingest(self.clickhouse, self.definitions, self.settings, self.upkeep.learn_keys)
+        await self.upkeep.start(self._ingest)
+        if self._ingest is not None:
+            self._ingest.start()
+
+    async def stop(self) -> None:
+        """Finish what was accepted and stop."""
+        if self._ingest is not None:
+            await self._ingest.stop()
+        await self.upkeep.stop()
 
     def close(self) -> None:
         """Close the stores and let the data directory go."""
@@ -23,6 +51,15 @@ class Service:
         self.postgres.close()
         if self.data_dir is not None:
             self.data_dir.release()
+
+    def metrics_changed(self, organization_id: UUID, code: str) -> None:
+        """A billable metric was made, changed or deleted, and that is committed. From any thread."""
+        self.definitions.forget(organization_id, code)
+        self.upkeep.metric_changed(organization_id, code)
+
+    def wait_until_readable(self, organization_id: UUID) -> None:
+        """Wait until every event acknowledged so far counts in what is read. For threads other than the loop's."""
+        self.upkeep.wait_until_readable(organization_id)
 
 
 def open_service(settings: Settings) -> Service:
@@ -42,4 +79,5 @@ def open_service(settings: Settings) -> Service:
     clickhouse.migrate()
     if data_dir is not None:
         data_dir.ready()
-    return Service(settings, postgres, clickhouse, data_dir)
+    upkeep = Upkeep(postgres, clickhouse, settings.reconcile_seconds)
+    return Service(settings, postgres, clickhouse, Definitions(postgres), upkeep, data_dir)

@@ -1,8 +1,6 @@
 """Who is asking: keys to organizations, with a short-lived cache so that a key costs no query on the hot path."""
 
-import hashlib
 import hmac
-import secrets
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 from app.clock import now_of, system_now
+from app.customers.api_keys import digest
 from app.errors import Forbidden, Unauthorized
 from app.models import ApiKey
 from app.stores.postgres import Postgres
@@ -43,16 +42,6 @@ class Caller:
     def now(self) -> datetime:
         """The time in the caller's organization."""
         return now_of(self)
-
-
-def new_key() -> str:
-    """A fresh API key; 256 bits, so its digest needs no salt."""
-    return secrets.token_urlsafe(32)
-
-
-def digest(key: str) -> str:
-    """What is stored of a key."""
-    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
 
 
 class Access:

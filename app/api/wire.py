@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from litestar.datastructures import State
@@ -12,10 +12,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from app.core.money import is_currency
-from app.core.periods import is_timezone
-from app.errors import Problems, invalid
+from app.errors import invalid
+from app.models import Base
 
+S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
 
 LARGEST_AMOUNT = 10**15
@@ -72,22 +72,36 @@ def parse_instant(text: str, field: str) -> datetime:
     return value
 
 
-def check_currency(problems: Problems, field: str, value: object) -> None:
-    """Note `value_is_invalid` unless the value is an ISO 4217 code that money can be counted in."""
-    if not isinstance(value, str) or not is_currency(value):
-        problems.add(field, "value_is_invalid")
-
-
-def check_timezone(problems: Problems, field: str, value: object) -> None:
-    """Note `value_is_invalid` unless the value is an IANA timezone."""
-    if not isinstance(value, str) or not is_timezone(value):
-        problems.add(field, "value_is_invalid")
-
-
 def number(value: Decimal) -> msgspec.Raw:
     """A decimal as a JSON number, digit for digit."""
     text = format(value.normalize(), "f")
     return msgspec.Raw(text.encode())
+
+
+_DIGITS = msgspec.json.Encoder(decimal_format="number")
+
+
+def changes(value: Struct) -> dict[str, Any]:
+    """The keys that were in a body, and in the objects within it."""
+    return {field: _plain(getattr(value, field)) for field in value.__struct_fields__ if sent(getattr(value, field))}
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Struct):
+        return changes(value)
+    return [_plain(one) for one in value] if isinstance(value, list) else value
+
+
+def fill(shape: type[S], row: Base, **given: Any) -> S:
+    """A wire object: the given fields, and for the others the row's columns of the same name."""
+    columns = row.__mapper__.column_attrs
+    same = {name: getattr(row, name) for name in shape.__struct_fields__ if name in columns and name not in given}
+    return shape(**same, **given)
+
+
+def exact_json(value: object) -> msgspec.Raw:
+    """Any JSON value with its decimals as numbers, digit for digit."""
+    return msgspec.Raw(_DIGITS.encode(value))
 
 
 class PageMeta(Struct):
@@ -133,7 +147,7 @@ def provide_page(
     return Page(page, min(per_page, state.service.settings.max_page_size))
 
 
-def paginate(db: Session, query: Select[tuple[T]], page: Page) -> tuple[Sequence[T], PageMeta]:
+def paginate(db: Session, query: Select[T], page: Page) -> tuple[Sequence[T], PageMeta]:
     """One page of a query's rows, and where it stands in the whole."""
     total = db.scalar(select(func.count()).select_from(query.order_by(None).subquery())) or 0
     rows = db.scalars(query.limit(page.per_page).offset(page.offset)).unique().all() if total else []

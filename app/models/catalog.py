@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import Column, ForeignKey, Index, Table, text
+from sqlalchemy import Column, ColumnElement, ForeignKey, Index, Table, and_, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Cents, Id, Json, Rate
@@ -41,6 +41,11 @@ class Tax(Base):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+
+
+def live_tax(link: Table) -> ColumnElement[bool]:
+    """Joins a table of tax ids to the taxes that have not been deleted."""
+    return and_(Tax.id == link.c.tax_id, Tax.deleted_at.is_(None))
 
 
 class BillableMetric(Base):
@@ -112,7 +117,9 @@ class Plan(Base):
         viewonly=True,
         lazy="raise_on_sql",
     )
-    taxes: Mapped[list[Tax]] = relationship(secondary=plan_taxes, lazy="raise_on_sql", order_by=Tax.code)
+    taxes: Mapped[list[Tax]] = relationship(
+        secondary=plan_taxes, secondaryjoin=lambda: live_tax(plan_taxes), lazy="raise_on_sql", order_by=Tax.code
+    )
 
 
 class Charge(Base):
@@ -138,7 +145,9 @@ class Charge(Base):
     deleted_at: Mapped[datetime | None]
 
     billable_metric: Mapped[BillableMetric] = relationship(lazy="raise_on_sql")
-    taxes: Mapped[list[Tax]] = relationship(secondary=charge_taxes, lazy="raise_on_sql", order_by=Tax.code)
+    taxes: Mapped[list[Tax]] = relationship(
+        secondary=charge_taxes, secondaryjoin=lambda: live_tax(charge_taxes), lazy="raise_on_sql", order_by=Tax.code
+    )
 
 
 def percent(rate: Decimal) -> int | Decimal:

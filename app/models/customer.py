@@ -7,7 +7,7 @@ from sqlalchemy import Column, ForeignKey, Index, Table, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Id, Json
-from app.models.catalog import LIVE, Plan, Tax
+from app.models.catalog import LIVE, Plan, Tax, live_tax
 from app.models.organization import Organization
 
 customer_taxes = Table(
@@ -62,7 +62,12 @@ class Customer(Base):
     deleted_at: Mapped[datetime | None]
 
     organization: Mapped[Organization] = relationship(lazy="raise_on_sql")
-    taxes: Mapped[list[Tax]] = relationship(secondary=customer_taxes, lazy="raise_on_sql", order_by=Tax.code)
+    taxes: Mapped[list[Tax]] = relationship(
+        secondary=customer_taxes,
+        secondaryjoin=lambda: live_tax(customer_taxes),
+        lazy="raise_on_sql",
+        order_by=Tax.code,
+    )
     customer_metadata: Mapped[list["CustomerMetadata"]] = relationship(
         lazy="raise_on_sql", order_by="CustomerMetadata.created_at, CustomerMetadata.key", cascade="all, delete-orphan"
     )
@@ -83,7 +88,8 @@ class CustomerMetadata(Base):
 
 class Subscription(Base):
     """A customer on a plan (billing spec 1.2). `next_billing_at` is the start of the period after the current one:
-    the instant from which the current one can be closed; null when there is nothing left to bill."""
+    the instant from which the current one can be closed; null when there is nothing left to bill. `activation_due_at`
+    and `termination_due_at` are the first moments of the local dates on which it starts and ends by itself."""
 
     __tablename__ = "subscriptions"
     __table_args__ = (
@@ -103,12 +109,17 @@ class Subscription(Base):
             "next_billing_at",
             postgresql_where=text("status = 'active' AND next_billing_at IS NOT NULL"),
         ),
-        Index("ix_subscriptions_pending", "organization_id", postgresql_where=text("status = 'pending'")),
         Index(
-            "ix_subscriptions_ending",
+            "ix_subscriptions_activation",
             "organization_id",
-            "ending_at",
-            postgresql_where=text("status = 'active' AND ending_at IS NOT NULL"),
+            "activation_due_at",
+            postgresql_where=text("activation_due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_subscriptions_termination",
+            "organization_id",
+            "termination_due_at",
+            postgresql_where=text("termination_due_at IS NOT NULL"),
         ),
     )
 
@@ -131,6 +142,8 @@ class Subscription(Base):
     consolidate_invoice: Mapped[bool] = mapped_column(default=True)
     purchase_order_number: Mapped[str | None]
     next_billing_at: Mapped[datetime | None]
+    activation_due_at: Mapped[datetime | None]
+    termination_due_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 

@@ -25,8 +25,8 @@ class Invoice(Base):
     id: Mapped[Id]
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"), index=True)
-    sequential_id: Mapped[int]
-    number: Mapped[str]
+    sequential_id: Mapped[int | None]
+    number: Mapped[str | None]
     invoice_type: Mapped[str]
     status: Mapped[str]
     payment_status: Mapped[str]

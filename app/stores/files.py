@@ -1,7 +1,10 @@
 """Where the SQL files are: beside the package in a checkout, inside it when installed from a wheel."""
 
+import re
 from functools import cache
 from pathlib import Path
+
+INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -14,5 +17,6 @@ def folder(name: str) -> Path:
 
 @cache
 def query_text(name: str) -> str:
-    """The text of `clickhouse/queries/{name}.sql`."""
-    return (folder("clickhouse") / "queries" / f"{name}.sql").read_text()
+    """The text of `clickhouse/queries/{name}.sql`; a line `-- include: other` stands for the text of that query."""
+    text = (folder("clickhouse") / "queries" / f"{name}.sql").read_text()
+    return INCLUDE.sub(lambda line: query_text(line[1]), text)

@@ -2,13 +2,15 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -16,6 +18,7 @@ from app.errors import StoreDown
 from app.stores.data_dir import CannotStart
 from app.stores.files import folder
 
+JSON = msgspec.json.Encoder(decimal_format="number")
 MIGRATION_LOCK = 7_305_914_006_221_357
 
 
@@ -25,7 +28,13 @@ class Postgres:
     def __init__(self, url: str, connections: int, stop_server: object | None = None):
         self.url = make_url(url).set(drivername="postgresql+psycopg")
         self.engine: Engine = create_engine(
-            self.url, pool_size=connections, max_overflow=connections, pool_pre_ping=True, pool_timeout=10
+            self.url,
+            pool_size=connections,
+            max_overflow=connections,
+            pool_pre_ping=True,
+            pool_timeout=10,
+            json_serializer=lambda value: JSON.encode(value).decode(),
+            json_deserializer=msgspec.json.Decoder(float_hook=Decimal).decode,
         )
         self._stop_server = stop_server
 
@@ -69,6 +78,11 @@ class Postgres:
         self.engine.dispose()
         if callable(self._stop_server):
             self._stop_server()
+
+
+def after_commit(db: Session, action: Callable[[], None]) -> None:
+    """Do something once the session's transaction has been committed, and not when it is rolled back."""
+    event.listen(db, "after_commit", lambda _: action(), once=True)
 
 
 @contextmanager

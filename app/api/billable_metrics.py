@@ -1,0 +1,145 @@
+"""`/api/v1/billable_metrics` (metering spec 2.1)."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Controller
+from msgspec import UNSET, Meta, Struct
+from sqlalchemy.orm import Session
+
+from app.api.routes import delete, get, post, put
+from app.api.wire import Opt, Page, PageMeta, Str, changes, fill, instant, paginate
+from app.catalog.metrics import create_metric, delete_metric, find_metric, live_metrics, update_metric
+from app.core.money import PLACES_LIMIT
+from app.models import BillableMetric, Organization
+from app.service import Service
+from app.stores.postgres import after_commit
+
+Places = Annotated[int, Meta(ge=-PLACES_LIMIT, le=PLACES_LIMIT)]
+
+
+class FilterInput(Struct):
+    key: Str | Opt | None = UNSET
+    values: list[Str] | Opt | None = UNSET
+
+
+class BillableMetricInput(Struct):
+    name: Str | Opt | None = UNSET
+    code: Str | Opt | None = UNSET
+    description: Str | Opt | None = UNSET
+    aggregation_type: Str | Opt | None = UNSET
+    recurring: bool | Opt | None = UNSET
+    expression: Str | Opt | None = UNSET
+    field_name: Str | Opt | None = UNSET
+    weighted_interval: Str | Opt | None = UNSET
+    rounding_function: Str | Opt | None = UNSET
+    rounding_precision: Places | Opt | None = UNSET
+    filters: list[FilterInput] | Opt | None = UNSET
+
+
+class BillableMetricBody(Struct):
+    billable_metric: BillableMetricInput
+
+
+class FilterObject(Struct):
+    key: str
+    values: list[str]
+
+
+class BillableMetricObject(Struct, kw_only=True):
+    lago_id: UUID
+    name: str
+    code: str
+    description: str | None
+    aggregation_type: str
+    recurring: bool = False
+    rounding_function: str | None
+    rounding_precision: int | None
+    created_at: str
+    expression: str | None = None
+    field_name: str | None
+    weighted_interval: str | None = None
+    filters: list[FilterObject]
+    active_subscriptions_count: int = 0
+    draft_invoices_count: int = 0
+    plans_count: int = 0
+
+
+class BillableMetricAnswer(Struct):
+    billable_metric: BillableMetricObject
+
+
+class BillableMetricsAnswer(Struct):
+    billable_metrics: list[BillableMetricObject]
+    meta: PageMeta
+
+
+def metric_object(metric: BillableMetric) -> BillableMetricObject:
+    """A metric as it is on the wire."""
+    return fill(
+        BillableMetricObject,
+        metric,
+        lago_id=metric.id,
+        created_at=instant(metric.created_at),
+        filters=[FilterObject(one["key"], one["values"]) for one in metric.filters],
+    )
+
+
+class BillableMetricController(Controller):
+    path = "/billable_metrics"
+    tags = ["billable_metrics"]
+    opt = {"resource": "billable_metric"}
+
+    @post()
+    def create_billable_metric(
+        self, data: BillableMetricBody, db: Session, organization: Organization, service: Service, now: datetime
+    ) -> BillableMetricAnswer:
+        """Make a metric."""
+        metric = create_metric(db, organization.id, changes(data.billable_metric), now)
+        _tell(db, service, organization.id, metric.code)
+        return BillableMetricAnswer(metric_object(metric))
+
+    @get()
+    def list_billable_metrics(self, db: Session, organization: Organization, paging: Page) -> BillableMetricsAnswer:
+        """All metrics, newest first."""
+        metrics, meta = paginate(db, live_metrics(organization.id), paging)
+        return BillableMetricsAnswer([metric_object(metric) for metric in metrics], meta)
+
+    @get("/{code:path}")
+    def get_billable_metric(self, code: str, db: Session, organization: Organization) -> BillableMetricAnswer:
+        """One metric."""
+        return BillableMetricAnswer(metric_object(find_metric(db, organization.id, code[1:])))
+
+    @put("/{code:path}")
+    def update_billable_metric(
+        self,
+        *,
+        code: str,
+        data: BillableMetricBody,
+        db: Session,
+        organization: Organization,
+        service: Service,
+        now: datetime,
+    ) -> BillableMetricAnswer:
+        """Change a metric. Once a plan prices it, only its name, description and filters can change."""
+        metric = find_metric(db, organization.id, code[1:], lock=True)
+        old_code = metric.code
+        update_metric(db, metric, changes(data.billable_metric), now)
+        for changed in {old_code, metric.code}:
+            _tell(db, service, organization.id, changed)
+        return BillableMetricAnswer(metric_object(metric))
+
+    @delete("/{code:path}")
+    def remove_billable_metric(
+        self, code: str, db: Session, organization: Organization, service: Service, now: datetime
+    ) -> BillableMetricAnswer:
+        """Delete a metric, and its charges from all plans."""
+        metric = find_metric(db, organization.id, code[1:], lock=True)
+        delete_metric(db, metric, now)
+        _tell(db, service, organization.id, metric.code)
+        return BillableMetricAnswer(metric_object(metric))
+
+
+def _tell(db: Session, service: Service, organization_id: UUID, code: str) -> None:
+    after_commit(db, lambda: service.metrics_changed(organization_id, code))

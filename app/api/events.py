@@ -1,0 +1,185 @@
+"""`/api/v1/events` (metering spec 1): single, batch, find, list."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+import litestar
+import msgspec
+from litestar import Controller, Response
+from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import Parameter
+from msgspec import Struct
+from sqlalchemy.orm import Session
+
+
+from app.api.access import Caller
+from app.api.documented import TakesEvent, TakesEvents
+from app.api.request import ExactRequest
+from app.api.routes import get
+from app.api.wire import Page, PageMeta, instant
+from app.clock import system_now
+from app.customers.lookup import owner_of_event, started_at_of
+from app.errors import Invalid, NotFound, invalid
+from app.metering.events import (
+    Event,
+    EventBatchBody,
+    EventBody,
+    EventObject,
+    event_object,
+    explain_undecodable,
+    read_batch,
+    read_event,
+)
+from app.metering.stored import find_event, list_events
+from app.models import Organization
+from app.service import Service
+
+_one = msgspec.json.Decoder(EventBody)
+_many = msgspec.json.Decoder(EventBatchBody)
+_encoder = msgspec.json.Encoder()
+
+
+class EventAnswer(Struct):
+    event: EventObject
+
+
+class EventsAnswer(Struct):
+    events: list[EventObject]
+
+
+class EventsPage(Struct):
+    events: list[EventObject]
+    meta: PageMeta
+
+
+class EventController(Controller):
+    path = "/events"
+    tags = ["events"]
+    opt = {"resource": "event"}
+
+    @litestar.post(
+        status_code=200,
+        operation_class=TakesEvent,
+        responses={200: ResponseSpec(EventAnswer, generate_examples=False)},
+    )
+    async def create_event(self, request: ExactRequest, state: State, caller: Caller) -> Response[bytes]:
+        """Send one event. Sending it again is answered with the event as first stored, and counts once."""
+        body = await request.body()
+        try:
+            given = _one.decode(body).event
+        except msgspec.DecodeError as error:
+            raise explain_undecodable(error, batch=False) from error
+        event = read_event(given, str(caller.organization_id), caller.now, system_now())
+        if not isinstance(event, Event):
+            raise Invalid(event)
+        service: Service = state.service
+        stored = await service.ingest.accept([event], batch=False)
+        return _answer(EventAnswer(_objects(stored)[0]))
+
+    @litestar.post(
+        "/batch",
+        status_code=200,
+        operation_class=TakesEvents,
+        responses={200: ResponseSpec(EventsAnswer, generate_examples=False)},
+    )
+    async def create_events(self, request: ExactRequest, state: State, caller: Caller) -> Response[bytes]:
+        """Send many events: all are stored or, when one is invalid, none; errors are given by position."""
+        body = await request.body()
+        try:
+            given = _many.decode(body).events
+        except msgspec.DecodeError as error:
+            raise explain_undecodable(error, batch=True) from error
+        service: Service = state.service
+        limit = service.settings.max_batch_events
+        events = read_batch(given, limit, str(caller.organization_id), caller.now, system_now())
+        return _answer(EventsAnswer(_objects(await service.ingest.accept(events, batch=True))))
+
+    @get()
+    def list_events(
+        self,
+        db: Session,
+        service: Service,
+        organization: Organization,
+        paging: Page,
+        external_subscription_id: str | None = None,
+        code: str | None = None,
+        timestamp_from: str | None = None,
+        timestamp_to: str | None = None,
+        timestamp_from_started_at: str | None = None,
+    ) -> EventsPage:
+        """Events, newest ingested first. Both timestamps are inclusive."""
+        from_ = _date_filter("timestamp_from", timestamp_from)
+        if _started_at_wanted(timestamp_from_started_at, timestamp_from, external_subscription_id):
+            from_ = started_at_of(db, organization.id, external_subscription_id or "")
+        events, total = list_events(
+            service.clickhouse,
+            organization.id,
+            external_subscription_id=external_subscription_id,
+            code=code,
+            from_=from_,
+            to=_date_filter("timestamp_to", timestamp_to),
+            limit=paging.per_page,
+            offset=paging.offset,
+        )
+        return EventsPage(_objects(events), paging.meta(total))
+
+    @get("/{transaction_id:str}")
+    def get_event(
+        self,
+        db: Session,
+        service: Service,
+        organization: Organization,
+        transaction_id: Annotated[str, Parameter(description="The event's transaction id.")],
+    ) -> EventAnswer:
+        """One event; where several subscriptions have one with this id, the latest ingested."""
+        service.wait_until_readable(organization.id)
+        event = find_event(service.clickhouse, organization.id, transaction_id)
+        if event is None:
+            raise NotFound("event")
+        customer_id, subscription_id = owner_of_event(db, organization.id, event.key[1], event.timestamp_ms)
+        return EventAnswer(event_object(event, instant(event.received_at), customer_id, subscription_id))
+
+
+def _objects(events: Sequence[Event]) -> list[EventObject]:
+    """Events on the wire; those of one request were mostly received at one instant, which is written out once."""
+    created_at: dict[datetime, str] = {}
+    objects = []
+    for event in events:
+        received_at = event.received_at
+        text = created_at.get(received_at)
+        if text is None:
+            text = created_at[received_at] = instant(received_at)
+        objects.append(event_object(event, text))
+    return objects
+
+
+def _answer(answer: EventAnswer | EventsAnswer) -> Response[bytes]:
+    return Response(_encoder.encode(answer), media_type="application/json")
+
+
+def _date_filter(field: str, text: str | None) -> datetime | None:
+    """An ISO 8601 date-time in the query; `+` in it arrives as a space."""
+    if text is None:
+        return None
+    try:
+        value = datetime.fromisoformat(text.strip().replace(" ", "+") if "T" in text else text)
+    except ValueError:
+        raise invalid(field, "invalid_date") from None
+    return value if value.tzinfo else value.replace(tzinfo=system_now().tzinfo)
+
+
+def _started_at_wanted(flag: str | None, timestamp_from: str | None, subscription: str | None) -> bool:
+    """Whether the subscription's start is the lower bound (metering spec 1.7)."""
+    if flag is None:
+        return False
+    if flag not in {"true", "false"}:
+        raise invalid("timestamp_from_started_at", "value_is_invalid")
+    if flag == "true" and timestamp_from is not None:
+        raise invalid("timestamp_from", "cannot be used with timestamp_from_started_at")
+    if flag == "true" and not subscription:
+        raise invalid("external_subscription_id", "required with timestamp_from_started_at")
+    return flag == "true"
+
+

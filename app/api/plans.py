@@ -1,0 +1,216 @@
+"""`/api/v1/plans` with the charges on them (billing spec 1.1, 1.11; metering spec 3.1)."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller
+from msgspec import UNSET, Struct
+from sqlalchemy.orm import Session
+
+from app.api.routes import delete, get, post, put
+from app.api.taxes import TaxObject, tax_object
+from app.api.wire import Cents, Opt, Page, PageMeta, Str, changes, exact_json, fill, instant, paginate
+from app.catalog.plans import create_plan, delete_plan, find_plan, live_plans, update_plan
+from app.models import Charge, Organization, Plan
+
+
+class ChargeFilterInput(Struct):
+    invoice_display_name: Str | Opt | None = UNSET
+    properties: dict[str, Any] | Opt | None = UNSET
+    values: dict[Str, list[Str]] | Opt | None = UNSET
+
+
+class AppliedPricingUnitInput(Struct):
+    code: Str | Opt | None = UNSET
+    conversion_rate: Str | float | Opt | None = UNSET
+
+
+class ChargeInput(Struct):
+    id: Str | Opt | None = UNSET
+    billable_metric_id: Str | Opt | None = UNSET
+    code: Str | Opt | None = UNSET
+    invoice_display_name: Str | Opt | None = UNSET
+    charge_model: Str | Opt | None = UNSET
+    properties: dict[str, Any] | Opt | None = UNSET
+    tax_codes: list[Str] | Opt | None = UNSET
+    pay_in_advance: bool | Opt | None = UNSET
+    prorated: bool | Opt | None = UNSET
+    invoiceable: bool | Opt | None = UNSET
+    regroup_paid_fees: Str | Opt | None = UNSET
+    min_amount_cents: Cents | Opt | None = UNSET
+    filters: list[ChargeFilterInput] | Opt | None = UNSET
+    applied_pricing_unit: AppliedPricingUnitInput | Opt | None = UNSET
+    accepts_target_wallet: bool | Opt | None = UNSET
+
+
+class MinimumCommitmentInput(Struct):
+    amount_cents: Cents | Opt | None = UNSET
+    invoice_display_name: Str | Opt | None = UNSET
+    tax_codes: list[Str] | Opt | None = UNSET
+
+
+class FixedChargeInput(Struct):
+    id: Str | Opt | None = UNSET
+    add_on_id: Str | Opt | None = UNSET
+    code: Str | Opt | None = UNSET
+    invoice_display_name: Str | Opt | None = UNSET
+    units: Str | float | Opt | None = UNSET
+    charge_model: Str | Opt | None = UNSET
+    pay_in_advance: bool | Opt | None = UNSET
+    prorated: bool | Opt | None = UNSET
+    properties: dict[str, Any] | Opt | None = UNSET
+    tax_codes: list[Str] | Opt | None = UNSET
+    apply_units_immediately: bool | Opt | None = UNSET
+
+
+class UsageThresholdInput(Struct):
+    threshold_display_name: Str | Opt | None = UNSET
+    amount_cents: Cents | Opt | None = UNSET
+    recurring: bool | Opt | None = UNSET
+
+
+class PlanInput(Struct):
+    name: Str | Opt | None = UNSET
+    invoice_display_name: Str | Opt | None = UNSET
+    code: Str | Opt | None = UNSET
+    interval: Str | Opt | None = UNSET
+    description: Str | Opt | None = UNSET
+    amount_cents: Cents | Opt | None = UNSET
+    amount_currency: Str | Opt | None = UNSET
+    trial_period: float | Opt | None = UNSET
+    pay_in_advance: bool | Opt | None = UNSET
+    bill_charges_monthly: bool | Opt | None = UNSET
+    bill_fixed_charges_monthly: bool | Opt | None = UNSET
+    tax_codes: list[Str] | Opt | None = UNSET
+    minimum_commitment: MinimumCommitmentInput | Opt | None = UNSET
+    charges: list[ChargeInput] | Opt | None = UNSET
+    fixed_charges: list[FixedChargeInput] | Opt | None = UNSET
+    usage_thresholds: list[UsageThresholdInput] | Opt | None = UNSET
+    metadata: dict[Str, Str | None] | Opt | None = UNSET
+    cascade_updates: bool | Opt | None = UNSET
+
+
+class PlanBody(Struct):
+    plan: PlanInput
+
+
+class ChargeObject(Struct, kw_only=True):
+    lago_id: UUID
+    lago_billable_metric_id: UUID
+    code: str
+    billable_metric_code: str
+    invoice_display_name: str | None
+    created_at: str
+    charge_model: str
+    properties: msgspec.Raw
+    taxes: list[TaxObject]
+    pay_in_advance: bool = False
+    invoiceable: bool = True
+    regroup_paid_fees: str | None = None
+    prorated: bool = False
+    min_amount_cents: int = 0
+    filters: list[Any] = []
+    applied_pricing_unit: None = None
+    accepts_target_wallet: bool = False
+    lago_parent_id: UUID | None = None
+
+
+class PlanObject(Struct, kw_only=True):
+    lago_id: UUID
+    name: str
+    invoice_display_name: str | None
+    created_at: str
+    code: str
+    interval: str
+    description: str | None
+    amount_cents: int
+    amount_currency: str
+    trial_period: int = 0
+    pay_in_advance: bool
+    bill_charges_monthly: bool | None = None
+    bill_fixed_charges_monthly: bool | None = None
+    minimum_commitment: None = None
+    charges: list[ChargeObject]
+    fixed_charges: list[Any] = []
+    taxes: list[TaxObject]
+    usage_thresholds: list[Any] = []
+    entitlements: list[Any] = []
+    metadata: dict[str, str | None]
+    customers_count: int = 0
+    active_subscriptions_count: int = 0
+    draft_invoices_count: int = 0
+
+
+class PlanAnswer(Struct):
+    plan: PlanObject
+
+
+class PlansAnswer(Struct):
+    plans: list[PlanObject]
+    meta: PageMeta
+
+
+def charge_object(charge: Charge) -> ChargeObject:
+    """A charge as it is on the wire; its metric and taxes must be loaded."""
+    return fill(
+        ChargeObject,
+        charge,
+        lago_id=charge.id,
+        lago_billable_metric_id=charge.billable_metric_id,
+        billable_metric_code=charge.billable_metric.code,
+        created_at=instant(charge.created_at),
+        properties=exact_json(charge.properties),
+        taxes=[tax_object(tax) for tax in charge.taxes],
+    )
+
+
+def plan_object(plan: Plan) -> PlanObject:
+    """A plan as it is on the wire; what `PLAN_PARTS` names must be loaded."""
+    return fill(
+        PlanObject,
+        plan,
+        lago_id=plan.id,
+        created_at=instant(plan.created_at),
+        charges=[charge_object(charge) for charge in plan.charges],
+        taxes=[tax_object(tax) for tax in plan.taxes],
+        metadata=plan.plan_metadata,
+    )
+
+
+class PlanController(Controller):
+    path = "/plans"
+    tags = ["plans"]
+    opt = {"resource": "plan"}
+
+    @post()
+    def create_plan(self, data: PlanBody, db: Session, organization: Organization, now: datetime) -> PlanAnswer:
+        """Make a plan with its charges."""
+        return PlanAnswer(plan_object(create_plan(db, organization.id, changes(data.plan), now)))
+
+    @get()
+    def list_plans(self, db: Session, organization: Organization, paging: Page) -> PlansAnswer:
+        """All plans, newest first."""
+        plans, meta = paginate(db, live_plans(organization.id), paging)
+        return PlansAnswer([plan_object(plan) for plan in plans], meta)
+
+    @get("/{code:path}")
+    def get_plan(self, code: str, db: Session, organization: Organization) -> PlanAnswer:
+        """One plan."""
+        return PlanAnswer(plan_object(find_plan(db, organization.id, code[1:])))
+
+    @put("/{code:path}")
+    def update_plan(
+        self, code: str, data: PlanBody, db: Session, organization: Organization, now: datetime
+    ) -> PlanAnswer:
+        """Change a plan. Charges are changed by `id`; those that are absent from a sent list are removed."""
+        plan = find_plan(db, organization.id, code[1:], lock=True)
+        return PlanAnswer(plan_object(update_plan(db, plan, changes(data.plan), now)))
+
+    @delete("/{code:path}")
+    def remove_plan(self, code: str, db: Session, organization: Organization, now: datetime) -> PlanAnswer:
+        """Delete a plan."""
+        plan = find_plan(db, organization.id, code[1:], lock=True)
+        delete_plan(plan, now)
+        return PlanAnswer(plan_object(plan))

@@ -1,0 +1,166 @@
+"""The price book: plans with everything that pricing needs of them, loaded set-wise and made ready to price with."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from app.core.aggregation import Aggregation
+from app.core.charge_models import ChargeModel, PriceFunction, compile_price
+from app.core.taxes import TaxRate
+from app.models import Charge, Customer, Plan, Tax
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedTax:
+    """A tax as it is when something is priced with it."""
+
+    id: UUID
+    code: str
+    name: str
+    description: str | None
+    rate: Decimal
+
+    @property
+    def tax_rate(self) -> TaxRate:
+        return TaxRate(str(self.id), self.rate)
+
+
+Taxes = tuple[AppliedTax, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeTerms:
+    """A charge with its metric, and its price as a function."""
+
+    id: UUID
+    code: str
+    charge_model: str
+    invoice_display_name: str | None
+    metric_id: UUID
+    metric_code: str
+    metric_name: str
+    metric_description: str | None
+    aggregation: Aggregation
+    rounding_function: str | None
+    rounding_precision: int | None
+    taxes: Taxes
+    price: PriceFunction
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTerms:
+    """A plan with its charges in their order."""
+
+    id: UUID
+    code: str
+    name: str
+    description: str | None
+    invoice_display_name: str | None
+    interval: str
+    amount_cents: int
+    currency: str
+    pay_in_advance: bool
+    taxes: Taxes
+    charges: tuple[ChargeTerms, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaxBook:
+    """Which taxes a fee carries when neither its charge nor its plan has any (billing spec 4.2)."""
+
+    of_customer: Mapping[UUID, Taxes]
+    of_organization: Mapping[UUID, Taxes]
+
+    def taxes(self, *nearer: Taxes, customer_id: UUID, organization_id: UUID) -> Taxes:
+        """The first set that is not empty: the nearer ones in their order, the customer's, the organization's."""
+        for one in (*nearer, self.of_customer.get(customer_id, ()), self.of_organization.get(organization_id, ())):
+            if one:
+                return one
+        return ()
+
+
+def load_plans(db: Session, plan_ids: Iterable[UUID]) -> dict[UUID, PlanTerms]:
+    """The plans with these ids, in a fixed number of queries."""
+    plans = db.scalars(
+        select(Plan)
+        .where(Plan.id.in_(set(plan_ids)))
+        .options(
+            selectinload(Plan.taxes),
+            selectinload(Plan.charges).selectinload(Charge.taxes),
+            selectinload(Plan.charges).joinedload(Charge.billable_metric),
+        )
+    )
+    return {plan.id: _plan_terms(plan) for plan in plans}
+
+
+def load_taxes(db: Session, customer_ids: Iterable[UUID], organization_ids: Iterable[UUID]) -> TaxBook:
+    """The taxes of these customers and organizations, in two queries."""
+    customers = db.scalars(
+        select(Customer).where(Customer.id.in_(set(customer_ids)), Customer.taxes.any()).options(
+            selectinload(Customer.taxes)
+        )
+    )
+    of_organization: dict[UUID, list[Tax]] = {}
+    for tax in db.scalars(
+        select(Tax)
+        .where(
+            Tax.organization_id.in_(set(organization_ids)),
+            Tax.deleted_at.is_(None),
+            Tax.applied_to_organization,
+        )
+        .order_by(Tax.code)
+    ):
+        of_organization.setdefault(tax.organization_id, []).append(tax)
+    return TaxBook(
+        {customer.id: _applied(customer.taxes) for customer in customers},
+        {organization: _applied(taxes) for organization, taxes in of_organization.items()},
+    )
+
+
+def _plan_terms(plan: Plan) -> PlanTerms:
+    return PlanTerms(
+        id=plan.id,
+        code=plan.code,
+        name=plan.name,
+        description=plan.description,
+        invoice_display_name=plan.invoice_display_name,
+        interval=plan.interval,
+        amount_cents=plan.amount_cents,
+        currency=plan.amount_currency,
+        pay_in_advance=plan.pay_in_advance,
+        taxes=_applied(plan.taxes),
+        charges=tuple(_charge_terms(charge) for charge in plan.charges),
+    )
+
+
+def _charge_terms(charge: Charge) -> ChargeTerms:
+    metric = charge.billable_metric
+    return ChargeTerms(
+        id=charge.id,
+        code=charge.code,
+        charge_model=charge.charge_model,
+        invoice_display_name=charge.invoice_display_name,
+        metric_id=metric.id,
+        metric_code=metric.code,
+        metric_name=metric.name,
+        metric_description=metric.description,
+        aggregation=Aggregation(metric.aggregation_type),
+        rounding_function=metric.rounding_function,
+        rounding_precision=metric.rounding_precision,
+        taxes=_applied(charge.taxes),
+        price=compile_price(ChargeModel(charge.charge_model), charge.properties),
+    )
+
+
+def _applied(taxes: Iterable[Tax]) -> Taxes:
+    return tuple(
+        AppliedTax(tax.id, tax.code, tax.name, tax.description, tax.rate)
+        for tax in taxes
+        if tax.deleted_at is None
+    )
+
+

@@ -1,0 +1,177 @@
+"""Period close: everything due at an instant is claimed, measured, priced and written, many customers at a time.
+
+A chunk is one transaction: customers are claimed with `FOR UPDATE SKIP LOCKED`, so that any number of closes may run at
+once; a process that dies leaves nothing behind; and a unique key on (subscription, reason, boundary) holds even against
+mistakes. The number of ClickHouse queries depends on the number of chunks and aggregation types only.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import ColumnElement, exists, func, select, update
+from sqlalchemy.orm import Session, contains_eager
+
+from app.billing.book import PlanTerms, load_plans, load_taxes
+from app.billing.fees import BilledLine, BilledSubscription, FeeDraft, line_fees
+from app.billing.invoices import Payer, group_lines, write_invoices
+from app.core.aggregation import Units
+from app.core.boundaries import periodic
+from app.metering.windows import Window
+from app.models import Customer, Organization, Subscription
+
+Measure = Callable[[Sequence[Window]], Sequence[Units]]
+"""Units of usage windows, after the store has been reconciled for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What one chunk of a close did."""
+
+    customers: int
+    invoices: int
+
+
+def close_chunk(
+    db: Session, scope: ColumnElement[bool], until: datetime, made_at: datetime, size: int, measure: Measure
+) -> Closed:
+    """Close what was due at `until` for up to `size` customers; no customers means that nothing was left to claim.
+
+    `scope` limits the organizations. Of each customer only the earliest boundary is closed, so that invoices are
+    numbered in the order of time; call again until nothing is claimed.
+    """
+    claimed = claim(db, scope, until, size)
+    if not claimed:
+        return Closed(0, 0)
+    subscriptions = _due(db, claimed, until)
+    plans = load_plans(db, {one.plan_id for one in subscriptions})
+    lines = [
+        BilledLine(billed, "subscription_periodic", boundary, periodic(billed.terms, boundary))
+        for one in subscriptions
+        if (boundary := one.next_billing_at) is not None and (billed := billed_subscription(one, plans))
+    ]
+    invoices = bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in subscriptions}, made_at, measure)
+    _move_on(db, lines)
+    return Closed(len(claimed), len(invoices))
+
+
+def bill_lines(
+    db: Session, lines: Sequence[BilledLine], payers: dict[UUID, Payer], made_at: datetime, measure: Measure
+) -> list[UUID]:
+    """Measure, price and invoice lines; returns the ids of the invoices."""
+    windows = [line.windows() for line in lines]
+    usage = iter(measure([window for one in windows for window in one]))
+    taxes = load_taxes(db, payers, {payer.organization_id for payer in payers.values()})
+    drafted: list[tuple[BilledLine, Sequence[FeeDraft]]] = [
+        (line, line_fees(line, [next(usage) for _ in mine], taxes)) for line, mine in zip(lines, windows, strict=True)
+    ]
+    return write_invoices(db, group_lines(drafted, payers), made_at)
+
+
+def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]) -> BilledSubscription:
+    """A started subscription, loaded with its customer and organization, as billing needs it."""
+    if subscription.started_at is None:
+        raise ValueError(f"subscription {subscription.id} has not started")
+    return BilledSubscription(
+        id=subscription.id,
+        organization_id=subscription.organization_id,
+        customer_id=subscription.customer_id,
+        external_id=subscription.external_id,
+        name=subscription.name,
+        plan=plans[subscription.plan_id],
+        billing_time=subscription.billing_time,
+        subscription_at=subscription.subscription_at,
+        started_at=subscription.started_at,
+        tz=timezone_of(subscription.customer),
+        consolidate_invoice=subscription.consolidate_invoice,
+        purchase_order_number=subscription.purchase_order_number,
+    )
+
+
+def timezone_of(customer: Customer) -> ZoneInfo:
+    """The customer's timezone, else the organization's (billing spec 0.2)."""
+    return ZoneInfo(customer.timezone or customer.organization.timezone)
+
+
+def payer_of(customer: Customer) -> Payer:
+    """What an invoice needs to know of a customer, loaded with its organization."""
+    organization = customer.organization
+    policy = customer.finalize_zero_amount_invoice
+    term = customer.net_payment_term
+    return Payer(
+        customer_id=customer.id,
+        organization_id=organization.id,
+        customer_number=customer.sequential_id,
+        tz=timezone_of(customer),
+        organization_tz=ZoneInfo(organization.timezone),
+        net_payment_term=organization.net_payment_term if term is None else term,
+        finalize_zero=organization.finalize_zero_amount_invoice if policy == "inherit" else policy == "finalize",
+        numbering=organization.document_numbering,
+        prefix=organization.document_number_prefix,
+    )
+
+
+def claim(db: Session, scope: ColumnElement[bool], until: datetime, size: int) -> list[UUID]:
+    """Customers with something due, locked for this transaction; those another close holds are left to it."""
+    due = exists().where(
+        Subscription.customer_id == Customer.id,
+        Subscription.organization_id == Customer.organization_id,
+        Subscription.status == "active",
+        Subscription.next_billing_at <= until,
+    )
+    return list(
+        db.scalars(
+            select(Customer.id)
+            .join(Organization, Organization.id == Customer.organization_id)
+            .where(scope, due)
+            .order_by(Customer.id)
+            .limit(size)
+            .with_for_update(of=Customer, skip_locked=True, key_share=True)
+        )
+    )
+
+
+def _due(db: Session, customers: Iterable[UUID], until: datetime) -> list[Subscription]:
+    """The claimed customers' due subscriptions, of each customer those with its earliest boundary."""
+    earliest = (
+        select(Subscription.customer_id, func.min(Subscription.next_billing_at).label("boundary"))
+        .where(
+            Subscription.customer_id.in_(list(customers)),
+            Subscription.status == "active",
+            Subscription.next_billing_at <= until,
+        )
+        .group_by(Subscription.customer_id)
+        .subquery()
+    )
+    return list(
+        db.scalars(
+            select(Subscription)
+            .join(
+                earliest,
+                (earliest.c.customer_id == Subscription.customer_id)
+                & (earliest.c.boundary == Subscription.next_billing_at),
+            )
+            .join(Subscription.customer)
+            .join(Customer.organization)
+            .where(Subscription.status == "active")
+            .options(contains_eager(Subscription.customer).contains_eager(Customer.organization))
+            .order_by(Subscription.created_at, Subscription.id)
+            .execution_options(populate_existing=True)
+        )
+    )
+
+
+def _move_on(db: Session, lines: Sequence[BilledLine]) -> None:
+    """Set each billed subscription's next boundary."""
+    if not lines:
+        return
+    after = [line.subscription.terms.next_boundary(line.billed_at) for line in lines]
+    steps = func.unnest([line.subscription.id for line in lines], after).table_valued("id", "boundary").render_derived()
+    db.execute(
+        update(Subscription)
+        .where(Subscription.id == steps.c.id)
+        .values(next_billing_at=steps.c.boundary)
+        .execution_options(synchronize_session=False)
+    )

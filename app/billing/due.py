@@ -1,0 +1,158 @@
+"""Everything that comes due by itself, run in the order of time (billing spec 2.1, 12; design: time).
+
+The scheduler runs it for all organizations on the system's time, the test clock for one sandbox on its own. A boundary
+that was missed is billed at its own date, however late the run is.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from app.billing.close import Measure, claim, close_chunk
+from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_subscriptions
+from app.errors import ApiError
+from app.models import Customer, Organization, Subscription
+from app.stores.postgres import Postgres
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run did."""
+
+    activated: int = 0
+    terminated: int = 0
+    invoices: int = 0
+
+
+class DueRunner:
+    """Runs what is due. `measure` gives the usage of windows that are about to be billed."""
+
+    def __init__(self, postgres: Postgres, measure: Measure, chunk: int, delay: timedelta):
+        self._postgres = postgres
+        self._measure = measure
+        self._chunk = chunk
+        self._delay = delay
+
+    def run_live(self, now: datetime) -> Run:
+        """Run what is due for every organization on the system's time. Periods are closed after a delay, so that events
+        which arrive a little late are billed with the period they belong to."""
+        run = Run()
+        scope = Organization.sandbox.is_(False)
+        for instant in self._instants(scope, now, self._delay):
+            self._run_at(run, scope, instant, made_at=now)
+        return run
+
+    def run_sandbox(self, organization_id: UUID, until: datetime) -> Iterator[datetime]:
+        """Run what comes due for one sandbox until an instant, step by step; yields each instant before it is run, so
+        that the caller can set the clock to it."""
+        scope = Organization.id == organization_id
+        for instant in self._instants(scope, until, timedelta(0)):
+            yield instant
+            self._run_at(Run(), scope, instant, made_at=instant)
+
+    def _instants(self, scope: ColumnElement[bool], until: datetime, delay: timedelta) -> Iterator[datetime]:
+        """The instants at which something is due, until there are none; each is looked up after the one before is done."""
+        last: datetime | None = None
+        while True:
+            with self._postgres.session() as db:
+                instant = _earliest(db, scope, until, delay)
+            if instant is None or (last is not None and instant <= last):
+                return
+            yield instant
+            last = instant
+
+    def _run_at(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> None:
+        """Start what starts, close what can be closed, end what ends."""
+        run.activated += self._one_by_one(scope, Subscription.activation_due_at, instant, made_at, self._activate)
+        run.invoices += self._close(scope, instant, made_at)
+        run.terminated += self._one_by_one(scope, Subscription.termination_due_at, instant, made_at, self._terminate)
+
+    def _close(self, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> int:
+        """Close in chunks. A chunk that fails is tried again customer by customer, so that one cannot hold up the rest."""
+        invoices, size, failed = 0, self._chunk, set[UUID]()
+        while True:
+            within = scope & Customer.id.not_in(failed) if failed else scope
+            try:
+                with self._postgres.session() as db:
+                    closed = close_chunk(db, within, instant, made_at, size, self._measure)
+            except ApiError:
+                raise
+            except Exception as error:
+                if size > 1:
+                    size = 1
+                    continue
+                with self._postgres.session() as db:
+                    customers = claim(db, within, instant, 1)
+                log.error("close.failed", customers=[str(one) for one in customers], boundary=str(instant), exc_info=error)
+                failed.update(customers)
+                if not customers:
+                    return invoices
+            else:
+                if not closed.customers:
+                    return invoices
+                invoices += closed.invoices
+
+    def _one_by_one(
+        self,
+        scope: ColumnElement[bool],
+        due_at: InstrumentedAttribute[datetime | None],
+        instant: datetime,
+        made_at: datetime,
+        action: Callable[[Session, Subscription, datetime, datetime], None],
+    ) -> int:
+        """Do something to each subscription that is due, each in a transaction of its own; one that fails is left out."""
+        done, failed = 0, set[UUID]()
+        while True:
+            with self._postgres.session() as db:
+                subscription = db.scalars(
+                    select(Subscription)
+                    .join(Organization, Organization.id == Subscription.organization_id)
+                    .where(scope, due_at <= instant, Subscription.id.not_in(failed))
+                    .order_by(due_at, Subscription.id)
+                    .options(*SUBSCRIPTION_PARTS)
+                    .with_for_update(of=Subscription, skip_locked=True)
+                    .limit(1)
+                ).first()
+                if subscription is None:
+                    return done
+                failed.add(subscription.id)
+                try:
+                    with db.begin_nested():
+                        action(db, subscription, instant, made_at)
+                except ApiError:
+                    raise
+                except Exception as error:  # noqa: BLE001 (it is logged, and the others go on)
+                    log.error("due.failed", subscription_id=str(subscription.id), exc_info=error)
+                else:
+                    done += 1
+
+    def _activate(self, db: Session, subscription: Subscription, instant: datetime, made_at: datetime) -> None:
+        activate(db, subscription, instant, made_at, self._measure)
+
+    def _terminate(self, db: Session, subscription: Subscription, instant: datetime, made_at: datetime) -> None:
+        end_subscriptions(db, [subscription], instant, made_at, self._measure)
+
+
+def _earliest(db: Session, scope: ColumnElement[bool], until: datetime, delay: timedelta) -> datetime | None:
+    """The first instant at which something is due, looking no further than `until`."""
+    candidates = []
+    for column, limit in (
+        (Subscription.activation_due_at, until),
+        (Subscription.next_billing_at, until - delay),
+        (Subscription.termination_due_at, until),
+    ):
+        candidates.append(
+            db.scalar(
+                select(func.min(column))
+                .join(Organization, Organization.id == Subscription.organization_id)
+                .where(scope, column <= limit)
+            )
+        )
+    return min((one for one in candidates if one is not None), default=None)

@@ -1,0 +1,327 @@
+"""Invoices: lines grouped, summed, numbered and written (billing spec 2.2, 2.4, 3.2, 3.4, 3.5)."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.billing.book import AppliedTax
+from app.billing.fees import BilledLine, FeeDraft
+from app.core.periods import local_date
+from app.core.taxes import InvoiceTaxes, invoice_taxes
+from app.models import BillingPeriod, Customer, Fee, FeeTax, Invoice, InvoiceTax, Organization
+
+LARGEST_TOTAL = 2**63 - 1
+_json = msgspec.json.Encoder(decimal_format="number")
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """What an invoice needs to know of its customer and organization."""
+
+    customer_id: UUID
+    organization_id: UUID
+    customer_number: int
+    tz: ZoneInfo
+    organization_tz: ZoneInfo
+    net_payment_term: int
+    finalize_zero: bool
+    numbering: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceDraft:
+    """An invoice that has not been numbered or stored: its lines, each with its fees."""
+
+    payer: Payer
+    currency: str
+    billed_at: datetime
+    purchase_order_number: str | None
+    lines: tuple[tuple[BilledLine, tuple[FeeDraft, ...]], ...]
+
+    @property
+    def fees(self) -> list[FeeDraft]:
+        return [fee for _, fees in self.lines for fee in fees]
+
+    @property
+    def issuing_date(self) -> date:
+        """The local date of what is billed, however late the close runs."""
+        return local_date(self.billed_at, self.payer.tz)
+
+
+def group_lines(
+    lines: Iterable[tuple[BilledLine, Sequence[FeeDraft]]], payers: Mapping[UUID, Payer]
+) -> list[InvoiceDraft]:
+    """One invoice per customer, instant, currency and purchase order; a subscription that does not consolidate has its
+    own (billing spec 2.2). In time order."""
+    groups: dict[tuple[Any, ...], list[tuple[BilledLine, tuple[FeeDraft, ...]]]] = defaultdict(list)
+    for line, fees in lines:
+        subscription = line.subscription
+        alone = None if subscription.consolidate_invoice else subscription.id
+        key = (
+            subscription.customer_id,
+            line.billed_at,
+            subscription.plan.currency,
+            subscription.purchase_order_number,
+            alone,
+        )
+        groups[key].append((line, tuple(fees)))
+    drafts = [
+        InvoiceDraft(payers[customer_id], currency, billed_at, order, tuple(members))
+        for (customer_id, billed_at, currency, order, _), members in groups.items()
+    ]
+    return sorted(drafts, key=lambda draft: draft.billed_at)
+
+
+def write_invoices(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetime) -> list[UUID]:
+    """Number and store invoices, finalized, in one go; the caller holds the customers' rows and owns the transaction.
+
+    An invoice without amount is closed instead, unnumbered and invisible, where the customer's policy says so
+    (billing spec 2.4). Returns the invoices' ids in the drafts' order.
+    """
+    if not drafts:
+        return []
+    totals = [invoice_totals(draft) for draft in drafts]
+    closed = [not total.fees and not draft.payer.finalize_zero for draft, total in zip(drafts, totals, strict=True)]
+    numbers = _numbers(db, [draft for draft, skip in zip(drafts, closed, strict=True) if not skip], made_at)
+    rows = _Rows(made_at)
+    ids = []
+    for draft, total, skip in zip(drafts, totals, closed, strict=True):
+        number = (None, None) if skip else next(numbers)
+        ids.append(rows.add(draft, total, number))
+    rows.copy(db)
+    return ids
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The sums of an invoice, in minor units, and its taxes (billing spec 3.5)."""
+
+    fees: int
+    taxes: InvoiceTaxes
+
+    @property
+    def total(self) -> int:
+        return self.fees + self.taxes.amount_cents
+
+
+def invoice_totals(draft: InvoiceDraft) -> Totals:
+    """The sums of a draft, each recomputable from its fees."""
+    fees = sum(fee.amounts.amount_cents for fee in draft.fees)
+    bases = [(Decimal(fee.amounts.amount_cents), [tax.tax_rate for tax in fee.taxes]) for fee in draft.fees]
+    totals = Totals(fees, invoice_taxes(bases, fees))
+    if totals.total > LARGEST_TOTAL:
+        raise OverflowError(f"the invoice of customer {draft.payer.customer_id} exceeds what an amount can hold")
+    return totals
+
+
+def _numbers(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetime) -> Iterable[tuple[int, str]]:
+    """The customer's running number and the document number of each draft, without gaps (billing spec 3.4).
+
+    The counters are rows of this transaction: when it is rolled back, so are they.
+    """
+    by_customer: dict[UUID, int] = defaultdict(int)
+    by_organization: dict[UUID, int] = defaultdict(int)
+    for draft in drafts:
+        by_customer[draft.payer.customer_id] += 1
+        by_organization[draft.payer.organization_id] += 1
+    customer_next = _advance(db, Customer, by_customer)
+    organization_next = _advance(db, Organization, by_organization)
+    for draft in drafts:
+        payer = draft.payer
+        customer_next[payer.customer_id] += 1
+        organization_next[payer.organization_id] += 1
+        sequential_id = customer_next[payer.customer_id]
+        if payer.numbering == "per_organization":
+            month = made_at.astimezone(payer.organization_tz).strftime("%Y%m")
+            yield sequential_id, f"{payer.prefix}-{month}-{organization_next[payer.organization_id]:03d}"
+        else:
+            yield sequential_id, f"{payer.prefix}-{payer.customer_number:03d}-{sequential_id:03d}"
+
+
+def _advance(db: Session, owner: type[Customer] | type[Organization], by: Mapping[UUID, int]) -> dict[UUID, int]:
+    """Move the counters of these owners on and return where each stood before. Locks in the order of ids."""
+    if not by:
+        return {}
+    ids = sorted(by)
+    db.execute(select(owner.id).where(owner.id.in_(ids)).order_by(owner.id).with_for_update(key_share=True)).all()
+    steps = func.unnest(ids, [by[one] for one in ids]).table_valued("id", "step").render_derived()
+    rows = db.execute(
+        update(owner)
+        .where(owner.id == steps.c.id)
+        .values(last_invoice_number=owner.last_invoice_number + steps.c.step)
+        .returning(owner.id, owner.last_invoice_number)
+        .execution_options(synchronize_session=False)
+    )
+    return {one: after - by[one] for one, after in rows}
+
+
+class _Rows:
+    """Rows of the invoice tables, gathered and written with COPY."""
+
+    def __init__(self, made_at: datetime):
+        self._made_at = made_at
+        self._tables: dict[Any, list[dict[str, Any]]] = {
+            table: [] for table in (Invoice, BillingPeriod, Fee, FeeTax, InvoiceTax)
+        }
+
+    def add(self, draft: InvoiceDraft, totals: Totals, number: tuple[int | None, str | None]) -> UUID:
+        """Add an invoice with everything that belongs to it."""
+        invoice_id = uuid4()
+        payer = draft.payer
+        total = totals.total
+        self._tables[Invoice].append(
+            {
+                "id": invoice_id,
+                "organization_id": payer.organization_id,
+                "customer_id": payer.customer_id,
+                "sequential_id": number[0],
+                "number": number[1],
+                "invoice_type": "subscription",
+                "status": "finalized" if number[1] else "closed",
+                "payment_status": "pending" if total > 0 else "succeeded",
+                "payment_overdue": False,
+                "currency": draft.currency,
+                "timezone": payer.tz.key,
+                "issuing_date": draft.issuing_date,
+                "payment_due_date": draft.issuing_date + timedelta(days=payer.net_payment_term),
+                "net_payment_term": payer.net_payment_term,
+                "fees_amount_cents": totals.fees,
+                "taxes_amount_cents": totals.taxes.amount_cents,
+                "taxes_rate": totals.taxes.rate,
+                "sub_total_excluding_taxes_amount_cents": totals.fees,
+                "sub_total_including_taxes_amount_cents": total,
+                "total_amount_cents": total,
+                "purchase_order_number": draft.purchase_order_number,
+                "created_at": self._made_at,
+                "updated_at": self._made_at,
+            }
+        )
+        self._add_taxes(draft, totals, invoice_id)
+        position = 0
+        for place, (line, fees) in enumerate(draft.lines):
+            self._add_period(line, invoice_id, place)
+            for fee in fees:
+                self._add_fee(fee, invoice_id, position, paid=total == 0)
+                position += 1
+        return invoice_id
+
+    def _add_taxes(self, draft: InvoiceDraft, totals: Totals, invoice_id: UUID) -> None:
+        applied = {str(tax.id): tax for fee in draft.fees for tax in fee.taxes}
+        for tax_line in totals.taxes.lines:
+            self._tables[InvoiceTax].append(
+                {
+                    **self._tax(applied[tax_line.tax_id], draft.payer.organization_id, draft.currency),
+                    "invoice_id": invoice_id,
+                    "amount_cents": tax_line.amount_cents,
+                    "fees_amount_cents": tax_line.fees_amount_cents,
+                }
+            )
+
+    def _add_period(self, line: BilledLine, invoice_id: UUID, position: int) -> None:
+        boundaries = line.boundaries
+        self._tables[BillingPeriod].append(
+            {
+                "id": uuid4(),
+                "organization_id": line.subscription.organization_id,
+                "invoice_id": invoice_id,
+                "subscription_id": line.subscription.id,
+                "position": position,
+                "invoicing_reason": line.reason,
+                "billed_at": line.billed_at,
+                "from_datetime": boundaries.from_,
+                "to_datetime": boundaries.to,
+                "charges_from_datetime": boundaries.charges_from,
+                "charges_to_datetime": boundaries.charges_to,
+            }
+        )
+
+    def _add_fee(self, fee: FeeDraft, invoice_id: UUID, position: int, *, paid: bool) -> None:
+        subscription, charge, amounts = fee.subscription, fee.charge, fee.amounts
+        plan = subscription.plan
+        if charge is None:
+            item: dict[str, Any] = {
+                "item_code": plan.code,
+                "item_name": plan.name,
+                "item_description": plan.description,
+                "invoice_display_name": plan.invoice_display_name or subscription.name or plan.name,
+                "item_id": subscription.id,
+            }
+        else:
+            item = {
+                "item_code": charge.metric_code,
+                "item_name": charge.metric_name,
+                "item_description": charge.metric_description,
+                "invoice_display_name": charge.invoice_display_name or charge.metric_name,
+                "item_id": charge.metric_id,
+            }
+        self._tables[Fee].append(
+            {
+                "id": fee.id,
+                "organization_id": subscription.organization_id,
+                "invoice_id": invoice_id,
+                "customer_id": subscription.customer_id,
+                "subscription_id": subscription.id,
+                "charge_id": charge.id if charge else None,
+                "position": position,
+                "fee_type": fee.fee_type,
+                **item,
+                "currency": plan.currency,
+                "amount_cents": amounts.amount_cents,
+                "precise_amount_cents": amounts.precise_amount_cents,
+                "taxes_amount_cents": fee.tax_amounts.amount_cents,
+                "taxes_precise_amount_cents": fee.tax_amounts.precise_amount_cents,
+                "taxes_rate": fee.tax_amounts.rate,
+                "units": amounts.units,
+                "precise_unit_amount": amounts.precise_unit_amount,
+                "events_count": fee.events_count,
+                "amount_details": _json.encode(amounts.amount_details).decode(),
+                "payment_status": "succeeded" if paid else "pending",
+                "from_datetime": fee.from_,
+                "to_datetime": fee.to,
+                "created_at": self._made_at,
+                "succeeded_at": self._made_at if paid else None,
+            }
+        )
+        amounts_by_tax = dict(fee.tax_amounts.lines)
+        for tax in fee.taxes:
+            self._tables[FeeTax].append(
+                {
+                    **self._tax(tax, subscription.organization_id, plan.currency),
+                    "fee_id": fee.id,
+                    "amount_cents": amounts_by_tax[str(tax.id)],
+                }
+            )
+
+    def _tax(self, tax: AppliedTax, organization_id: UUID, currency: str) -> dict[str, Any]:
+        return {
+            "id": uuid4(),
+            "organization_id": organization_id,
+            "tax_id": tax.id,
+            "tax_name": tax.name,
+            "tax_code": tax.code,
+            "tax_rate": tax.rate,
+            "tax_description": tax.description,
+            "currency": currency,
+            "created_at": self._made_at,
+        }
+
+    def copy(self, db: Session) -> None:
+        """Write everything, parents first."""
+        cursor = db.connection().connection.cursor()
+        for table, rows in self._tables.items():
+            if not rows:
+                continue
+            columns = list(rows[0])
+            with cursor.copy(f"COPY {table.__tablename__} ({', '.join(columns)}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(tuple(row.values()))

@@ -1,0 +1,51 @@
+"""What is billed when a subscription starts or ends (billing spec 1.6, 1.9)."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.billing.book import load_plans
+from app.billing.close import Measure, bill_lines, billed_subscription, close_chunk, payer_of
+from app.billing.fees import BilledLine
+from app.core.boundaries import Boundaries, starting, terminating
+from app.models import Customer, Subscription
+
+
+def bill_start(
+    db: Session, subscription: Subscription, instant: datetime, made_at: datetime, measure: Measure
+) -> None:
+    """The first invoice of a plan paid in advance; nothing for a plan in arrears."""
+    line = _line(db, subscription, "subscription_starting", instant)
+    if line.subscription.plan.pay_in_advance:
+        bill_lines(db, [line], {subscription.customer_id: payer_of(subscription.customer)}, made_at, measure)
+
+
+def bill_termination(
+    db: Session, subscriptions: Iterable[Subscription], instant: datetime, made_at: datetime, measure: Measure
+) -> None:
+    """The last invoice of terminated subscriptions: usage and, in arrears, the fee of the current period until its end."""
+    ended = list(subscriptions)
+    lines = [_line(db, one, "subscription_terminating", instant) for one in ended]
+    bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in ended}, made_at, measure)
+
+
+def close_customer(db: Session, customer_id: UUID, instant: datetime, made_at: datetime, measure: Measure) -> None:
+    """Close every boundary of a customer that has passed, so that what follows starts from a billed past."""
+    while close_chunk(db, Customer.id == customer_id, instant, made_at, 1, measure).customers:
+        pass
+
+
+def schedule(db: Session, subscription: Subscription, now: datetime) -> None:
+    """Set when a subscription's current period can be closed."""
+    subscription.next_billing_at = _line(db, subscription, "subscription_periodic", now).subscription.terms.next_boundary(now)
+
+
+def _line(db: Session, subscription: Subscription, reason: str, now: datetime) -> BilledLine:
+    plans = load_plans(db, [subscription.plan_id])
+    billed = billed_subscription(subscription, plans)
+    boundaries: Boundaries = (
+        terminating(billed.terms, now) if reason == "subscription_terminating" else starting(billed.terms)
+    )
+    return BilledLine(billed, reason, now, boundaries)

@@ -1,0 +1,164 @@
+"""Billable metrics: finding them, and the rules for making and changing them (metering spec 2.1, 2.9)."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, select, update
+from sqlalchemy.orm import Session
+
+from app.errors import Forbidden, NotFound, Problems
+from app.models import BillableMetric, Charge, Plan
+from app.validation import Changes, assign, check_code, check_mandatory, check_one_of, empty
+
+COUNT = "count_agg"
+SUPPORTED_AGGREGATIONS = (COUNT, "sum_agg", "max_agg", "unique_count_agg")
+RECURRING_AGGREGATIONS = ("sum_agg", "unique_count_agg")
+ROUNDING_FUNCTIONS = ("round", "ceil", "floor")
+
+_EDITABLE = ("name", "description")
+_FROZEN_IN_USE = ("code", "aggregation_type", "field_name", "rounding_function", "rounding_precision")
+_READ_BY_EVENTS = ("code", "aggregation_type", "field_name", "filters")
+
+
+def live_metrics(organization_id: UUID) -> Select[BillableMetric]:
+    """An organization's metrics that have not been deleted, newest first."""
+    return (
+        select(BillableMetric)
+        .where(BillableMetric.organization_id == organization_id, BillableMetric.deleted_at.is_(None))
+        .order_by(BillableMetric.created_at.desc(), BillableMetric.id)
+    )
+
+
+def find_metric(db: Session, organization_id: UUID, code: str, *, lock: bool = False) -> BillableMetric:
+    """The metric with a code.
+
+    Raises:
+        NotFound: `billable_metric_not_found`.
+    """
+    query = live_metrics(organization_id).where(BillableMetric.code == code)
+    metric = db.scalar(query.with_for_update() if lock else query)
+    if metric is None:
+        raise NotFound("billable_metric")
+    return metric
+
+
+def metrics_by_id(db: Session, organization_id: UUID, ids: Collection[UUID]) -> dict[UUID, BillableMetric]:
+    """Those of the metrics with these ids that there are, by id, kept as they are until the transaction ends."""
+    query = live_metrics(organization_id).where(BillableMetric.id.in_(ids)).with_for_update(read=True)
+    return {metric.id: metric for metric in db.scalars(query)} if ids else {}
+
+
+def is_in_use(db: Session, metric: BillableMetric) -> bool:
+    """Whether a charge of a live plan prices the metric."""
+    query = (
+        select(Charge.id)
+        .join(Plan, Plan.id == Charge.plan_id)
+        .where(
+            Charge.organization_id == metric.organization_id,
+            Charge.billable_metric_id == metric.id,
+            Charge.deleted_at.is_(None),
+            Plan.deleted_at.is_(None),
+        )
+        .limit(1)
+    )
+    return db.scalar(query) is not None
+
+
+def create_metric(db: Session, organization_id: UUID, changes: Changes, now: datetime) -> BillableMetric:
+    """A new metric; events of its code that came before it are counted too, by a backfill.
+
+    Raises:
+        Invalid: a field breaks a rule.
+        Forbidden: `feature_unavailable`, for a custom aggregation.
+    """
+    check_metric(db, organization_id, changes, None)
+    metric = BillableMetric(organization_id=organization_id, filters=[], backfill_pending=True, created_at=now)
+    _write(metric, changes, now)
+    db.add(metric)
+    db.flush()
+    return metric
+
+
+def update_metric(db: Session, metric: BillableMetric, changes: Changes, now: datetime) -> None:
+    """Change a metric. Once it is in use only its name, description and filters change, the rest is ignored.
+
+    Raises:
+        Invalid: a field breaks a rule.
+        Forbidden: `feature_unavailable`, for a custom aggregation.
+    """
+    if is_in_use(db, metric):
+        changes = {field: changes[field] for field in (*_EDITABLE, "filters") if field in changes}
+    check_metric(db, metric.organization_id, changes, metric)
+    before = [getattr(metric, field) for field in _READ_BY_EVENTS]
+    _write(metric, changes, now)
+    if before != [getattr(metric, field) for field in _READ_BY_EVENTS]:
+        metric.backfill_pending = True
+    db.flush()
+
+
+def delete_metric(db: Session, metric: BillableMetric, now: datetime) -> None:
+    """Delete a metric, and its charges from all plans (metering spec 6.5). Past fees stay readable."""
+    metric.deleted_at = metric.updated_at = now
+    db.execute(
+        update(Charge)
+        .where(
+            Charge.organization_id == metric.organization_id,
+            Charge.billable_metric_id == metric.id,
+            Charge.deleted_at.is_(None),
+        )
+        .values(deleted_at=now, updated_at=now)
+    )
+
+
+def check_metric(db: Session, organization_id: UUID, changes: Changes, metric: BillableMetric | None) -> None:
+    """Refuse what is wrong with a metric as it would be after the change (metering spec 2.1).
+
+    Raises:
+        Invalid: with every field that breaks a rule.
+        Forbidden: `feature_unavailable`, for a custom aggregation.
+    """
+    aggregation = changes.get("aggregation_type", metric.aggregation_type if metric else None)
+    if aggregation == "custom_agg":
+        raise Forbidden("feature_unavailable")
+    problems = Problems()
+    check_mandatory(problems, changes, ("name", "code"), creating=metric is None)
+    check_code(problems, changes)
+    if aggregation not in SUPPORTED_AGGREGATIONS:
+        problems.add("aggregation_type", "value_is_invalid")
+    field_name = changes.get("field_name", metric.field_name if metric else None)
+    if aggregation != COUNT and empty(field_name):
+        problems.add("field_name", "value_is_mandatory")
+    if changes.get("recurring") and aggregation in SUPPORTED_AGGREGATIONS and aggregation not in RECURRING_AGGREGATIONS:
+        problems.add("recurring", "not_compatible_with_aggregation_type")
+    check_one_of(problems, changes, "weighted_interval", ("seconds",))
+    check_one_of(problems, changes, "rounding_function", ROUNDING_FUNCTIONS)
+    code = changes.get("code")
+    if not empty(code) and (metric is None or code != metric.code):
+        taken = db.scalar(live_metrics(organization_id).where(BillableMetric.code == code))
+        if taken is not None:
+            problems.add("code", "value_already_exist")
+    _check_filters(problems, changes.get("filters") or ())
+    problems.check()
+
+
+def _check_filters(problems: Problems, filters: Sequence[dict[str, Any]]) -> None:
+    keys = [one.get("key") for one in filters]
+    if any(empty(key) for key in keys):
+        problems.add("key", "value_is_mandatory")
+    if len(set(keys)) < len(keys):
+        problems.add("key", "value_already_exist")
+    if not all(one.get("values") for one in filters):
+        problems.add("values", "value_is_mandatory")
+
+
+def _write(metric: BillableMetric, changes: Changes, now: datetime) -> None:
+    assign(metric, changes, (*_EDITABLE, *_FROZEN_IN_USE))
+    metric.rounding_function = metric.rounding_function or None
+    if metric.aggregation_type == COUNT:
+        metric.field_name = None
+    if "filters" in changes:
+        filters = [{"key": one["key"], "values": sorted(set(one["values"]))} for one in changes["filters"] or ()]
+        metric.filters = sorted(filters, key=lambda one: one["key"])
+    metric.updated_at = now

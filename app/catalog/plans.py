@@ -1,0 +1,121 @@
+"""Plans: finding them, and the rules for making and changing them (billing spec 1.1, 1.11)."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, selectinload
+
+from app.catalog.charges import write_charges
+from app.catalog.taxes import taxes_by_code
+from app.core.periods import Interval
+from app.errors import NotFound, Problems
+from app.models import Charge, Plan, Subscription
+from app.validation import Changes, assign, check_code, check_currency, check_mandatory, empty
+
+PLAN_PARTS = (
+    selectinload(Plan.taxes),
+    selectinload(Plan.charges).options(selectinload(Charge.billable_metric), selectinload(Charge.taxes)),
+)
+"""What must be loaded with a plan to show it whole."""
+
+_MANDATORY = ("name", "code", "amount_cents", "amount_currency", "pay_in_advance")
+_EDITABLE_IN_USE = ("name", "invoice_display_name", "description", "amount_cents")
+_FROZEN_IN_USE = ("code", "interval", "amount_currency", "pay_in_advance")
+
+
+def live_plans(organization_id: UUID) -> Select[Plan]:
+    """An organization's plans that have not been deleted and are not overrides of another, newest first."""
+    return (
+        select(Plan)
+        .where(Plan.organization_id == organization_id, Plan.deleted_at.is_(None), Plan.parent_id.is_(None))
+        .order_by(Plan.created_at.desc(), Plan.id)
+        .options(*PLAN_PARTS)
+    )
+
+
+def find_plan(db: Session, organization_id: UUID, code: str, *, lock: bool = False) -> Plan:
+    """The plan with a code, with its charges and taxes.
+
+    Raises:
+        NotFound: `plan_not_found`.
+    """
+    query = live_plans(organization_id).where(Plan.code == code)
+    plan = db.scalar(query.with_for_update(of=Plan) if lock else query)
+    if plan is None:
+        raise NotFound("plan")
+    return plan
+
+
+def has_subscriptions(db: Session, plan: Plan) -> bool:
+    """Whether any subscription is, or was, on the plan."""
+    query = select(Subscription.id).where(
+        Subscription.organization_id == plan.organization_id, Subscription.plan_id == plan.id
+    )
+    return db.scalar(query.limit(1)) is not None
+
+
+def create_plan(db: Session, organization_id: UUID, changes: Changes, now: datetime) -> Plan:
+    """A new plan with its charges.
+
+    Raises:
+        NotFound: `billable_metrics_not_found`, `tax_not_found`.
+        Invalid: a field breaks a rule.
+    """
+    _check(db, organization_id, changes, None)
+    plan = Plan(organization_id=organization_id, plan_metadata={}, taxes=[], created_at=now)
+    assign(plan, changes, (*_EDITABLE_IN_USE, *_FROZEN_IN_USE))
+    return _write_parts(db, plan, changes, in_use=False, now=now)
+
+
+def update_plan(db: Session, plan: Plan, changes: Changes, now: datetime) -> Plan:
+    """Change a plan and its charges; its subscriptions follow at their next computation.
+
+    On a plan with subscriptions, what may not change is ignored.
+
+    Raises:
+        NotFound: `billable_metrics_not_found`, `tax_not_found`.
+        Invalid: a field breaks a rule.
+    """
+    in_use = has_subscriptions(db, plan)
+    if in_use:
+        changes = {field: value for field, value in changes.items() if field not in _FROZEN_IN_USE}
+    _check(db, plan.organization_id, changes, plan)
+    assign(plan, changes, (*_EDITABLE_IN_USE, *_FROZEN_IN_USE))
+    return _write_parts(db, plan, changes, in_use=in_use, now=now)
+
+
+def delete_plan(plan: Plan, now: datetime) -> None:
+    """Delete a plan. Its charges stay for the fees that name them."""
+    plan.deleted_at = plan.updated_at = now
+
+
+def _check(db: Session, organization_id: UUID, changes: Changes, plan: Plan | None) -> None:
+    problems = Problems()
+    check_mandatory(problems, changes, _MANDATORY, creating=plan is None)
+    check_code(problems, changes)
+    check_currency(problems, changes, "amount_currency")
+    if (plan is None or "interval" in changes) and changes.get("interval") not in tuple(Interval):
+        problems.add("interval", "value_is_invalid")
+    code = changes.get("code")
+    if not empty(code) and (plan is None or code != plan.code):
+        taken = db.scalar(select(live_plans(organization_id).where(Plan.code == code).exists()))
+        if taken:
+            problems.add("code", "value_already_exist")
+    problems.check()
+
+
+def _write_parts(db: Session, plan: Plan, changes: Changes, *, in_use: bool, now: datetime) -> Plan:
+    """What a plan is made of besides its own columns. The plan comes back as it is now stored."""
+    current = list(plan.charges) if plan in db else []
+    if "tax_codes" in changes:
+        plan.taxes = taxes_by_code(db, plan.organization_id, changes["tax_codes"] or ())
+    if "metadata" in changes:
+        plan.plan_metadata = changes["metadata"] or {}
+    plan.updated_at = now
+    db.add(plan)
+    db.flush()
+    if "charges" in changes:
+        write_charges(db, plan, current, changes["charges"] or (), in_use=in_use, now=now)
+    query = select(Plan).where(Plan.organization_id == plan.organization_id, Plan.id == plan.id).options(*PLAN_PARTS)
+    return db.scalars(query.execution_options(populate_existing=True)).one()

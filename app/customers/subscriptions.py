@@ -1,0 +1,319 @@
+"""Subscriptions: made, changed, started and ended (billing spec 1.5, 1.6, 1.9)."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Select, case, func, select
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from app.billing.close import Measure, timezone_of
+from app.billing.lifecycle import bill_start, bill_termination, close_customer, schedule
+from app.catalog.plans import PLAN_PARTS, find_plan
+from app.core.periods import local_date, local_start
+from app.customers.customers import DEFAULT_BILLING_ENTITY, find_or_create_customer
+from app.errors import Forbidden, NotFound, Problems, invalid
+from app.models import Customer, Organization, Plan, Subscription
+from app.validation import Changes, empty
+
+STATUSES = ("pending", "active", "terminated", "canceled")
+BILLING_TIMES = ("calendar", "anniversary")
+CREDIT_NOTE_CHOICES = ("credit", "skip", "refund", "offset")
+INVOICE_CHOICES = ("generate", "skip")
+
+SUBSCRIPTION_PARTS = (
+    joinedload(Subscription.customer).joinedload(Customer.organization),
+    selectinload(Subscription.plan).options(*PLAN_PARTS),
+)
+"""What must be loaded with a subscription to show it with its plan."""
+
+
+def create_subscription(
+    db: Session, organization: Organization, sent: Changes, now: datetime, measure: Measure
+) -> Subscription:
+    """Put a customer on a plan; the same external id and plan again returns the subscription there is.
+
+    A start on today's local date or before is active at once, a later one pending (billing spec 1.5).
+
+    Raises:
+        NotFound: `plan_not_found`.
+        Invalid: a field breaks a rule.
+        Forbidden: `feature_unavailable`, for another plan on an external id that is in use.
+    """
+    _check(sent, creating=True)
+    if sent.get("billing_entity_code") not in (None, DEFAULT_BILLING_ENTITY):
+        raise NotFound("billing_entity")
+    plan = find_plan(db, organization.id, sent["plan_code"])
+    customer = find_or_create_customer(db, organization, sent["external_customer_id"], now)
+    known = _current(db, organization.id, sent["external_id"])
+    if known is not None:
+        return _again(known, customer, plan)
+    if customer.currency is None:
+        customer.currency = plan.amount_currency
+    tz = ZoneInfo(customer.timezone or organization.timezone)
+    subscription_at: datetime = sent.get("subscription_at") or now
+    _check_ending(sent.get("ending_at"), subscription_at, now, tz)
+    subscription = Subscription(
+        organization_id=organization.id,
+        customer=customer,
+        plan=plan,
+        external_id=sent["external_id"],
+        name=sent.get("name"),
+        status="pending",
+        billing_time=sent.get("billing_time") or "calendar",
+        subscription_at=subscription_at,
+        on_termination_invoice="generate",
+        consolidate_invoice=sent.get("consolidate_invoice") is not False,
+        purchase_order_number=sent.get("purchase_order_number"),
+        created_at=now,
+        updated_at=now,
+    )
+    _set_ending(subscription, sent.get("ending_at"), tz)
+    if plan.pay_in_advance:
+        subscription.on_termination_credit_note = "credit"
+    db.add(subscription)
+    db.flush()
+    today = local_date(now, tz)
+    start_day = local_date(subscription_at, tz)
+    if start_day == today:
+        activate(db, subscription, subscription_at, now, measure)
+    elif start_day < today:
+        started_at = max(subscription_at, _last_end(db, organization.id, subscription.external_id) or subscription_at)
+        _start(db, subscription, started_at, now)
+    else:
+        subscription.activation_due_at = local_start(start_day, tz)
+    db.flush()
+    return subscription
+
+
+def activate(db: Session, subscription: Subscription, started_at: datetime, now: datetime, measure: Measure) -> None:
+    """Start a subscription and bill what a start bills."""
+    _start(db, subscription, started_at, now)
+    db.flush()
+    bill_start(db, subscription, started_at, now, measure)
+
+
+def update_subscription(subscription: Subscription, sent: Changes, now: datetime) -> None:
+    """Change a subscription; `subscription_at` can only be moved before it has started.
+
+    Raises:
+        Invalid: a field breaks a rule.
+    """
+    _check(sent, creating=False)
+    tz = timezone_of(subscription.customer)
+    for field in ("name", "purchase_order_number"):
+        if field in sent:
+            setattr(subscription, field, sent[field])
+    if isinstance(sent.get("consolidate_invoice"), bool):
+        subscription.consolidate_invoice = sent["consolidate_invoice"]
+    if subscription.status == "pending" and sent.get("subscription_at"):
+        subscription.subscription_at = sent["subscription_at"]
+        subscription.activation_due_at = local_start(local_date(subscription.subscription_at, tz), tz)
+    if "ending_at" in sent:
+        _check_ending(sent["ending_at"], subscription.subscription_at, now, tz)
+        _set_ending(subscription, sent["ending_at"], tz)
+    subscription.updated_at = now
+
+
+def terminate(
+    db: Session,
+    subscription: Subscription,
+    now: datetime,
+    measure: Measure,
+    *,
+    invoice: str | None = None,
+    credit_note: str | None = None,
+) -> None:
+    """End a subscription now: a pending one is canceled, an active one billed for the last time unless `invoice` is
+    `skip` (billing spec 1.9). Periods that ended before are billed first."""
+    problems = Problems()
+    if invoice is not None and invoice not in INVOICE_CHOICES:
+        problems.add("on_termination_invoice", "value_is_invalid")
+    if credit_note is not None and credit_note not in CREDIT_NOTE_CHOICES:
+        problems.add("on_termination_credit_note", "value_is_invalid")
+    problems.check()
+    if subscription.status == "pending":
+        subscription.status = "canceled"
+        subscription.canceled_at = subscription.updated_at = now
+        subscription.activation_due_at = None
+        return
+    subscription.on_termination_invoice = invoice or subscription.on_termination_invoice
+    if subscription.plan.pay_in_advance and credit_note is not None:
+        subscription.on_termination_credit_note = credit_note
+    end_subscriptions(db, [subscription], now, now, measure)
+
+
+def end_subscriptions(
+    db: Session, subscriptions: Sequence[Subscription], now: datetime, made_at: datetime, measure: Measure
+) -> None:
+    """Terminate active subscriptions as of `now` and bill them; pending ones are canceled. The invoices are made at
+    `made_at`, which is later when a missed end is caught up."""
+    for customer_id in sorted({one.customer_id for one in subscriptions}):
+        close_customer(db, customer_id, now, made_at, measure)
+    for one in subscriptions:
+        if one.status == "pending":
+            one.status, one.canceled_at, one.activation_due_at = "canceled", now, None
+        else:
+            one.status, one.terminated_at = "terminated", now
+            one.next_billing_at = one.termination_due_at = None
+        one.updated_at = now
+    db.flush()
+    billed = [one for one in subscriptions if one.status == "terminated" and one.on_termination_invoice == "generate"]
+    bill_termination(db, billed, now, made_at, measure)
+
+
+def end_all(
+    db: Session, organization_id: UUID, now: datetime, measure: Measure, *, customer: Customer | None, plan: Plan | None
+) -> None:
+    """End every open subscription of a customer, or of a plan, that is being deleted."""
+    query = select(Subscription).where(
+        Subscription.organization_id == organization_id, Subscription.status.in_(("active", "pending"))
+    )
+    if customer is not None:
+        query = query.where(Subscription.customer_id == customer.id)
+    if plan is not None:
+        query = query.where(Subscription.plan_id == plan.id)
+    end_subscriptions(db, list(db.scalars(query.options(*SUBSCRIPTION_PARTS))), now, now, measure)
+
+
+def reschedule(db: Session, organization_id: UUID, now: datetime, *, customer: Customer | None = None) -> None:
+    """The timezone of a customer, or of the organization, has changed: set anew when its periods can be closed."""
+    query = select(Subscription).where(
+        Subscription.organization_id == organization_id, Subscription.next_billing_at.is_not(None)
+    )
+    if customer is not None:
+        query = query.where(Subscription.customer_id == customer.id)
+    for subscription in db.scalars(query.options(*SUBSCRIPTION_PARTS).execution_options(populate_existing=True)):
+        if subscription.next_billing_at is not None and subscription.next_billing_at > now:
+            schedule(db, subscription, now)
+
+
+def find_subscription(
+    db: Session, organization_id: UUID, external_id: str, status: str | None, *, lock: bool = False
+) -> Subscription:
+    """The subscription with an external id and status (active by default); of several the newest.
+
+    Raises:
+        NotFound: `subscription_not_found`.
+    """
+    query = subscriptions(organization_id).where(
+        Subscription.external_id == external_id, Subscription.status == (status or "active")
+    )
+    if lock:
+        query = query.with_for_update(of=Subscription)
+    found = db.scalars(query.limit(1)).first()
+    if found is None:
+        raise NotFound("subscription")
+    return found
+
+
+def subscriptions(
+    organization_id: UUID,
+    *,
+    statuses: Collection[str] | None = None,
+    external_customer_id: str | None = None,
+    external_id: str | None = None,
+    plan_code: str | None = None,
+    currency: str | None = None,
+) -> Select[tuple[Subscription]]:
+    """An organization's subscriptions, latest `subscription_at` first (billing spec 11.3, 11.6)."""
+    query = (
+        select(Subscription)
+        .where(Subscription.organization_id == organization_id)
+        .order_by(Subscription.subscription_at.desc().nulls_last(), Subscription.created_at.desc(), Subscription.id)
+        .options(*SUBSCRIPTION_PARTS)
+    )
+    if statuses is not None:
+        query = query.where(Subscription.status.in_(statuses))
+    if external_id is not None:
+        query = query.where(Subscription.external_id == external_id)
+    if external_customer_id is not None:
+        query = query.where(
+            Subscription.customer_id.in_(
+                select(Customer.id).where(
+                    Customer.organization_id == organization_id, Customer.external_id == external_customer_id
+                )
+            )
+        )
+    if plan_code is not None or currency is not None:
+        plans = select(Plan.id).where(Plan.organization_id == organization_id)
+        plans = plans.where(Plan.code == plan_code) if plan_code is not None else plans
+        plans = plans.where(Plan.amount_currency == currency) if currency is not None else plans
+        query = query.where(Subscription.plan_id.in_(plans))
+    return query
+
+
+def _start(db: Session, subscription: Subscription, started_at: datetime, now: datetime) -> None:
+    subscription.status = "active"
+    subscription.started_at, subscription.activated_at = started_at, now
+    subscription.activation_due_at = None
+    subscription.updated_at = now
+    schedule(db, subscription, now)
+
+
+def _again(known: Subscription, customer: Customer, plan: Plan) -> Subscription:
+    """The external id is in use: the same customer and plan again is no error (billing spec 1.5)."""
+    if known.customer_id != customer.id:
+        raise invalid("external_id", "value_already_exist")
+    if known.plan_id != plan.id:
+        raise Forbidden("feature_unavailable")
+    return known
+
+
+def _current(db: Session, organization_id: UUID, external_id: str) -> Subscription | None:
+    """The open subscription with an external id, an active one before a pending one."""
+    return db.scalars(
+        select(Subscription)
+        .where(
+            Subscription.organization_id == organization_id,
+            Subscription.external_id == external_id,
+            Subscription.status.in_(("active", "pending")),
+        )
+        .order_by(case((Subscription.status == "active", 0), else_=1))
+        .options(*SUBSCRIPTION_PARTS)
+        .limit(1)
+    ).first()
+
+
+def _last_end(db: Session, organization_id: UUID, external_id: str) -> datetime | None:
+    """When the latest earlier subscription with this external id that was invoiced at its end did end."""
+    return db.scalar(
+        select(func.max(Subscription.terminated_at)).where(
+            Subscription.organization_id == organization_id,
+            Subscription.external_id == external_id,
+            Subscription.status == "terminated",
+            Subscription.on_termination_invoice == "generate",
+        )
+    )
+
+
+def _check(sent: Changes, *, creating: bool) -> None:
+    problems = Problems()
+    if creating:
+        for field in ("external_customer_id", "external_id", "plan_code"):
+            if empty(sent.get(field)):
+                problems.add(field, "value_is_mandatory")
+    if not empty(sent.get("billing_time")) and sent["billing_time"] not in BILLING_TIMES:
+        problems.add("billing_time", "value_is_invalid")
+    external_id: Any = sent.get("external_id")
+    if isinstance(external_id, str) and "/" in external_id:
+        problems.add("external_id", "value_is_invalid")
+    problems.check()
+
+
+def _check_ending(ending_at: datetime | None, subscription_at: datetime, now: datetime, tz: ZoneInfo) -> None:
+    """An end lies on a later local date than today, and after the start (billing spec 1.5)."""
+    if ending_at is not None and (
+        local_date(ending_at, tz) <= local_date(now, tz) or ending_at <= subscription_at.astimezone(UTC)
+    ):
+        raise invalid("ending_at", "invalid_date")
+
+
+def _set_ending(subscription: Subscription, ending_at: datetime | None, tz: ZoneInfo) -> None:
+    """A subscription ends with the first moment of its ending date in the customer's timezone (billing spec 1.9)."""
+    subscription.ending_at = ending_at
+    subscription.termination_due_at = None if ending_at is None else local_start(local_date(ending_at, tz), tz)
+
+

@@ -1,0 +1,69 @@
+"""Which metric reads the events of a code, remembered so that ingest asks PostgreSQL once per code."""
+
+import time
+from collections.abc import Iterable
+from uuid import UUID
+
+from sqlalchemy import select, tuple_
+
+from app.core.aggregation import Aggregation
+from app.metering.events import MetricDefinition
+from app.models import BillableMetric
+from app.stores.postgres import Postgres
+
+REMEMBER_SECONDS = 5.0
+MOST_CODES = 50_000
+
+CodeKey = tuple[str, str]
+"""An organization's id and an event code."""
+
+
+class Definitions:
+    """Metric definitions by (organization, code); that a code has no metric is remembered too.
+
+    A change made by this process is told at once (`forget`). One made by another process is seen after
+    `REMEMBER_SECONDS`; events read with an old definition until then are put right by the metric's back-fill.
+    """
+
+    def __init__(self, postgres: Postgres):
+        self._postgres = postgres
+        self._known: dict[CodeKey, tuple[float, MetricDefinition | None]] = {}
+
+    def unknown(self, keys: Iterable[CodeKey]) -> list[CodeKey]:
+        """Those of the keys that have to be loaded."""
+        now = time.monotonic()
+        return [key for key in keys if (known := self._known.get(key)) is None or known[0] < now]
+
+    def load(self, keys: list[CodeKey]) -> None:
+        """Ask PostgreSQL for these keys, in one query."""
+        if len(self._known) > MOST_CODES:
+            self._known.clear()
+        wanted = [(UUID(organization), code) for organization, code in keys if "\x00" not in code]
+        found: dict[CodeKey, MetricDefinition] = {}
+        if wanted:
+            with self._postgres.session() as db:
+                rows = db.execute(
+                    select(
+                        BillableMetric.organization_id,
+                        BillableMetric.code,
+                        BillableMetric.aggregation_type,
+                        BillableMetric.field_name,
+                    ).where(
+                        BillableMetric.deleted_at.is_(None),
+                        tuple_(BillableMetric.organization_id, BillableMetric.code).in_(wanted),
+                    )
+                )
+                for organization, code, aggregation, field_name in rows:
+                    found[str(organization), code] = MetricDefinition(Aggregation(aggregation), field_name)
+        until = time.monotonic() + REMEMBER_SECONDS
+        for key in keys:
+            self._known[key] = (until, found.get(key))
+
+    def get(self, key: CodeKey) -> MetricDefinition | None:
+        """The definition of a key that has been loaded; None when the code has no metric."""
+        known = self._known.get(key)
+        return known[1] if known is not None else None
+
+    def forget(self, organization_id: UUID, code: str) -> None:
+        """A metric has changed: load it anew before its next event."""
+        self._known.pop((str(organization_id), code), None)

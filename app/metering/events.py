@@ -1,0 +1,287 @@
+"""Events: what is accepted, how it is read, and how it is written to the store (metering spec 1.2 to 1.6, 1.13)."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from uuid import UUID
+
+import msgspec
+from msgspec import Raw, Struct
+
+from app.core.aggregation import Aggregation, decimal_value
+from app.errors import ApiError, BadRequest, Invalid
+
+LATEST_MS = 10_413_791_999_999
+"""The last millisecond of 2299, the end of what the store's DateTime64 can hold."""
+
+LARGEST_PRECISE_AMOUNT = Decimal(10) ** 25
+ABSENT = Raw(b"null")
+_string = msgspec.json.Decoder(str)
+
+
+class EventInput(Struct, gc=False):
+    """An event as sent. Unknown fields are ignored; values keep their literal text until they are read."""
+
+    transaction_id: str | int | None = None
+    external_subscription_id: str | None = None
+    code: str | None = None
+    timestamp: Raw = ABSENT
+    properties: dict[str, Raw] | None = None
+    precise_total_amount_cents: Raw = ABSENT
+
+
+class EventBody(Struct):
+    """`POST /events`."""
+
+    event: EventInput
+
+
+class EventBatchBody(Struct):
+    """`POST /events/batch`."""
+
+    events: list[EventInput] | None = None
+
+
+class Event(Struct, gc=False, frozen=True):
+    """A valid event of an organization. `key` is what makes it one event (metering spec 1.4); `properties` are the texts
+    that are stored and compared; `echo` is what the sender sent of them."""
+
+    key: tuple[str, str, str]
+    code: str
+    timestamp_ms: int
+    timestamp_given: bool
+    properties: dict[str, str]
+    echo: dict[str, Raw] | dict[str, str]
+    precise_total_amount_cents: Decimal | None
+    received_at: datetime
+
+    def repeats(self, first: "Event") -> bool:
+        """Whether this is a replay of `first`, which has the same key: same content, and the same time or none given."""
+        return (
+            self.code == first.code
+            and self.properties == first.properties
+            and self.precise_total_amount_cents == first.precise_total_amount_cents
+            and (not self.timestamp_given or self.timestamp_ms == first.timestamp_ms)
+        )
+
+
+class EventObject(Struct, gc=False):
+    """An event on the wire (metering spec 1.6)."""
+
+    lago_id: str
+    transaction_id: str
+    lago_customer_id: str | None
+    code: str
+    timestamp: str
+    precise_total_amount_cents: str | None
+    properties: dict[str, Raw] | dict[str, str]
+    lago_subscription_id: str | None
+    external_subscription_id: str
+    created_at: str
+
+
+class EventRow(Struct, gc=False):
+    """An event as a line of the store's JSON input."""
+
+    organization_id: str
+    external_subscription_id: str
+    code: str
+    transaction_id: str
+    timestamp: str
+    hour: int
+    properties: dict[str, str]
+    precise_total_amount_cents: str | None
+    aggregation: str
+    value: str
+    item: str
+    operation: str
+    dimensions: dict[str, str]
+    ingested_at: str
+
+
+class MetricDefinition(Struct, frozen=True):
+    """What of a billable metric its events are read with."""
+
+    aggregation: Aggregation
+    field_name: str | None
+
+
+def read_event(given: EventInput, organization_id: str, now: datetime, received_at: datetime) -> Event | dict[str, list[str]]:
+    """A valid event, or what is wrong with it by field. `now` is the time of an event that has none."""
+    wrong: dict[str, list[str]] = {}
+    transaction_id, code = given.transaction_id, given.code
+    if transaction_id is None or transaction_id == "":
+        wrong["transaction_id"] = ["value_is_mandatory"]
+    if not code:
+        wrong["code"] = ["value_is_mandatory"]
+    milliseconds, timestamp_given = None, True
+    if given.timestamp is ABSENT or bytes(given.timestamp) == b"null":
+        milliseconds, timestamp_given = int(now.timestamp() * 1000), False
+    else:
+        milliseconds = _milliseconds(given.timestamp)
+        if milliseconds is None:
+            wrong["timestamp"] = ["invalid_format"]
+    precise = None
+    if given.precise_total_amount_cents is not ABSENT:
+        try:
+            precise = _precise_amount(given.precise_total_amount_cents)
+        except (InvalidOperation, ValueError):
+            wrong["precise_total_amount_cents"] = ["value_is_invalid"]
+    if wrong or milliseconds is None or not code:
+        return wrong
+    echo = given.properties or {}
+    return Event(
+        key=(organization_id, given.external_subscription_id or "", str(transaction_id)),
+        code=code,
+        timestamp_ms=milliseconds,
+        timestamp_given=timestamp_given,
+        properties={name: _text(value) for name, value in echo.items()},
+        echo=echo,
+        precise_total_amount_cents=precise,
+        received_at=received_at,
+    )
+
+
+def read_batch(
+    given: Sequence[EventInput] | None, limit: int, organization_id: str, now: datetime, received_at: datetime
+) -> list[Event]:
+    """All events of a batch, valid.
+
+    Raises:
+        Invalid: `no_events`, `too_many_events`, or by position what is wrong; then none is accepted (metering spec 1.5).
+    """
+    if not given:
+        raise Invalid({"events": ["no_events"]})
+    if len(given) > limit:
+        raise Invalid({"events": ["too_many_events"]})
+    events: list[Event] = []
+    wrong: dict[str, dict[str, list[str]]] = {}
+    for position, one in enumerate(given):
+        event = read_event(one, organization_id, now, received_at)
+        if isinstance(event, Event):
+            events.append(event)
+        else:
+            wrong[str(position)] = event
+    if wrong:
+        raise Invalid(wrong)
+    return events
+
+
+def explain_undecodable(error: msgspec.DecodeError, *, batch: bool) -> ApiError:
+    """The error for a body that does not have the shape of events: 400 without the root object, else 422 on the field,
+    in a batch under the event's position."""
+    message = str(error)
+    where = message.partition(" - at `$")[2].rstrip("`")
+    if not isinstance(error, msgspec.ValidationError):
+        return BadRequest(f"malformed JSON: {message}")
+    if "missing required field" in message or not where:
+        return BadRequest(f"param is missing or the value is empty: {'events' if batch else 'event'}")
+    root, _, field = where.lstrip(".").partition(".")
+    details = {(field or root).partition("[")[0].split(".")[0]: ["value_is_invalid"]}
+    if batch and "[" in root:
+        return Invalid({root.partition("[")[2].rstrip("]"): details})
+    return Invalid(details)
+
+
+def _milliseconds(raw: Raw) -> int | None:
+    """Whole milliseconds since 1970 of a Unix time in seconds, digits past the third dropped; None when it is not one.
+
+    Metering spec 1.3. The decimal text is read, never a float of it. Times before 1970 and after 2299 are refused: the
+    store cannot hold them.
+    """
+    text = bytes(raw)
+    if text[:1] == b'"':
+        text = _string.decode(text).encode()
+    if text.isdigit() and len(text) < len(str(LATEST_MS)):
+        milliseconds = int(text) * 1000
+    else:
+        value = decimal_value(text.decode("ascii", "replace"))
+        if value is None or value < 0:
+            return None
+        milliseconds = int(value * 1000)
+    return milliseconds if milliseconds <= LATEST_MS else None
+
+
+def _precise_amount(raw: Raw) -> Decimal | None:
+    text = bytes(raw).decode()
+    if text == "null":
+        return None
+    if text[:1] == '"':
+        text = _string.decode(text)
+    value = decimal_value(text)
+    if value is None or abs(value) >= LARGEST_PRECISE_AMOUNT:
+        raise ValueError(text)
+    return value
+
+
+def _text(raw: Raw) -> str:
+    """A property's value as it is stored: a string's content, otherwise the JSON literal as sent."""
+    value = bytes(raw)
+    return _string.decode(value) if value[:1] == b'"' else value.decode()
+
+
+def enriched(event: Event, metric: MetricDefinition | None, ingested_at: str) -> EventRow:
+    """The row of an event, read as its metric reads it; without a metric it is kept but counts for nothing yet."""
+    organization_id, external_subscription_id, transaction_id = event.key
+    row = EventRow(
+        organization_id=organization_id,
+        external_subscription_id=external_subscription_id,
+        code=event.code,
+        transaction_id=transaction_id,
+        timestamp=store_instant(event.timestamp_ms),
+        hour=event.timestamp_ms // 3_600_000,
+        properties=event.properties,
+        precise_total_amount_cents=_plain(event.precise_total_amount_cents),
+        aggregation="",
+        value="0",
+        item="",
+        operation="add",
+        dimensions={},
+        ingested_at=ingested_at,
+    )
+    if metric is not None:
+        row.aggregation = metric.aggregation
+        text = event.properties.get(metric.field_name) if metric.field_name else None
+        if metric.aggregation is Aggregation.COUNT:
+            row.value = "1"
+        elif metric.aggregation is Aggregation.UNIQUE_COUNT:
+            row.item = text or ""
+            row.operation = "remove" if event.properties.get("operation_type") == "remove" else "add"
+        else:
+            value = decimal_value(text)
+            row.value = "0" if value is None else format(value, "f")
+    return row
+
+
+def event_object(event: Event, created_at: str, customer_id: str | None = None, subscription_id: str | None = None) -> EventObject:
+    """An event as it is on the wire."""
+    instant = store_instant(event.timestamp_ms)
+    return EventObject(
+        lago_id=event_id(event.key),
+        transaction_id=event.key[2],
+        lago_customer_id=customer_id,
+        code=event.code,
+        timestamp=f"{instant[:10]}T{instant[11:]}Z",
+        precise_total_amount_cents=_plain(event.precise_total_amount_cents),
+        properties=event.echo,
+        lago_subscription_id=subscription_id,
+        external_subscription_id=event.key[1],
+        created_at=created_at,
+    )
+
+
+def event_id(key: tuple[str, str, str]) -> str:
+    """The id of an event: a version 5 UUID of its key, so it is the same wherever it is asked for."""
+    digest = hashlib.sha1("\x00".join(key).encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
+    return str(UUID(bytes=digest[:16], version=5))
+
+
+def store_instant(milliseconds: int) -> str:
+    """`2024-04-30 18:00:00.123`, the store's text form of an instant in UTC."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC).strftime('%Y-%m-%d %H:%M:%S')}.{rest:03d}"
+
+
+def _plain(value: Decimal | None) -> str | None:
+    return None if value is None else format(value, "f")

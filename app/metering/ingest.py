@@ -1,0 +1,307 @@
+"""Ingest: concurrent requests are gathered into blocks, de-duplicated, and written; rollups follow at once.
+
+A block goes through two inserts. The first, into `events`, makes it durable; its requests are answered then. The
+second sends the same rows through the rollup views. Splitting them keeps a small request at the price of one insert
+(a materialized view costs more to run than a small block does to write), and it lets many small blocks share one trip
+through the views. A reader waits for the second insert of everything that was answered before it came (`settled`), so a
+read that follows a write always sees it. Where several processes share a ClickHouse, a reader may be in another one, so
+there requests are answered after the second insert.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import structlog
+
+from app.clock import system_now
+from app.config import Settings
+from app.errors import ApiError, Invalid, StoreDown, TooManyRequests
+from app.metering.definitions import Definitions
+from app.metering.events import Event, EventRow, enriched
+from app.metering.keys import Key, KeyFilter
+from app.metering.stored import find_events
+from app.stores.clickhouse import ClickHouse
+
+log = structlog.get_logger(__name__)
+
+encode_lines = msgspec.json.Encoder().encode_lines
+
+
+@dataclass(slots=True)
+class _Request:
+    """The events of one HTTP request, waiting to be written. `batch` says how errors name their place."""
+
+    events: list[Event]
+    batch: bool
+    answer: asyncio.Future[list[Event]]
+
+
+@dataclass(slots=True)
+class _Block:
+    """Rows that are in `events` and not yet in the rollups."""
+
+    number: int
+    lines: bytes
+    keys: list[Key]
+
+
+@dataclass(slots=True)
+class _Accepted:
+    """What one block takes from its requests: the new events in order, and each request's answer or refusal."""
+
+    fresh: dict[Key, Event] = field(default_factory=dict)
+    answers: list[tuple[_Request, list[Event]]] = field(default_factory=list)
+    refused: list[tuple[_Request, ApiError]] = field(default_factory=list)
+
+
+class Ingest:
+    """Accepts events. All methods but the constructor belong to the event loop that called `start`."""
+
+    def __init__(
+        self,
+        clickhouse: ClickHouse,
+        definitions: Definitions,
+        settings: Settings,
+        learn: Callable[[], Iterable[Key]],
+    ):
+        """`learn` returns the keys that other processes may have written since it was last called."""
+        self._clickhouse = clickhouse
+        self._learn = learn
+        self._definitions = definitions
+        self._settings = settings
+        self._answer_after_rollup = not clickhouse.embedded
+        self._waiting: list[_Request] = []
+        self._waiting_events = 0
+        self._arrived = asyncio.Event()
+        self._known = KeyFilter()
+        self._recent: dict[Key, Event] = {}
+        self._doubtful: set[Key] = set()
+        self._blocks: list[_Block] = []
+        self._written = 0
+        self._rolled_up = 0
+        self._to_roll_up = asyncio.Event()
+        self._reader_waits = asyncio.Event()
+        self._progress = asyncio.Condition()
+        self._write_lock = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="ingest")
+        self._tasks: list[asyncio.Task[None]] = []
+        self.needs_reconcile = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to write what arrives, knowing what is stored already."""
+        self._known.add(self._learn())
+        self._tasks = [asyncio.create_task(self._write_forever()), asyncio.create_task(self._roll_up_forever())]
+
+    async def stop(self) -> None:
+        """Write what has been accepted, then stop."""
+        while self._waiting or self._blocks or self._write_lock.locked():
+            self._reader_waits.set()
+            await asyncio.sleep(0.005)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._threads.shutdown(wait=True)
+
+    async def accept(self, events: list[Event], *, batch: bool) -> list[Event]:
+        """Store the events of one request, all or none, and return them as stored: a replay gives its first event.
+
+        Raises:
+            Invalid: `value_already_exist`, for an event whose key is another event's.
+            TooManyRequests: more is waiting than may wait; nothing was taken.
+            StoreDown: ClickHouse does not answer; the request may be sent again.
+        """
+        if self._waiting_events + len(events) > self._settings.max_queued_events and self._waiting_events:
+            raise TooManyRequests
+        request = _Request(events, batch, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        self._waiting_events += len(events)
+        self._arrived.set()
+        return await request.answer
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything answered so far is in the rollups. May be asked from any thread."""
+        return self._rolled_up >= self._written
+
+    async def settled(self) -> None:
+        """Wait until everything answered before this call is in the rollups."""
+        wanted = self._written
+        if self._rolled_up >= wanted:
+            return
+        self._reader_waits.set()
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._rolled_up >= wanted)
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """A time in which no block is between its two inserts and none begins: raw and rollups can be compared."""
+        async with self._write_lock:
+            await self.settled()
+            yield
+
+    def trust_again(self) -> None:
+        """The store has been reconciled: keys of failed inserts are found there like all others."""
+        self._doubtful.clear()
+
+    async def _write_forever(self) -> None:
+        while True:
+            await self._arrived.wait()
+            async with self._write_lock:
+                requests = self._take()
+                try:
+                    await self._write(requests)
+                except Exception as error:  # noqa: BLE001 (every request must get its answer, whatever went wrong)
+                    self._refuse(requests, error)
+            while len(self._blocks) and self._unrolled_events() > self._settings.max_queued_events:
+                await self.settled()
+
+    def _unrolled_events(self) -> int:
+        return sum(len(block.keys) for block in self._blocks)
+
+    def _take(self) -> list[_Request]:
+        """The next block's requests: at least one, and no more events than a block should have."""
+        taken, size = 0, 0
+        for request in self._waiting:
+            if taken and size + len(request.events) > self._settings.max_block_events:
+                break
+            taken += 1
+            size += len(request.events)
+        requests, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        self._waiting_events -= size
+        if not self._waiting:
+            self._arrived.clear()
+        return requests
+
+    @staticmethod
+    def _refuse(requests: list[_Request], error: Exception) -> None:
+        if not isinstance(error, StoreDown):
+            log.error("ingest.failed", exc_info=error)
+        for request in requests:
+            if not request.answer.done():
+                request.answer.set_exception(error)
+
+    async def _write(self, requests: list[_Request]) -> None:
+        stored = await self._stored_suspects(requests)
+        accepted = self._decide(requests, stored)
+        for request, refusal in accepted.refused:
+            if not request.answer.done():
+                request.answer.set_exception(refusal)
+        if accepted.fresh:
+            await self._insert(accepted.fresh)
+            if self._answer_after_rollup:
+                await self.settled()
+        for request, answer in accepted.answers:
+            if not request.answer.done():
+                request.answer.set_result(answer)
+
+    async def _stored_suspects(self, requests: list[_Request]) -> dict[Key, Event]:
+        """The stored events of those keys that may have been seen before and are not in `_recent`."""
+        if not self._clickhouse.embedded:
+            self._known.add(await self._run(self._learn))
+        suspects = {
+            event.key
+            for request in requests
+            for event in request.events
+            if event.key in self._known and event.key not in self._recent
+        }
+        if not suspects:
+            return {}
+        doubtful = suspects & self._doubtful
+        return await self._run(find_events, self._clickhouse, sorted(suspects - doubtful), sorted(doubtful))
+
+    def _decide(self, requests: list[_Request], stored: dict[Key, Event]) -> _Accepted:
+        """Which events are new, which are replays, and which requests are refused (metering spec 1.4).
+
+        Requests count in the order they came: a later one is held against what the earlier ones of the block brought.
+        """
+        accepted = _Accepted()
+        for request in requests:
+            mine: dict[Key, Event] = {}
+            answer: list[Event] = []
+            conflicts: list[int] = []
+            for position, event in enumerate(request.events):
+                key = event.key
+                first = mine.get(key) or accepted.fresh.get(key) or self._recent.get(key) or stored.get(key)
+                if first is None:
+                    mine[key] = event
+                    answer.append(event)
+                elif event.repeats(first):
+                    answer.append(first)
+                else:
+                    conflicts.append(position)
+            if conflicts:
+                accepted.refused.append((request, _conflict(conflicts, batch=request.batch)))
+            else:
+                accepted.fresh.update(mine)
+                accepted.answers.append((request, answer))
+        return accepted
+
+    async def _insert(self, fresh: dict[Key, Event]) -> None:
+        codes = {(event.key[0], event.code) for event in fresh.values()}
+        unknown = self._definitions.unknown(codes)
+        if unknown:
+            await self._run(self._definitions.load, unknown)
+        lines = encode_lines(self._rows(fresh))
+        keys = list(fresh)
+        try:
+            await self._run(self._clickhouse.insert_lines, "events", lines)
+        except BaseException:
+            # Whether the rows are in the store is not known: their keys are looked up there if they come again.
+            self._known.add(keys)
+            self._doubtful.update(keys)
+            self.needs_reconcile.set()
+            raise
+        self._known.add(keys)
+        self._recent.update(fresh)
+        self._written += 1
+        self._blocks.append(_Block(self._written, lines, keys))
+        self._to_roll_up.set()
+
+    def _rows(self, fresh: dict[Key, Event]) -> list[EventRow]:
+        ingested_at = system_now().strftime("%Y-%m-%d %H:%M:%S.%f")
+        get = self._definitions.get
+        return [enriched(event, get((event.key[0], event.code)), ingested_at) for event in fresh.values()]
+
+    async def _roll_up_forever(self) -> None:
+        while True:
+            await self._to_roll_up.wait()
+            if not self._reader_waits.is_set() and not self._answer_after_rollup:
+                await self._linger()
+            blocks, self._blocks = self._blocks, []
+            self._to_roll_up.clear()
+            self._reader_waits.clear()
+            try:
+                await self._run(self._clickhouse.insert_lines, "rollup_feed", b"".join(b.lines for b in blocks))
+            except Exception as error:  # noqa: BLE001 (whatever went wrong, the rollups are made right from raw)
+                # Some views may have got their rows and some not, so the block is not sent again.
+                log.warning("ingest.rollup_failed", blocks=len(blocks), error=str(error)[:500])
+                self._doubtful.update(key for block in blocks for key in block.keys)
+                self.needs_reconcile.set()
+            for block in blocks:
+                for key in block.keys:
+                    self._recent.pop(key, None)
+            async with self._progress:
+                self._rolled_up = blocks[-1].number
+                self._progress.notify_all()
+
+    async def _linger(self) -> None:
+        """Give more blocks the time to share the trip through the views, unless a reader comes."""
+        if self._unrolled_events() < self._settings.max_block_events:
+            try:
+                async with asyncio.timeout(self._settings.rollup_linger_ms / 1000):
+                    await self._reader_waits.wait()
+            except TimeoutError:
+                return
+
+    async def _run(self, function: Callable[..., Any], *arguments: object) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+def _conflict(positions: list[int], *, batch: bool) -> Invalid:
+    taken = {"transaction_id": ["value_already_exist"]}
+    return Invalid({str(position): taken for position in positions} if batch else taken)

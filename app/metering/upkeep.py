@@ -1,0 +1,226 @@
+"""Upkeep of the event store: reconciling it, and reading kept events anew when a metric appears or changes."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from app.clock import system_now
+from app.core.aggregation import Aggregation
+from app.errors import ApiError
+from app.metering.events import MetricDefinition, enriched
+from app.metering.ingest import Ingest, encode_lines
+from app.metering.keys import Key
+from app.metering.reconcile import reconcile_metric, reconcile_since, reconcile_windows
+from app.metering.stored import EPOCH, event_of, recent_keys
+from app.metering.windows import Window
+from app.models import BillableMetric, Setting
+from app.stores.clickhouse import ClickHouse, Query
+from app.stores.postgres import Postgres
+
+log = structlog.get_logger(__name__)
+
+MARK = "reconciled_through"
+OVERLAP = timedelta(minutes=5)
+"""How far before the mark a check begins: longer than any process can hold a block between its two inserts."""
+UNSETTLED = timedelta(seconds=30)
+"""How long a cell must have been left alone before a process may mend what others could be writing."""
+CHUNK = 20_000
+RETRY_SECONDS = 2.0
+ROLLUPS = ("count", "sum", "max", "unique")
+
+
+class Upkeep:
+    """Keeps rollups true to the raw table. With an `ingest` in the same process it works between its blocks."""
+
+    def __init__(self, postgres: Postgres, clickhouse: ClickHouse, interval: float):
+        self._postgres = postgres
+        self._clickhouse = clickhouse
+        self._interval = interval
+        self._learned_until = EPOCH
+        self._ingest: Ingest | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._readings: dict[UUID, set[asyncio.Task[None]]] = {}
+
+    def learn_keys(self) -> Iterable[Key]:
+        """Keys of events stored since the last call, by whichever process; of all events at the first call."""
+        since, self._learned_until = self._learned_until, system_now() - UNSETTLED
+        return recent_keys(self._clickhouse, since)
+
+    async def start(self, ingest: Ingest | None) -> None:
+        """Reconcile what the last stop may have left, finish pending back-fills, and keep on in the background."""
+        self._loop = asyncio.get_running_loop()
+        self._ingest = ingest
+        await self.reconcile()
+        for organization_id, code in await asyncio.to_thread(self._pending_metrics):
+            self._read_again(organization_id, code)
+        self._spawn(self._keep_reconciling())
+
+    async def stop(self) -> None:
+        """Stop; what is interrupted is taken up at the next start."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def reconcile(self) -> int:
+        """Compare and mend everything touched since the last clean mark, then move the mark."""
+        mark = system_now()
+        since = await asyncio.to_thread(self._read_mark) - OVERLAP
+        async with self._quiet():
+            mended = await asyncio.to_thread(reconcile_since, self._clickhouse, since, self._settled_before())
+        await asyncio.to_thread(self._write_mark, mark)
+        if self._ingest is not None:
+            self._ingest.trust_again()
+        return mended
+
+    def reconcile_windows(self, windows: Sequence[Window]) -> int:
+        """Compare and mend the cells of windows that are about to be billed. For threads other than the loop's."""
+        return self._from_thread(self._reconcile_windows(windows))
+
+    def wait_until_readable(self, organization_id: UUID) -> None:
+        """Wait until all acknowledged events count in what is read. For threads other than the loop's."""
+        ingest = self._ingest
+        if (ingest is None or ingest.is_settled) and not self._readings.get(organization_id):
+            return
+        self._from_thread(self._readable(organization_id))
+
+    def metric_changed(self, organization_id: UUID, code: str) -> None:
+        """A metric was made, changed or deleted (and committed): read its code's kept events anew. From any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._read_again, organization_id, code)
+
+    async def _reconcile_windows(self, windows: Sequence[Window]) -> int:
+        async with self._quiet():
+            return await asyncio.to_thread(reconcile_windows, self._clickhouse, windows, self._settled_before())
+
+    async def _readable(self, organization_id: UUID) -> None:
+        readings = self._readings.get(organization_id)
+        if readings:
+            await asyncio.wait(readings)
+        if self._ingest is not None:
+            await self._ingest.settled()
+
+    @contextlib.asynccontextmanager
+    async def _quiet(self) -> AsyncIterator[None]:
+        if self._ingest is None:
+            yield
+        else:
+            async with self._ingest.quiet():
+                yield
+
+    def _settled_before(self) -> datetime:
+        """Embedded, no other process writes: nothing is left out."""
+        return system_now() + timedelta(days=1) if self._clickhouse.embedded else system_now() - UNSETTLED
+
+    async def _keep_reconciling(self) -> None:
+        needed = self._ingest.needs_reconcile if self._ingest is not None else asyncio.Event()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await needed.wait()
+            try:
+                await self.reconcile()
+                needed.clear()
+            except Exception as error:  # noqa: BLE001 (it is tried again for as long as the process lives)
+                log.warning("reconcile.failed", error=str(error)[:500])
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _read_again(self, organization_id: UUID, code: str) -> None:
+        task = self._spawn(self._read_metric(organization_id, code))
+        readings = self._readings.setdefault(organization_id, set())
+        readings.add(task)
+        task.add_done_callback(readings.discard)
+
+    async def _read_metric(self, organization_id: UUID, code: str) -> None:
+        while True:
+            try:
+                async with self._quiet():
+                    await asyncio.to_thread(self._reread, organization_id, code)
+            except (ApiError, OSError) as error:
+                log.warning("metric.reading_failed", code=code, error=str(error)[:500])
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    def _reread(self, organization_id: UUID, code: str) -> None:
+        """Bring a code's stored events in line with its metric as it is now. Safe to interrupt and to repeat."""
+        with self._postgres.session() as db:
+            metric = db.scalar(
+                select(BillableMetric).where(
+                    BillableMetric.organization_id == organization_id,
+                    BillableMetric.code == code,
+                    BillableMetric.deleted_at.is_(None),
+                )
+            )
+        if metric is not None and not metric.backfill_pending:
+            return
+        scope = {"organization_id": organization_id, "code": code}
+        read, unread = self._clickhouse.rows(Query("metric_events", scope))[0]
+        if read:
+            self._clickhouse.command(Query("unread_metric", scope))
+        for rollup in ROLLUPS if read else ():
+            self._clickhouse.command(Query(f"clear_usage_{rollup}", scope))
+        if metric is None:
+            return
+        if read or unread:
+            definition = MetricDefinition(Aggregation(metric.aggregation_type), metric.field_name)
+            self._backfill(definition, scope)
+            reconcile_metric(self._clickhouse, organization_id, code, self._settled_before())
+        with self._postgres.session() as db:
+            db.execute(
+                update(BillableMetric)
+                .where(BillableMetric.id == metric.id, BillableMetric.updated_at == metric.updated_at)
+                .values(backfill_pending=False)
+            )
+
+    def _backfill(self, metric: MetricDefinition, scope: dict[str, Any]) -> None:
+        """Write kept events again as the metric reads them. The rollups follow by reconciling the metric."""
+        self._clickhouse.command(Query("drop_unread", scope))
+        while rows := self._clickhouse.rows(Query("unread_events", {**scope, "limit": CHUNK})):
+            lines = encode_lines(
+                enriched(event, metric, event.received_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"))
+                for event in map(event_of, rows)
+            )
+            self._clickhouse.insert_lines("events", lines)
+            self._clickhouse.command(Query("drop_unread", scope))
+
+    def _pending_metrics(self) -> list[tuple[UUID, str]]:
+        with self._postgres.session() as db:
+            rows = db.execute(
+                select(BillableMetric.organization_id, BillableMetric.code).where(BillableMetric.backfill_pending)
+            )
+            return [(organization_id, code) for organization_id, code in rows]
+
+    def _read_mark(self) -> datetime:
+        with self._postgres.session() as db:
+            mark = db.get(Setting, MARK)
+            return datetime.fromisoformat(mark.value["at"]) if mark is not None else EPOCH + OVERLAP
+
+    def _write_mark(self, mark: datetime) -> None:
+        value = {"at": mark.isoformat()}
+        with self._postgres.session() as db:
+            db.execute(
+                insert(Setting)
+                .values(name=MARK, value=value)
+                .on_conflict_do_update(index_elements=[Setting.name], set_={"value": value})
+            )
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _from_thread(self, work: Any) -> Any:
+        if self._loop is None:
+            return asyncio.run(work)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+

@@ -1,0 +1,21 @@
+-- Stored events by key, found among the events themselves: slower, and right even where the key table lacks a row.
+SELECT
+    organization_id,
+    external_subscription_id,
+    transaction_id,
+    code,
+    toUnixTimestamp64Milli(timestamp) AS timestamp_ms,
+    properties,
+    precise_total_amount_cents,
+    ingested_at
+FROM events
+WHERE (organization_id, external_subscription_id) IN (
+    SELECT key.1, key.3
+    FROM (SELECT arrayJoin({keys:Array(Tuple(UUID, String, String))}) AS key)
+)
+AND (organization_id, transaction_id, external_subscription_id) IN (
+    SELECT key.1, key.2, key.3
+    FROM (SELECT arrayJoin({keys:Array(Tuple(UUID, String, String))}) AS key)
+)
+ORDER BY ingested_at
+LIMIT 1 BY organization_id, external_subscription_id, transaction_id

@@ -1,0 +1,41 @@
+-- Largest value in each window.
+-- Whole hours of a window come from the rollup, its edges (parts of an hour) from the raw table. Half-open throughout.
+WITH windows AS
+(
+    SELECT w.1 AS id, w.2 AS organization_id, w.3 AS external_subscription_id, w.4 AS code, w.5 AS from_hour, w.6 AS end_hour
+    FROM (SELECT arrayJoin({windows:Array(Tuple(UInt32, UUID, String, String, Int32, Int32))}) AS w)
+),
+edges AS
+(
+    SELECT e.1 AS id, e.2 AS organization_id, e.3 AS external_subscription_id, e.4 AS code, e.5 AS from_ms, e.6 AS end_ms
+    FROM (SELECT arrayJoin({edges:Array(Tuple(UInt32, UUID, String, String, Int64, Int64))}) AS e)
+)
+SELECT id, sum(n) AS events_count, max(top) AS units
+FROM
+(
+    SELECT w.id AS id, sum(u.events_count) AS n, max(u.top) AS top
+    FROM usage_max AS u
+    INNER JOIN windows AS w USING (organization_id, external_subscription_id, code)
+    WHERE (u.organization_id, u.external_subscription_id, u.code) IN (
+        SELECT organization_id, external_subscription_id, code FROM windows
+    )
+        AND u.hour >= {first_hour:Int32}
+        AND u.hour < {end_hour:Int32}
+        AND u.hour >= w.from_hour
+        AND u.hour < w.end_hour
+    GROUP BY id
+    UNION ALL
+    SELECT e.id AS id, toInt64(count()), max(v.value)
+    FROM events AS v
+    INNER JOIN edges AS e USING (organization_id, external_subscription_id, code)
+    WHERE (v.organization_id, v.external_subscription_id, v.code) IN (
+        SELECT organization_id, external_subscription_id, code FROM edges
+    )
+        AND v.timestamp >= fromUnixTimestamp64Milli({first_ms:Int64}, 'UTC')
+        AND v.timestamp < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+        AND v.aggregation = 'max_agg'
+        AND toUnixTimestamp64Milli(v.timestamp) >= e.from_ms
+        AND toUnixTimestamp64Milli(v.timestamp) < e.end_ms
+    GROUP BY id
+)
+GROUP BY id
