@@ -11,8 +11,10 @@ from typing import Protocol
 class HasClock(Protocol):
     """What an organization must show for its time to be told."""
 
-    sandbox: bool
-    test_clock: datetime | None
+    @property
+    def sandbox(self) -> bool: ...
+    @property
+    def test_clock(self) -> datetime | None: ...
 
 
 def system_now() -> datetime:

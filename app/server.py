@@ -1,11 +1,14 @@
 """The Litestar application: which controllers it has, what they are given, and how errors leave it."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any
 
-from litestar import Litestar, Request, Router
+
+from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
@@ -17,33 +20,54 @@ from app.api import errors
 from app.api.access import Access, Caller, require_admin_key, require_key
 from app.api.billable_metrics import BillableMetricController
 from app.api.customers import CustomerController
+from app.api.events import EventController
+from app.api.fees import FeeController
+from app.api.given import Called, Db, Org
+from app.api.health import health
+from app.api.invoices import CustomerInvoiceController, InvoiceController
 from app.api.organizations import AdminOrganizationController, ApiKeyController, OrganizationController
 from app.api.plans import PlanController
 from app.api.request import ExactRequest
+from app.api.subscriptions import CustomerSubscriptionController, SubscriptionController
 from app.api.taxes import TaxController
+from app.api.test_clock import TestClockController
+from app.api.usage import UsageController
 from app.api.wire import provide_page
 from app.clock import now_of
 from app.errors import Unauthorized
 from app.models import Organization
 from app.service import Service
 
-AnyRequest = Request[Any, Any, Any]
+
+ENDINGS = ThreadPoolExecutor(4, thread_name_prefix="commit")
 
 
-def provide_db(state: State) -> Iterator[Session]:
-    """A session whose transaction is the request's: committed before the answer is sent, rolled back on an error."""
+async def provide_db(state: State) -> AsyncIterator[Session]:
+    """A session whose transaction is the request's: committed before the answer is sent, rolled back on an error.
+
+    Transactions end in threads of their own: were they to share those of the handlers, handlers waiting for a lock could
+    fill them all, and the commit that frees the lock would never run.
+    """
+    loop = asyncio.get_running_loop()
     service: Service = state.service
-    with service.postgres.session() as session:
+    transaction = service.postgres.session()
+    session = transaction.__enter__()
+    try:
         yield session
+    except BaseException as error:
+        with suppress(Exception):
+            await loop.run_in_executor(ENDINGS, transaction.__exit__, type(error), error, error.__traceback__)
+        return
+    await loop.run_in_executor(ENDINGS, transaction.__exit__, None, None, None)
 
 
-def provide_caller(request: AnyRequest) -> Caller:
+def provide_caller(request: ExactRequest) -> Caller:
     """Who is asking; the guard has put it there."""
     caller: Caller = request.scope["state"]["caller"]
     return caller
 
 
-def provide_organization(caller: Caller, db: Session) -> Organization:
+def provide_organization(caller: Called, db: Db) -> Organization:
     """The caller's organization."""
     organization = db.get(Organization, caller.organization_id)
     if organization is None:
@@ -51,7 +75,7 @@ def provide_organization(caller: Caller, db: Session) -> Organization:
     return organization
 
 
-def provide_now(organization: Organization) -> datetime:
+def provide_now(organization: Org) -> datetime:
     """The time in the caller's organization."""
     return now_of(organization)
 
@@ -62,16 +86,24 @@ def provide_service(state: State) -> Service:
     return service
 
 
-def make_application(service: Service) -> Litestar:
-    """The application that serves the API on top of an opened service."""
+def make_application(service: Service, admin_digests: Collection[str]) -> Litestar:
+    """The application that serves the API on top of a service; `admin_digests` are those of the keys to `/admin`."""
     public = Router(
         "/api/v1",
         route_handlers=[
             BillableMetricController,
             CustomerController,
+            CustomerInvoiceController,
+            CustomerSubscriptionController,
+            EventController,
+            FeeController,
+            InvoiceController,
             OrganizationController,
             PlanController,
+            SubscriptionController,
             TaxController,
+            TestClockController,
+            UsageController,
         ],
         guards=[require_key],
         security=[{"api_key": []}],
@@ -83,7 +115,7 @@ def make_application(service: Service) -> Litestar:
         security=[{"admin_key": []}],
     )
     return Litestar(
-        route_handlers=[public, admin],
+        route_handlers=[public, admin, health],
         dependencies={
             "db": Provide(provide_db),
             "service": Provide(provide_service, sync_to_thread=False),
@@ -94,9 +126,10 @@ def make_application(service: Service) -> Litestar:
         },
         exception_handlers=errors.HANDLERS,
         request_class=ExactRequest,
+        logging_config=None,
         openapi_config=openapi_config(),
         request_max_body_size=service.settings.max_body_bytes,
-        state=State({"service": service, "access": Access(service.postgres, service.settings.admin_key)}),
+        state=State({"service": service, "access": Access(service.postgres, admin_digests)}),
     )
 
 

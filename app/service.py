@@ -1,12 +1,18 @@
 """One running Meterhouse: its settings, its two stores, and what works on them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from uuid import UUID
 
+from app.billing.due import DueRunner
 from app.config import Settings
+from app.core.aggregation import Units
 from app.metering.definitions import Definitions
 from app.metering.ingest import Ingest
 from app.metering.upkeep import Upkeep
+from app.metering.usage import measure
+from app.metering.windows import Window
 from app.stores.clickhouse import ClickHouse, open_clickhouse
 from app.stores.data_dir import DataDir
 from app.stores.postgres import Postgres, open_postgres
@@ -21,8 +27,14 @@ class Service:
     clickhouse: ClickHouse
     definitions: Definitions
     upkeep: Upkeep
+    due: DueRunner = field(init=False)
     data_dir: DataDir | None = None
     _ingest: Ingest | None = None
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        delay = timedelta(seconds=settings.billing_delay_seconds)
+        self.due = DueRunner(self.postgres, self.measure_for_billing, settings.close_chunk, delay)
 
     @property
     def ingest(self) -> Ingest:
@@ -61,6 +73,15 @@ class Service:
         """Wait until every event acknowledged so far counts in what is read. For threads other than the loop's."""
         self.upkeep.wait_until_readable(organization_id)
 
+    def measure(self, windows: Sequence[Window]) -> list[Units]:
+        """The usage of windows, as the rollups have it."""
+        return measure(self.clickhouse, windows)
+
+    def measure_for_billing(self, windows: Sequence[Window]) -> list[Units]:
+        """The usage of windows about to be billed: their cells are held against the raw table first."""
+        self.upkeep.reconcile_windows(windows)
+        return measure(self.clickhouse, windows)
+
 
 def open_service(settings: Settings) -> Service:
     """Open both stores and bring them up to date.
@@ -80,4 +101,4 @@ def open_service(settings: Settings) -> Service:
     if data_dir is not None:
         data_dir.ready()
     upkeep = Upkeep(postgres, clickhouse, settings.reconcile_seconds)
-    return Service(settings, postgres, clickhouse, Definitions(postgres), upkeep, data_dir)
+    return Service(settings, postgres, clickhouse, Definitions(postgres), upkeep, data_dir=data_dir)

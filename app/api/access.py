@@ -2,6 +2,7 @@
 
 import hmac
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -47,9 +48,9 @@ class Caller:
 class Access:
     """Finds the caller behind a key."""
 
-    def __init__(self, postgres: Postgres, admin_key: str):
+    def __init__(self, postgres: Postgres, admin_digests: Collection[str]):
         self._postgres = postgres
-        self._admin_digest = digest(admin_key)
+        self._admin_digests = tuple(admin_digests)
         self._cache: dict[str, tuple[float, Caller]] = {}
 
     async def caller(self, key: str) -> Caller:
@@ -72,7 +73,8 @@ class Access:
 
     def is_admin(self, key: str) -> bool:
         """Whether this is the admin key, compared in constant time."""
-        return hmac.compare_digest(digest(key), self._admin_digest)
+        sent = digest(key)
+        return any([hmac.compare_digest(sent, known) for known in self._admin_digests])
 
     def forget(self) -> None:
         """Forget every cached caller: a key or an organization has changed."""

@@ -6,14 +6,13 @@ from uuid import UUID
 
 from litestar import Controller
 from msgspec import UNSET, Meta, Struct
-from sqlalchemy.orm import Session
 
+from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, post, put
-from app.api.wire import Opt, Page, PageMeta, Str, changes, fill, instant, paginate
+from app.api.wire import Opt, PageMeta, Str, changes, fill, instant, paginate
 from app.catalog.metrics import create_metric, delete_metric, find_metric, live_metrics, update_metric
 from app.core.money import PLACES_LIMIT
-from app.models import BillableMetric, Organization
-from app.service import Service
+from app.models import BillableMetric
 from app.stores.postgres import after_commit
 
 Places = Annotated[int, Meta(ge=-PLACES_LIMIT, le=PLACES_LIMIT)]
@@ -93,7 +92,7 @@ class BillableMetricController(Controller):
 
     @post()
     def create_billable_metric(
-        self, data: BillableMetricBody, db: Session, organization: Organization, service: Service, now: datetime
+        self, data: BillableMetricBody, db: Db, organization: Org, service: Running, now: datetime
     ) -> BillableMetricAnswer:
         """Make a metric."""
         metric = create_metric(db, organization.id, changes(data.billable_metric), now)
@@ -101,13 +100,13 @@ class BillableMetricController(Controller):
         return BillableMetricAnswer(metric_object(metric))
 
     @get()
-    def list_billable_metrics(self, db: Session, organization: Organization, paging: Page) -> BillableMetricsAnswer:
+    def list_billable_metrics(self, db: Db, organization: Org, paging: Paging) -> BillableMetricsAnswer:
         """All metrics, newest first."""
         metrics, meta = paginate(db, live_metrics(organization.id), paging)
         return BillableMetricsAnswer([metric_object(metric) for metric in metrics], meta)
 
     @get("/{code:path}")
-    def get_billable_metric(self, code: str, db: Session, organization: Organization) -> BillableMetricAnswer:
+    def get_billable_metric(self, code: str, db: Db, organization: Org) -> BillableMetricAnswer:
         """One metric."""
         return BillableMetricAnswer(metric_object(find_metric(db, organization.id, code[1:])))
 
@@ -117,10 +116,10 @@ class BillableMetricController(Controller):
         *,
         code: str,
         data: BillableMetricBody,
-        db: Session,
-        organization: Organization,
-        service: Service,
-        now: datetime,
+        db: Db,
+        organization: Org,
+        service: Running,
+        now: Now,
     ) -> BillableMetricAnswer:
         """Change a metric. Once a plan prices it, only its name, description and filters can change."""
         metric = find_metric(db, organization.id, code[1:], lock=True)
@@ -132,7 +131,7 @@ class BillableMetricController(Controller):
 
     @delete("/{code:path}")
     def remove_billable_metric(
-        self, code: str, db: Session, organization: Organization, service: Service, now: datetime
+        self, code: str, db: Db, organization: Org, service: Running, now: datetime
     ) -> BillableMetricAnswer:
         """Delete a metric, and its charges from all plans."""
         metric = find_metric(db, organization.id, code[1:], lock=True)
@@ -141,5 +140,5 @@ class BillableMetricController(Controller):
         return BillableMetricAnswer(metric_object(metric))
 
 
-def _tell(db: Session, service: Service, organization_id: UUID, code: str) -> None:
+def _tell(db: Db, service: Running, organization_id: UUID, code: str) -> None:
     after_commit(db, lambda: service.metrics_changed(organization_id, code))

@@ -9,11 +9,11 @@ from litestar import Controller, Request
 from litestar.params import Parameter
 from msgspec import UNSET, Struct
 from sqlalchemy import false
-from sqlalchemy.orm import Session
 
+from app.api.given import Db, Org, Paging
 from app.api.routes import delete, get, post
 from app.api.taxes import TaxObject, tax_object
-from app.api.wire import Count, Opt, Page, PageMeta, Str, changes, fill, instant, paginate
+from app.api.wire import Count, Opt, PageMeta, Str, changes, fill, instant, paginate
 from app.customers.customers import (
     ACCOUNT_TYPES,
     ADDRESS,
@@ -25,7 +25,7 @@ from app.customers.customers import (
     upsert_customer,
 )
 from app.errors import Problems
-from app.models import Customer, CustomerMetadata, Organization
+from app.models import Customer, CustomerMetadata
 from app.validation import check_one_of
 
 METADATA_FILTER = re.compile(r"metadata\[(.+)\]").fullmatch
@@ -223,7 +223,7 @@ class CustomerController(Controller):
 
     @post()
     def upsert_customer(
-        self, data: CustomerBody, db: Session, organization: Organization, now: datetime
+        self, data: CustomerBody, db: Db, organization: Org, now: datetime
     ) -> CustomerAnswer:
         """Make the customer with an external id, or change the one there is."""
         return CustomerAnswer(customer_object(upsert_customer(db, organization, changes(data.customer), now)))
@@ -233,9 +233,9 @@ class CustomerController(Controller):
         self,
         *,
         request: AnyRequest,
-        db: Session,
-        organization: Organization,
-        paging: Page,
+        db: Db,
+        organization: Org,
+        paging: Paging,
         search_term: str | None = None,
         external_id: str | None = None,
         customer_type: str | None = None,
@@ -279,13 +279,13 @@ class CustomerController(Controller):
         return CustomersAnswer([customer_object(customer) for customer in customers], meta)
 
     @get("/{external_id:str}")
-    def get_customer(self, external_id: str, db: Session, organization: Organization) -> CustomerAnswer:
+    def get_customer(self, external_id: str, db: Db, organization: Org) -> CustomerAnswer:
         """One customer."""
         return CustomerAnswer(customer_object(find_customer(db, organization.id, external_id)))
 
     @delete("/{external_id:str}")
     def remove_customer(
-        self, external_id: str, db: Session, organization: Organization, now: datetime
+        self, external_id: str, db: Db, organization: Org, now: datetime
     ) -> CustomerAnswer:
         """Delete a customer."""
         customer = find_customer(db, organization.id, external_id, lock=True)

@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 AnyRequest = Request[Any, Any, Any]
 MISSING_FIELD = re.compile(r"Object missing required field `(\w+)`")
-PATH = re.compile(r" - at `(?:key in )?\$(.*?)`$")
+PATH = re.compile(r" - at (?:`key` in )?`\$(.*?)`$")
 NAME = re.compile(r"\.(\w+)")
 CONTENT_TOO_LARGE, METHOD_NOT_ALLOWED, NOT_FOUND = 413, 405, 404
 
@@ -45,15 +45,15 @@ def from_msgspec(error: msgspec.DecodeError) -> ApiError:
 
 def from_litestar(error: HTTPException) -> ApiError:
     """What the framework refuses by itself."""
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        places = [one for one in error.extra if isinstance(one, Mapping) and "key" in one]
+        if places and all(one.get("source") != "body" for one in places):
+            return Invalid({str(one["key"]): ["value_is_invalid"] for one in places})
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, msgspec.DecodeError):
             return from_msgspec(cause)
         cause = cause.__cause__
-    if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        fields = {str(one["key"]): ["value_is_invalid"] for one in error.extra if isinstance(one, Mapping) and "key" in one}
-        if fields:
-            return Invalid(fields)
     if error.status_code == NOT_FOUND:
         return NotFound("resource")
     if error.status_code == METHOD_NOT_ALLOWED:

@@ -11,14 +11,12 @@ from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 from msgspec import Struct
-from sqlalchemy.orm import Session
 
-
-from app.api.access import Caller
 from app.api.documented import TakesEvent, TakesEvents
+from app.api.given import Called, Db, Org, Paging, Running
 from app.api.request import ExactRequest
 from app.api.routes import get
-from app.api.wire import Page, PageMeta, instant
+from app.api.wire import PageMeta, instant
 from app.clock import system_now
 from app.customers.lookup import owner_of_event, started_at_of
 from app.errors import Invalid, NotFound, invalid
@@ -33,7 +31,6 @@ from app.metering.events import (
     read_event,
 )
 from app.metering.stored import find_event, list_events
-from app.models import Organization
 from app.service import Service
 
 _one = msgspec.json.Decoder(EventBody)
@@ -64,7 +61,7 @@ class EventController(Controller):
         operation_class=TakesEvent,
         responses={200: ResponseSpec(EventAnswer, generate_examples=False)},
     )
-    async def create_event(self, request: ExactRequest, state: State, caller: Caller) -> Response[bytes]:
+    async def create_event(self, request: ExactRequest, state: State, caller: Called) -> Response[bytes]:
         """Send one event. Sending it again is answered with the event as first stored, and counts once."""
         body = await request.body()
         try:
@@ -84,7 +81,7 @@ class EventController(Controller):
         operation_class=TakesEvents,
         responses={200: ResponseSpec(EventsAnswer, generate_examples=False)},
     )
-    async def create_events(self, request: ExactRequest, state: State, caller: Caller) -> Response[bytes]:
+    async def create_events(self, request: ExactRequest, state: State, caller: Called) -> Response[bytes]:
         """Send many events: all are stored or, when one is invalid, none; errors are given by position."""
         body = await request.body()
         try:
@@ -99,10 +96,10 @@ class EventController(Controller):
     @get()
     def list_events(
         self,
-        db: Session,
-        service: Service,
-        organization: Organization,
-        paging: Page,
+        db: Db,
+        service: Running,
+        organization: Org,
+        paging: Paging,
         external_subscription_id: str | None = None,
         code: str | None = None,
         timestamp_from: str | None = None,
@@ -128,9 +125,9 @@ class EventController(Controller):
     @get("/{transaction_id:str}")
     def get_event(
         self,
-        db: Session,
-        service: Service,
-        organization: Organization,
+        db: Db,
+        service: Running,
+        organization: Org,
         transaction_id: Annotated[str, Parameter(description="The event's transaction id.")],
     ) -> EventAnswer:
         """One event; where several subscriptions have one with this id, the latest ingested."""

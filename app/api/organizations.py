@@ -9,12 +9,12 @@ from litestar.datastructures import State
 from msgspec import UNSET, Meta, Struct
 from sqlalchemy.orm import Session
 
+from app.api.given import Db, Org, Paging
 from app.api.routes import delete, get, post, put
 from app.api.taxes import TaxObject, tax_object
 from app.api.wire import (
     Count,
     Opt,
-    Page,
     PageMeta,
     Str,
     changes,
@@ -200,13 +200,13 @@ class OrganizationController(Controller):
     opt = {"resource": "organization"}
 
     @get()
-    def get_organization(self, db: Session, organization: Organization) -> OrganizationAnswer:
+    def get_organization(self, db: Db, organization: Org) -> OrganizationAnswer:
         """The organization the key belongs to."""
         return OrganizationAnswer(organization_object(db, organization))
 
     @put()
     def update_organization(
-        self, data: OrganizationBody, db: Session, organization: Organization, state: State
+        self, data: OrganizationBody, db: Db, organization: Org, state: State
     ) -> OrganizationAnswer:
         """Change the organization the key belongs to."""
         update_organization(organization, changes(data.organization))
@@ -219,7 +219,7 @@ class AdminOrganizationController(Controller):
     tags = ["admin"]
 
     @post()
-    def create_organization(self, data: NewOrganizationBody, db: Session) -> AdminOrganizationAnswer:
+    def create_organization(self, data: NewOrganizationBody, db: Db) -> AdminOrganizationAnswer:
         """Make an organization. Its first API key is shown here and never again."""
         fields = changes(data.organization)
         name, sandbox = fields.pop("name", None) or "", bool(fields.pop("sandbox", False))
@@ -227,13 +227,13 @@ class AdminOrganizationController(Controller):
         return AdminOrganizationAnswer(admin_organization_object(db, organization, key))
 
     @get()
-    def list_organizations(self, db: Session, paging: Page) -> AdminOrganizationsAnswer:
+    def list_organizations(self, db: Db, paging: Paging) -> AdminOrganizationsAnswer:
         """All organizations, newest first."""
         rows, meta = paginate(db, organizations(), paging)
         return AdminOrganizationsAnswer([admin_organization_object(db, row) for row in rows], meta)
 
     @get("/{lago_id:str}")
-    def get_organization(self, lago_id: str, db: Session) -> AdminOrganizationAnswer:
+    def get_organization(self, lago_id: str, db: Db) -> AdminOrganizationAnswer:
         """One organization."""
         return AdminOrganizationAnswer(admin_organization_object(db, find_organization(db, lago_id)))
 
@@ -243,7 +243,7 @@ class ApiKeyController(Controller):
     tags = ["admin"]
 
     @post()
-    def create_api_key(self, lago_id: str, data: ApiKeyBody, db: Session) -> ApiKeyAnswer:
+    def create_api_key(self, lago_id: str, data: ApiKeyBody, db: Db) -> ApiKeyAnswer:
         """Make an API key. Its value is shown here and never again."""
         organization, now = find_organization(db, lago_id), system_now()
         key, value = create_key(
@@ -257,7 +257,7 @@ class ApiKeyController(Controller):
         return ApiKeyAnswer(api_key_object(key, now, value))
 
     @get()
-    def list_api_keys(self, lago_id: str, db: Session, paging: Page) -> ApiKeysAnswer:
+    def list_api_keys(self, lago_id: str, db: Db, paging: Paging) -> ApiKeysAnswer:
         """All keys the organization has or had, newest first, without their secrets."""
         rows, meta = paginate(db, organization_keys(find_organization(db, lago_id).id), paging)
         now = system_now()
@@ -265,7 +265,7 @@ class ApiKeyController(Controller):
 
     @post("/{key_id:str}/rotate")
     def rotate_api_key(
-        self, lago_id: str, key_id: str, db: Session, state: State, data: ApiKeyBody | None = None
+        self, lago_id: str, key_id: str, db: Db, state: State, data: ApiKeyBody | None = None
     ) -> ApiKeyAnswer:
         """Replace a key by one with the same name and permissions. The old one stops at once, or at `expires_at`."""
         now = system_now()
@@ -275,7 +275,7 @@ class ApiKeyController(Controller):
         return ApiKeyAnswer(api_key_object(key, now, value))
 
     @delete("/{key_id:str}")
-    def revoke_api_key(self, lago_id: str, key_id: str, db: Session, state: State) -> ApiKeyAnswer:
+    def revoke_api_key(self, lago_id: str, key_id: str, db: Db, state: State) -> ApiKeyAnswer:
         """Revoke a key. It stops working at once."""
         now = system_now()
         key = find_key(db, find_organization(db, lago_id).id, key_id)

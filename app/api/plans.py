@@ -7,13 +7,13 @@ from uuid import UUID
 import msgspec
 from litestar import Controller
 from msgspec import UNSET, Struct
-from sqlalchemy.orm import Session
 
+from app.api.given import Db, Now, Org, Paging
 from app.api.routes import delete, get, post, put
 from app.api.taxes import TaxObject, tax_object
-from app.api.wire import Cents, Opt, Page, PageMeta, Str, changes, exact_json, fill, instant, paginate
+from app.api.wire import Cents, Opt, PageMeta, Str, changes, exact_json, fill, instant, paginate
 from app.catalog.plans import create_plan, delete_plan, find_plan, live_plans, update_plan
-from app.models import Charge, Organization, Plan
+from app.models import Charge, Plan
 
 
 class ChargeFilterInput(Struct):
@@ -185,31 +185,31 @@ class PlanController(Controller):
     opt = {"resource": "plan"}
 
     @post()
-    def create_plan(self, data: PlanBody, db: Session, organization: Organization, now: datetime) -> PlanAnswer:
+    def create_plan(self, data: PlanBody, db: Db, organization: Org, now: Now) -> PlanAnswer:
         """Make a plan with its charges."""
         return PlanAnswer(plan_object(create_plan(db, organization.id, changes(data.plan), now)))
 
     @get()
-    def list_plans(self, db: Session, organization: Organization, paging: Page) -> PlansAnswer:
+    def list_plans(self, db: Db, organization: Org, paging: Paging) -> PlansAnswer:
         """All plans, newest first."""
         plans, meta = paginate(db, live_plans(organization.id), paging)
         return PlansAnswer([plan_object(plan) for plan in plans], meta)
 
     @get("/{code:path}")
-    def get_plan(self, code: str, db: Session, organization: Organization) -> PlanAnswer:
+    def get_plan(self, code: str, db: Db, organization: Org) -> PlanAnswer:
         """One plan."""
         return PlanAnswer(plan_object(find_plan(db, organization.id, code[1:])))
 
     @put("/{code:path}")
     def update_plan(
-        self, code: str, data: PlanBody, db: Session, organization: Organization, now: datetime
+        self, code: str, data: PlanBody, db: Db, organization: Org, now: datetime
     ) -> PlanAnswer:
         """Change a plan. Charges are changed by `id`; those that are absent from a sent list are removed."""
         plan = find_plan(db, organization.id, code[1:], lock=True)
         return PlanAnswer(plan_object(update_plan(db, plan, changes(data.plan), now)))
 
     @delete("/{code:path}")
-    def remove_plan(self, code: str, db: Session, organization: Organization, now: datetime) -> PlanAnswer:
+    def remove_plan(self, code: str, db: Db, organization: Org, now: Now) -> PlanAnswer:
         """Delete a plan."""
         plan = find_plan(db, organization.id, code[1:], lock=True)
         delete_plan(plan, now)

@@ -1,6 +1,5 @@
 """`/api/v1/taxes` (billing spec 4.1)."""
 
-from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -8,13 +7,13 @@ import msgspec
 from litestar import Controller
 from msgspec import UNSET, Struct
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
+from app.api.given import Db, Now, Org, Paging
 from app.api.routes import delete, get, post, put
-from app.api.wire import PageMeta, Opt, Page, Str, blank, instant, number, paginate, sent
+from app.api.wire import Opt, PageMeta, Str, blank, instant, number, paginate, sent
 from app.catalog.taxes import delete_tax, find_tax, live_taxes
 from app.errors import Problems
-from app.models import Organization, Tax
+from app.models import Tax
 
 LARGEST_RATE = Decimal(1_000_000)
 
@@ -74,7 +73,7 @@ class TaxController(Controller):
     opt = {"resource": "tax"}
 
     @post()
-    def create_tax(self, data: TaxBody, db: Session, organization: Organization, now: datetime) -> TaxAnswer:
+    def create_tax(self, data: TaxBody, db: Db, organization: Org, now: Now) -> TaxAnswer:
         """Make a tax."""
         sent_tax = data.tax
         _check(db, organization.id, sent_tax, None)
@@ -85,18 +84,18 @@ class TaxController(Controller):
         return TaxAnswer(tax_object(tax))
 
     @get()
-    def list_taxes(self, db: Session, organization: Organization, paging: Page) -> TaxesAnswer:
+    def list_taxes(self, db: Db, organization: Org, paging: Paging) -> TaxesAnswer:
         """All taxes, newest first."""
         taxes, meta = paginate(db, live_taxes(organization.id), paging)
         return TaxesAnswer([tax_object(tax) for tax in taxes], meta)
 
     @get("/{code:path}")
-    def get_tax(self, code: str, db: Session, organization: Organization) -> TaxAnswer:
+    def get_tax(self, code: str, db: Db, organization: Org) -> TaxAnswer:
         """One tax."""
         return TaxAnswer(tax_object(find_tax(db, organization.id, code[1:])))
 
     @put("/{code:path}")
-    def update_tax(self, code: str, data: TaxBody, db: Session, organization: Organization, now: datetime) -> TaxAnswer:
+    def update_tax(self, code: str, data: TaxBody, db: Db, organization: Org, now: Now) -> TaxAnswer:
         """Change a tax. Issued invoices keep the rate they were issued with."""
         tax = find_tax(db, organization.id, code[1:])
         _check(db, organization.id, data.tax, tax)
@@ -104,14 +103,14 @@ class TaxController(Controller):
         return TaxAnswer(tax_object(tax))
 
     @delete("/{code:path}")
-    def remove_tax(self, code: str, db: Session, organization: Organization, now: datetime) -> TaxAnswer:
+    def remove_tax(self, code: str, db: Db, organization: Org, now: Now) -> TaxAnswer:
         """Delete a tax."""
         tax = find_tax(db, organization.id, code[1:])
         delete_tax(tax, now)
         return TaxAnswer(tax_object(tax))
 
 
-def _check(db: Session, organization_id: UUID, sent_tax: TaxInput, tax: Tax | None) -> None:
+def _check(db: Db, organization_id: UUID, sent_tax: TaxInput, tax: Tax | None) -> None:
     problems = Problems()
     for field in ("name", "code", "rate"):
         value = getattr(sent_tax, field)
@@ -126,7 +125,7 @@ def _check(db: Session, organization_id: UUID, sent_tax: TaxInput, tax: Tax | No
     problems.check()
 
 
-def _assign(tax: Tax, sent_tax: TaxInput, now: datetime) -> None:
+def _assign(tax: Tax, sent_tax: TaxInput, now: Now) -> None:
     for field in ("name", "code", "rate", "description"):
         if sent(getattr(sent_tax, field)):
             setattr(tax, field, getattr(sent_tax, field))

@@ -92,7 +92,7 @@ def write_invoices(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetim
         return []
     totals = [invoice_totals(draft) for draft in drafts]
     closed = [not total.fees and not draft.payer.finalize_zero for draft, total in zip(drafts, totals, strict=True)]
-    numbers = _numbers(db, [draft for draft, skip in zip(drafts, closed, strict=True) if not skip], made_at)
+    numbers = iter(_numbers(db, [draft for draft, skip in zip(drafts, closed, strict=True) if not skip], made_at))
     rows = _Rows(made_at)
     ids = []
     for draft, total, skip in zip(drafts, totals, closed, strict=True):

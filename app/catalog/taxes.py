@@ -11,7 +11,7 @@ from app.errors import NotFound
 from app.models import Tax
 
 
-def live_taxes(organization_id: UUID) -> Select[tuple[Tax]]:
+def live_taxes(organization_id: UUID) -> Select[Tax]:
     """An organization's taxes that have not been deleted, newest first."""
     return (
         select(Tax)

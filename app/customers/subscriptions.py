@@ -46,7 +46,9 @@ def create_subscription(
     if sent.get("billing_entity_code") not in (None, DEFAULT_BILLING_ENTITY):
         raise NotFound("billing_entity")
     plan = find_plan(db, organization.id, sent["plan_code"])
-    customer = find_or_create_customer(db, organization, sent["external_customer_id"], now)
+    customer = find_or_create_customer(
+        db, organization, sent["external_customer_id"], now, field="external_customer_id"
+    )
     known = _current(db, organization.id, sent["external_id"])
     if known is not None:
         return _again(known, customer, plan)
@@ -217,7 +219,7 @@ def subscriptions(
     external_id: str | None = None,
     plan_code: str | None = None,
     currency: str | None = None,
-) -> Select[tuple[Subscription]]:
+) -> Select[Subscription]:
     """An organization's subscriptions, latest `subscription_at` first (billing spec 11.3, 11.6)."""
     query = (
         select(Subscription)

@@ -212,7 +212,10 @@ class Ingest:
         if not suspects:
             return {}
         doubtful = suspects & self._doubtful
-        return await self._run(find_events, self._clickhouse, sorted(suspects - doubtful), sorted(doubtful))
+        stored: dict[Key, Event] = await self._run(
+            find_events, self._clickhouse, sorted(suspects - doubtful), sorted(doubtful)
+        )
+        return stored
 
     def _decide(self, requests: list[_Request], stored: dict[Key, Event]) -> _Accepted:
         """Which events are new, which are replays, and which requests are refused (metering spec 1.4).

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -82,7 +82,8 @@ class Upkeep:
 
     def reconcile_windows(self, windows: Sequence[Window]) -> int:
         """Compare and mend the cells of windows that are about to be billed. For threads other than the loop's."""
-        return self._from_thread(self._reconcile_windows(windows))
+        mended: int = self._from_thread(self._reconcile_windows(windows))
+        return mended
 
     def wait_until_readable(self, organization_id: UUID) -> None:
         """Wait until all acknowledged events count in what is read. For threads other than the loop's."""

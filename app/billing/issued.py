@@ -1,0 +1,244 @@
+"""Invoices and fees as they were issued: found, listed, and what may still change on them (billing spec 3.6, 11.6)."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import Select, exists, or_, select
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from app.customers.customers import CUSTOMER_PARTS
+from app.customers.subscriptions import SUBSCRIPTION_PARTS
+from app.errors import NotAllowed, NotFound, invalid
+from app.models import BillableMetric, BillingPeriod, Charge, Customer, Fee, Invoice, InvoiceMetadata, Subscription
+
+VISIBLE = ("draft", "finalized", "voided", "failed", "pending")
+"""Statuses a client ever sees; a closed invoice is not found."""
+INVOICE_TYPES = ("subscription", "add_on", "credit", "one_off", "advance_charges", "progressive_billing")
+PAYMENT_STATUSES = ("pending", "succeeded", "failed")
+FEE_TYPES = ("charge", "add_on", "subscription", "credit", "commitment", "fixed_charge")
+FEE_PAYMENT_STATUSES = ("pending", "succeeded", "failed", "refunded")
+MOST_METADATA = 5
+LONGEST_METADATA_VALUE = 140
+
+FEE_PARTS = (
+    joinedload(Fee.customer),
+    joinedload(Fee.subscription),
+    selectinload(Fee.applied_taxes),
+)
+LIST_PARTS = (
+    joinedload(Invoice.customer).options(*CUSTOMER_PARTS),
+    selectinload(Invoice.applied_taxes),
+    selectinload(Invoice.invoice_metadata),
+)
+WHOLE_PARTS = (
+    *LIST_PARTS,
+    selectinload(Invoice.billing_periods).joinedload(BillingPeriod.subscription).options(*SUBSCRIPTION_PARTS),
+    selectinload(Invoice.fees).options(*FEE_PARTS),
+)
+
+
+def visible_invoices(organization_id: UUID) -> Select[Invoice]:
+    """An organization's invoices, latest issuing date first."""
+    return (
+        select(Invoice)
+        .where(Invoice.organization_id == organization_id, Invoice.status.in_(VISIBLE))
+        .order_by(Invoice.issuing_date.desc(), Invoice.created_at.desc(), Invoice.id)
+        .options(*LIST_PARTS)
+    )
+
+
+def search_invoices(
+    organization_id: UUID,
+    *,
+    external_customer_id: str | None = None,
+    customer_id: UUID | None = None,
+    statuses: Collection[str] | None = None,
+    payment_statuses: Collection[str] | None = None,
+    invoice_types: Collection[str] | None = None,
+    currency: str | None = None,
+    amount_from: int | None = None,
+    amount_to: int | None = None,
+    issuing_date_from: date | None = None,
+    issuing_date_to: date | None = None,
+    payment_overdue: bool | None = None,
+    purchase_order_number: str | None = None,
+    search_term: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Select[Invoice]:
+    """The invoices that pass all filters given; bounds are inclusive. An empty metadata value means: without this key."""
+    query = visible_invoices(organization_id)
+    equal = {
+        Invoice.customer_id: customer_id,
+        Invoice.currency: currency,
+        Invoice.payment_overdue: payment_overdue,
+        Invoice.purchase_order_number: purchase_order_number,
+    }
+    for column, value in equal.items():
+        if value is not None:
+            query = query.where(column == value)
+    for column, values in (
+        (Invoice.status, statuses),
+        (Invoice.payment_status, payment_statuses),
+        (Invoice.invoice_type, invoice_types),
+    ):
+        if values:
+            query = query.where(column.in_(values))
+    if amount_from is not None:
+        query = query.where(Invoice.total_amount_cents >= amount_from)
+    if amount_to is not None:
+        query = query.where(Invoice.total_amount_cents <= amount_to)
+    if issuing_date_from is not None:
+        query = query.where(Invoice.issuing_date >= issuing_date_from)
+    if issuing_date_to is not None:
+        query = query.where(Invoice.issuing_date <= issuing_date_to)
+    if external_customer_id is not None:
+        query = query.where(Invoice.customer.has(Customer.external_id == external_customer_id))
+    if search_term:
+        query = query.where(
+            or_(
+                Invoice.number.icontains(search_term, autoescape=True),
+                Invoice.customer.has(
+                    or_(
+                        Customer.name.icontains(search_term, autoescape=True),
+                        Customer.external_id.icontains(search_term, autoescape=True),
+                        Customer.email.icontains(search_term, autoescape=True),
+                    )
+                ),
+            )
+        )
+    for key, value in (metadata or {}).items():
+        has_key = exists().where(InvoiceMetadata.invoice_id == Invoice.id, InvoiceMetadata.key == key)
+        query = query.where(has_key.where(InvoiceMetadata.value == value) if value else ~has_key)
+    return query
+
+
+def find_invoice(db: Session, organization_id: UUID, invoice_id: UUID | None) -> Invoice:
+    """One invoice with all its parts.
+
+    Raises:
+        NotFound: `invoice_not_found`.
+    """
+    invoice = None
+    if invoice_id is not None:
+        query = visible_invoices(organization_id).where(Invoice.id == invoice_id).options(*WHOLE_PARTS)
+        invoice = db.scalars(query.execution_options(populate_existing=True)).first()
+    if invoice is None:
+        raise NotFound("invoice")
+    return invoice
+
+
+def set_payment_status(invoice: Invoice, status: str | None, now: datetime) -> None:
+    """Note by hand how an invoice's payment stands; its fees follow.
+
+    Raises:
+        Invalid: not a payment status.
+        NotAllowed: the invoice is not one that is paid.
+    """
+    if status not in PAYMENT_STATUSES:
+        raise invalid("payment_status", "value_is_invalid")
+    if invoice.status == "draft":
+        raise NotAllowed("payment_status_update_on_draft_invoice")
+    if invoice.status == "voided":
+        raise NotAllowed("update_on_voided_invoice")
+    invoice.payment_status = status
+    invoice.updated_at = now
+    if status == "succeeded":
+        invoice.payment_overdue = False
+    for fee in invoice.fees:
+        set_fee_payment_status(fee, status, now)
+
+
+def set_fee_payment_status(fee: Fee, status: str | None, now: datetime) -> None:
+    """Note how a fee's payment stands.
+
+    Raises:
+        Invalid: not a payment status of a fee.
+    """
+    if status not in FEE_PAYMENT_STATUSES:
+        raise invalid("payment_status", "value_is_invalid")
+    fee.payment_status = status
+    fee.succeeded_at = now if status == "succeeded" else fee.succeeded_at if status == "refunded" else None
+    fee.failed_at = now if status == "failed" else None
+    fee.refunded_at = now if status == "refunded" else None
+
+
+def write_metadata(invoice: Invoice, sent: Sequence[Mapping[str, str | None]], now: datetime) -> None:
+    """Replace an invoice's metadata; entries sent with a known `id` keep it (billing spec 3.6).
+
+    Raises:
+        Invalid: more than five, or an entry without key or value, or too long a value.
+        NotAllowed: the invoice is a draft.
+    """
+    if invoice.status == "draft":
+        raise NotAllowed("metadata_on_draft_invoice")
+    if len(sent) > MOST_METADATA:
+        raise invalid("metadata", "invalid_count")
+    known = {str(entry.id): entry for entry in invoice.invoice_metadata}
+    kept: list[InvoiceMetadata] = []
+    for one in sent:
+        entry = known.get(str(one.get("id")))
+        if entry is None:
+            if not one.get("key"):
+                raise invalid("key", "value_is_mandatory")
+            entry = InvoiceMetadata(invoice_id=invoice.id, key=one["key"], value="", created_at=now)
+        entry.key = one.get("key") or entry.key
+        entry.value = one.get("value") or ""
+        if len(entry.value) > LONGEST_METADATA_VALUE:
+            raise invalid("value", "value_is_too_long")
+        kept.append(entry)
+    invoice.invoice_metadata = kept
+    invoice.updated_at = now
+
+
+def search_fees(
+    organization_id: UUID,
+    *,
+    external_customer_id: str | None = None,
+    external_subscription_id: str | None = None,
+    billable_metric_code: str | None = None,
+    fee_type: str | None = None,
+    payment_status: str | None = None,
+    currency: str | None = None,
+    event_transaction_id: str | None = None,
+    between: Mapping[str, tuple[datetime | None, datetime | None]] | None = None,
+) -> Select[Fee]:
+    """The fees of visible invoices that pass all filters given, oldest first. `between` bounds `created_at` and the like,
+    inclusive."""
+    query = (
+        select(Fee)
+        .join(Fee.invoice)
+        .where(Fee.organization_id == organization_id, Invoice.status.in_(VISIBLE))
+        .order_by(Fee.created_at, Fee.position, Fee.id)
+        .options(*FEE_PARTS)
+    )
+    if external_customer_id is not None:
+        query = query.where(Fee.customer.has(Customer.external_id == external_customer_id))
+    if external_subscription_id is not None:
+        query = query.where(Fee.subscription.has(Subscription.external_id == external_subscription_id))
+    if billable_metric_code is not None:
+        query = query.where(Fee.charge.has(Charge.billable_metric.has(BillableMetric.code == billable_metric_code)))
+    if event_transaction_id is not None:
+        query = query.where(Fee.id.is_(None))  # only fees charged in advance belong to one event
+    for column, value in ((Fee.fee_type, fee_type), (Fee.payment_status, payment_status), (Fee.currency, currency)):
+        if value is not None:
+            query = query.where(column == value)
+    for name, (low, high) in (between or {}).items():
+        column = getattr(Fee, name)
+        query = query.where(column >= low) if low is not None else query
+        query = query.where(column <= high) if high is not None else query
+    return query
+
+
+def find_fee(db: Session, organization_id: UUID, fee_id: UUID | None) -> Fee:
+    """One fee.
+
+    Raises:
+        NotFound: `fee_not_found`.
+    """
+    fee = None
+    if fee_id is not None:
+        fee = db.scalars(search_fees(organization_id).where(Fee.id == fee_id)).first()
+    if fee is None:
+        raise NotFound("fee")
+    return fee

@@ -1,0 +1,93 @@
+"""The demo's way to the service: HTTP only."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+IN_FLIGHT = 3
+TRIES = 40
+RETRY_SECONDS = 0.25
+PAGE = 100
+_BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+class Refused(RuntimeError):  # noqa: N818
+    """The service answered a request of the demo with an error."""
+
+
+class Client:
+    """A connection with one key."""
+
+    def __init__(self, base_url: str, key: str):
+        self._http = httpx.Client(
+            base_url=base_url, headers={"Authorization": f"Bearer {key}"}, timeout=300, trust_env=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._http.close()
+
+    def get(self, path: str, **parameters: str | int) -> Any:
+        """The JSON at a path."""
+        return _checked(self._http.get(path, params=parameters)).json()
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The JSON answer to a body."""
+        return _checked(self._http.post(path, json=body)).json()
+
+    def set_clock(self, now: datetime) -> None:
+        """Move the test clock; what comes due until then has been done when this returns."""
+        text = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        _checked(self._http.put("/api/v1/test_clock", json={"test_clock": {"now": text}}))
+
+    def pages(self, path: str, name: str, **parameters: str | int) -> Iterator[Any]:
+        """Every entry of a list, over all its pages."""
+        page: int | None = 1
+        while page:
+            answer = self.get(path, page=page, per_page=PAGE, **parameters)
+            yield from answer[name]
+            page = answer["meta"]["next_page"]
+
+    def send(self, batches: Iterator[tuple[bytes, int]], sent: Callable[[int], None]) -> None:
+        """Send batches of events, several at a time; `sent` is told the number of events of each that is stored."""
+        waiting: deque[tuple[Future[None], int]] = deque()
+        with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="demo") as pool:
+            for body, size in batches:
+                waiting.append((pool.submit(self._send_one, body), size))
+                if len(waiting) > IN_FLIGHT:
+                    _finish(waiting, sent)
+            while waiting:
+                _finish(waiting, sent)
+
+    def _send_one(self, body: bytes) -> None:
+        """Send a batch; while the service is busy it is sent again, which counts no event twice."""
+        for _ in range(TRIES):
+            answer = self._http.post(
+                "/api/v1/events/batch", content=body, headers={"Content-Type": "application/json"}
+            )
+            if answer.status_code not in _BUSY:
+                break
+            time.sleep(RETRY_SECONDS)
+        _checked(answer)
+
+
+def _finish(waiting: deque[tuple[Future[None], int]], sent: Callable[[int], None]) -> None:
+    future, size = waiting.popleft()
+    future.result()
+    sent(size)
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    if not answer.is_success:
+        request = answer.request
+        raise Refused(f"{request.method} {request.url.path} answered {answer.status_code}: {answer.text[:500]}")
+    return answer

@@ -1,0 +1,247 @@
+"""One process of Meterhouse, from start to stop: HTTP server, ingest, upkeep and scheduler in one event loop."""
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TextIO
+
+import structlog
+import uvloop
+from apscheduler.executors.pool import ThreadPoolExecutor as SchedulerThreads
+from apscheduler.schedulers.background import BackgroundScheduler
+from granian.constants import Interfaces
+from granian.server.embed import Server
+from litestar.concurrency import set_asyncio_executor
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.clock import system_now
+from app.config import Settings
+from app.customers.api_keys import digest
+from app.customers.organizations import create_organization
+from app.errors import StoreDown
+from app.models import Organization, Setting
+from app.server import make_application
+from app.service import Service, open_service
+from app.stores.data_dir import CannotStart
+
+ADMIN_KEY = "admin_key"
+FIRST_ORGANIZATION = "My organization"
+STOP_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a start has to tell. The keys are set only where they were made by this start, and cannot be shown again."""
+
+    base_url: str
+    organization_key: str | None
+    admin_key: str | None
+    process_admin_key: str
+    """An admin key that this process alone accepts, for what runs inside it."""
+
+
+def configure_logging(level: str) -> None:
+    """Log as JSON lines on standard error from this level on."""
+    number = logging.getLevelNamesMapping().get(level.upper(), logging.WARNING)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=_stderr()),
+    )
+    logging.basicConfig(level=logging.CRITICAL)
+
+
+def _stderr() -> TextIO:
+    return sys.stderr
+
+
+def run(
+    settings: Settings,
+    *,
+    http: bool = True,
+    scheduler: bool = True,
+    on_ready: Callable[[Started], Awaitable[bool]] | None = None,
+) -> None:
+    """Run until interrupted, or until `on_ready` returns False.
+
+    Raises:
+        CannotStart: with one line that says why and what to do.
+    """
+    if http:
+        _check_port(settings.host, settings.port)
+    service = open_service(settings)
+    handlers = ThreadPoolExecutor(max(4, settings.database_connections), thread_name_prefix="handler")
+    set_asyncio_executor(handlers)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(service, http=http, scheduler=scheduler, on_ready=on_ready))
+    finally:
+        handlers.shutdown(wait=False, cancel_futures=True)
+        service.close()
+
+
+async def _run(
+    service: Service,
+    *,
+    http: bool,
+    scheduler: bool,
+    on_ready: Callable[[Started], Awaitable[bool]] | None,
+) -> None:
+    settings = service.settings
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    started = await asyncio.to_thread(first_start, service)
+    await service.start(takes_events=http)
+    server, serving = None, None
+    if http:
+        application = make_application(service, {service_admin_digest(service), digest(started.process_admin_key)})
+        server = Server(
+            application,
+            address=settings.host,
+            port=settings.port,
+            interface=Interfaces.ASGI,
+            log_enabled=False,
+            backlog=1024,
+        )
+        serving = asyncio.create_task(server.serve())
+        await _until_listening(settings.host, settings.port, serving)
+    jobs = _schedule(service) if scheduler else None
+    try:
+        await _until_stopped(stopped, serving, on_ready, started)
+    finally:
+        if jobs is not None:
+            jobs.shutdown(wait=False)
+        if server is not None and serving is not None:
+            server.stop()
+            await asyncio.wait([serving], timeout=STOP_SECONDS)
+        await service.stop()
+
+
+async def _until_stopped(
+    stopped: asyncio.Event,
+    serving: asyncio.Task[None] | None,
+    on_ready: Callable[[Started], Awaitable[bool]] | None,
+    started: Started,
+) -> None:
+    waiting: set[asyncio.Task[object]] = {asyncio.create_task(_wait(stopped))}
+    if serving is not None:
+        waiting.add(serving)
+    if on_ready is not None:
+        work: asyncio.Task[object] = asyncio.create_task(_ready(on_ready, started, stopped))
+        waiting.add(work)
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if work in done and not stopped.is_set():
+            work.result()
+            waiting.discard(work)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    else:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _ready(
+    on_ready: Callable[[Started], Awaitable[bool]], started: Started, stopped: asyncio.Event
+) -> None:
+    if not await on_ready(started):
+        stopped.set()
+
+
+def first_start(service: Service) -> Started:
+    """Make the first organization and the admin key where there are none yet."""
+    settings = service.settings
+    process_key = secrets.token_urlsafe(32)
+    with service.postgres.session() as db:
+        admin_key = _admin_key(db, settings)
+        organization_key = None
+        if not db.scalar(select(func.count()).select_from(Organization)):
+            _, organization_key = create_organization(db, name=FIRST_ORGANIZATION, sandbox=False, now=system_now())
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return Started(f"http://{host}:{settings.port}", organization_key, admin_key, process_key)
+
+
+def _admin_key(db: Session, settings: Settings) -> str | None:
+    """The admin key if it is made now: only its digest is kept. One from the settings goes before."""
+    if settings.admin_key or db.get(Setting, ADMIN_KEY, with_for_update=True) is not None:
+        return None
+    key = secrets.token_urlsafe(32)
+    db.add(Setting(name=ADMIN_KEY, value={"digest": digest(key)}))
+    return key
+
+
+def service_admin_digest(service: Service) -> str:
+    """The digest of the admin key that is in force."""
+    if service.settings.admin_key:
+        return digest(service.settings.admin_key)
+    with service.postgres.session() as db:
+        return str(db.get_one(Setting, ADMIN_KEY).value["digest"])
+
+
+def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CannotStart(
+                f"Cannot listen on {host}:{port} ({error.strerror}); choose another port with --port."
+            ) from error
+
+
+async def _until_listening(host: str, port: int, serving: asyncio.Task[None]) -> None:
+    while not serving.done():
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            await asyncio.sleep(0.01)
+        else:
+            writer.close()
+            return
+    serving.result()
+
+
+def _schedule(service: Service) -> BackgroundScheduler:
+    """Run what is due every few seconds, one run at a time."""
+    jobs = BackgroundScheduler(executors={"default": SchedulerThreads(1)}, timezone="UTC")
+    jobs.add_job(
+        _run_due,
+        "interval",
+        seconds=service.settings.scheduler_seconds,
+        args=[service],
+        next_run_time=system_now(),
+        max_instances=1,
+        coalesce=True,
+    )
+    jobs.start()
+    return jobs
+
+
+def _run_due(service: Service) -> None:
+    try:
+        done = service.due.run_live(system_now())
+    except StoreDown as error:
+        log.warning("scheduler.store_down", store=error.store)
+    except Exception as error:  # noqa: BLE001 (the next run tries again)
+        log.error("scheduler.failed", exc_info=error)
+    else:
+        if done.invoices or done.activated or done.terminated:
+            log.info("scheduler.ran", invoices=done.invoices, activated=done.activated, terminated=done.terminated)
