@@ -27,9 +27,9 @@ def main() -> None:
 
 def data_dir_option(function: Any) -> Any:
     """`--data-dir`, for the commands that may hold embedded engines."""
-    return click.option("--data-dir", type=click.Path(path_type=Path), help="Where the embedded engines keep their data.")(
-        function
-    )
+    return click.option(
+        "--data-dir", type=click.Path(path_type=Path), help="Where the embedded engines keep their data."
+    )(function)
 
 
 def port_option(function: Any) -> Any:
@@ -95,7 +95,7 @@ def worker() -> None:
 
 def _settings(**given: object) -> Settings:
     try:
-        settings = load_settings(**given)
+        settings = load_settings(given=given)
     except SettingsError as error:
         _refuse(str(error))
     configure_logging(settings.log_level)

@@ -44,7 +44,7 @@ class Settings:
         return not (self.database_url and self.clickhouse_url)
 
 
-def load_settings(environment: Mapping[str, str] | None = None, **given: object) -> Settings:
+def load_settings(environment: Mapping[str, str] | None = None, given: Mapping[str, object] | None = None) -> Settings:
     """Settings from the environment; `given` (from the command line, None meaning not given) goes first.
 
     Raises:
@@ -54,7 +54,7 @@ def load_settings(environment: Mapping[str, str] | None = None, **given: object)
     values: dict[str, object] = {}
     for field in fields(Settings):
         variable = f"METERHOUSE_{field.name.upper()}"
-        raw = given.get(field.name)
+        raw = (given or {}).get(field.name)
         if raw is None:
             raw = environment.get(variable)
         if raw is None or (raw == "" and field.name not in {"admin_key", "database_url", "clickhouse_url"}):

@@ -15,7 +15,9 @@ class ApiError(Exception):
     status = 500
     error = "Internal Server Error"
 
-    def __init__(self, code: str | None = None, details: Details | None = None, headers: Mapping[str, str] | None = None):
+    def __init__(
+        self, code: str | None = None, details: Details | None = None, headers: Mapping[str, str] | None = None
+    ):
         super().__init__(code or self.error)
         self.code = code
         self.details = details

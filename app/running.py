@@ -128,7 +128,7 @@ async def _run(
         if jobs is not None:
             jobs.shutdown(wait=False)
         if server is not None and serving is not None:
-            server.stop()
+            server.stop()  # type: ignore[no-untyped-call]
             await asyncio.wait([serving], timeout=STOP_SECONDS)
         await service.stop()
 
@@ -158,9 +158,7 @@ async def _wait(event: asyncio.Event) -> None:
     await event.wait()
 
 
-async def _ready(
-    on_ready: Callable[[Started], Awaitable[bool]], started: Started, stopped: asyncio.Event
-) -> None:
+async def _ready(on_ready: Callable[[Started], Awaitable[bool]], started: Started, stopped: asyncio.Event) -> None:
     if not await on_ready(started):
         stopped.set()
 
@@ -240,7 +238,7 @@ def _run_due(service: Service) -> None:
         done = service.due.run_live(system_now())
     except StoreDown as error:
         log.warning("scheduler.store_down", store=error.store)
-    except Exception as error:  # noqa: BLE001 (the next run tries again)
+    except Exception as error:
         log.error("scheduler.failed", exc_info=error)
     else:
         if done.invoices or done.activated or done.terminated:

@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 
-
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -38,7 +37,6 @@ from app.errors import Unauthorized
 from app.models import Organization
 from app.service import Service
 
-
 ENDINGS = ThreadPoolExecutor(4, thread_name_prefix="commit")
 
 
@@ -54,7 +52,7 @@ async def provide_db(state: State) -> AsyncIterator[Session]:
     session = transaction.__enter__()
     try:
         yield session
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 (it ends the transaction; the framework answers with it)
         with suppress(Exception):
             await loop.run_in_executor(ENDINGS, transaction.__exit__, type(error), error, error.__traceback__)
         return

@@ -74,7 +74,7 @@ class Access:
     def is_admin(self, key: str) -> bool:
         """Whether this is the admin key, compared in constant time."""
         sent = digest(key)
-        return any([hmac.compare_digest(sent, known) for known in self._admin_digests])
+        return any(hmac.compare_digest(sent, known) for known in self._admin_digests)
 
     def forget(self) -> None:
         """Forget every cached caller: a key or an organization has changed."""

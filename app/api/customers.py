@@ -1,7 +1,6 @@
 """`/api/v1/customers` (billing spec 11.4, 11.6)."""
 
 import re
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,7 +9,7 @@ from litestar.params import Parameter
 from msgspec import UNSET, Struct
 from sqlalchemy import false
 
-from app.api.given import Db, Org, Paging
+from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, post
 from app.api.taxes import TaxObject, tax_object
 from app.api.wire import Count, Opt, PageMeta, Str, changes, fill, instant, paginate
@@ -24,6 +23,7 @@ from app.customers.customers import (
     search_customers,
     upsert_customer,
 )
+from app.customers.subscriptions import end_all, reschedule
 from app.errors import Problems
 from app.models import Customer, CustomerMetadata
 from app.validation import check_one_of
@@ -222,11 +222,13 @@ class CustomerController(Controller):
     opt = {"resource": "customer"}
 
     @post()
-    def upsert_customer(
-        self, data: CustomerBody, db: Db, organization: Org, now: datetime
-    ) -> CustomerAnswer:
+    def upsert_customer(self, data: CustomerBody, db: Db, organization: Org, now: Now) -> CustomerAnswer:
         """Make the customer with an external id, or change the one there is."""
-        return CustomerAnswer(customer_object(upsert_customer(db, organization, changes(data.customer), now)))
+        sent = changes(data.customer)
+        customer = upsert_customer(db, organization, sent, now)
+        if "timezone" in sent:
+            reschedule(db, organization.id, now, customer=customer)
+        return CustomerAnswer(customer_object(customer))
 
     @get()
     def list_customers(
@@ -285,9 +287,11 @@ class CustomerController(Controller):
 
     @delete("/{external_id:str}")
     def remove_customer(
-        self, external_id: str, db: Db, organization: Org, now: datetime
+        self, external_id: str, db: Db, service: Running, organization: Org, now: Now
     ) -> CustomerAnswer:
-        """Delete a customer."""
+        """Delete a customer; its subscriptions end and are billed for the last time."""
         customer = find_customer(db, organization.id, external_id, lock=True)
+        service.wait_until_readable(organization.id)
+        end_all(db, organization.id, now, service.measure_for_billing, customer=customer)
         delete_customer(customer, now)
         return CustomerAnswer(customer_object(customer))

@@ -39,11 +39,11 @@ def from_msgspec(error: msgspec.DecodeError) -> ApiError:
             return BadRequest(f"param is missing or the value is empty: {missing[1].replace('data', 'body')}")
         return Invalid({missing[1]: ["value_is_mandatory"]})
     if len(names) <= 1:
-        return BadRequest(f"unexpected value: {message.split(' - at ')[0]}")
+        return BadRequest(f"unexpected value: {message.split(' - at ', maxsplit=1)[0]}")
     return Invalid({names[-1]: ["value_is_out_of_range" if re.search(r"`int` [<>]", message) else "value_is_invalid"]})
 
 
-def from_litestar(error: HTTPException) -> ApiError:
+def from_litestar(error: HTTPException) -> ApiError:  # noqa: PLR0911 (one return per answer)
     """What the framework refuses by itself."""
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         places = [one for one in error.extra if isinstance(one, Mapping) and "key" in one]

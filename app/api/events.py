@@ -178,5 +178,3 @@ def _started_at_wanted(flag: str | None, timestamp_from: str | None, subscriptio
     if flag == "true" and not subscription:
         raise invalid("external_subscription_id", "required with timestamp_from_started_at")
     return flag == "true"
-
-

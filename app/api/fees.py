@@ -104,7 +104,7 @@ class FeesAnswer(Struct):
 
 
 class FeeInput(Struct):
-    payment_status: Str | None | Opt = UNSET
+    payment_status: Str | Opt | None = UNSET
 
 
 class FeeBody(Struct):

@@ -116,14 +116,14 @@ class InvoicesAnswer(Struct):
 
 
 class MetadataInput(Struct):
-    id: Str | None | Opt = UNSET
-    key: Str | None | Opt = UNSET
-    value: Str | None | Opt = UNSET
+    id: Str | Opt | None = UNSET
+    key: Str | Opt | None = UNSET
+    value: Str | Opt | None = UNSET
 
 
 class InvoiceInput(Struct):
-    payment_status: Str | None | Opt = UNSET
-    metadata: list[MetadataInput] | None | Opt = UNSET
+    payment_status: Str | Opt | None = UNSET
+    metadata: list[MetadataInput] | Opt | None = UNSET
 
 
 class InvoiceBody(Struct):

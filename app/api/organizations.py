@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from msgspec import UNSET, Meta, Struct
 from sqlalchemy.orm import Session
 
-from app.api.given import Db, Org, Paging
+from app.api.given import Db, Now, Org, Paging
 from app.api.routes import delete, get, post, put
 from app.api.taxes import TaxObject, tax_object
 from app.api.wire import (
@@ -28,6 +28,7 @@ from app.catalog.taxes import organization_taxes
 from app.clock import system_now
 from app.customers.api_keys import create_key, find_key, key_status, organization_keys, revoke_key, rotate_key
 from app.customers.organizations import create_organization, find_organization, organizations, update_organization
+from app.customers.subscriptions import reschedule
 from app.models import ApiKey, Organization
 from app.stores.postgres import after_commit
 
@@ -206,10 +207,14 @@ class OrganizationController(Controller):
 
     @put()
     def update_organization(
-        self, data: OrganizationBody, db: Db, organization: Org, state: State
+        self, data: OrganizationBody, db: Db, organization: Org, now: Now, state: State
     ) -> OrganizationAnswer:
         """Change the organization the key belongs to."""
-        update_organization(organization, changes(data.organization))
+        sent = changes(data.organization)
+        update_organization(organization, sent)
+        if "timezone" in sent:
+            db.flush()
+            reschedule(db, organization.id, now)
         after_commit(db, state.access.forget)
         return OrganizationAnswer(organization_object(db, organization))
 

@@ -8,11 +8,12 @@ import msgspec
 from litestar import Controller
 from msgspec import UNSET, Struct
 
-from app.api.given import Db, Now, Org, Paging
+from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, post, put
 from app.api.taxes import TaxObject, tax_object
 from app.api.wire import Cents, Opt, PageMeta, Str, changes, exact_json, fill, instant, paginate
 from app.catalog.plans import create_plan, delete_plan, find_plan, live_plans, update_plan
+from app.customers.subscriptions import end_all
 from app.models import Charge, Plan
 
 
@@ -201,16 +202,16 @@ class PlanController(Controller):
         return PlanAnswer(plan_object(find_plan(db, organization.id, code[1:])))
 
     @put("/{code:path}")
-    def update_plan(
-        self, code: str, data: PlanBody, db: Db, organization: Org, now: datetime
-    ) -> PlanAnswer:
+    def update_plan(self, code: str, data: PlanBody, db: Db, organization: Org, now: datetime) -> PlanAnswer:
         """Change a plan. Charges are changed by `id`; those that are absent from a sent list are removed."""
         plan = find_plan(db, organization.id, code[1:], lock=True)
         return PlanAnswer(plan_object(update_plan(db, plan, changes(data.plan), now)))
 
     @delete("/{code:path}")
-    def remove_plan(self, code: str, db: Db, organization: Org, now: Now) -> PlanAnswer:
-        """Delete a plan."""
+    def remove_plan(self, code: str, db: Db, service: Running, organization: Org, now: Now) -> PlanAnswer:
+        """Delete a plan; its subscriptions end and are billed for the last time."""
         plan = find_plan(db, organization.id, code[1:], lock=True)
+        service.wait_until_readable(organization.id)
+        end_all(db, organization.id, now, service.measure_for_billing, plan=plan)
         delete_plan(plan, now)
         return PlanAnswer(plan_object(plan))

@@ -28,31 +28,31 @@ from app.models import Subscription
 
 
 class PaymentMethodInput(Struct):
-    payment_method_type: Str | None | Opt = UNSET
-    payment_method_id: Str | None | Opt = UNSET
+    payment_method_type: Str | Opt | None = UNSET
+    payment_method_id: Str | Opt | None = UNSET
 
 
 class SubscriptionInput(Struct):
     """Fields of later work are read for their type only."""
 
-    external_customer_id: Str | None | Opt = UNSET
-    external_id: Str | None | Opt = UNSET
-    plan_code: Str | None | Opt = UNSET
-    name: Str | None | Opt = UNSET
-    billing_time: Str | None | Opt = UNSET
-    subscription_at: Str | None | Opt = UNSET
-    ending_at: Str | None | Opt = UNSET
-    billing_entity_code: Str | None | Opt = UNSET
-    consolidate_invoice: bool | None | Opt = UNSET
-    purchase_order_number: Str | None | Opt = UNSET
-    plan_overrides: dict[str, Any] | None | Opt = UNSET
-    payment_method: PaymentMethodInput | None | Opt = UNSET
-    invoice_custom_section: dict[str, Any] | None | Opt = UNSET
-    activation_rules: list[dict[str, Any]] | None | Opt = UNSET
-    usage_thresholds: list[dict[str, Any]] | None | Opt = UNSET
-    progressive_billing_disabled: bool | None | Opt = UNSET
-    on_termination_credit_note: Str | None | Opt = UNSET
-    on_termination_invoice: Str | None | Opt = UNSET
+    external_customer_id: Str | Opt | None = UNSET
+    external_id: Str | Opt | None = UNSET
+    plan_code: Str | Opt | None = UNSET
+    name: Str | Opt | None = UNSET
+    billing_time: Str | Opt | None = UNSET
+    subscription_at: Str | Opt | None = UNSET
+    ending_at: Str | Opt | None = UNSET
+    billing_entity_code: Str | Opt | None = UNSET
+    consolidate_invoice: bool | Opt | None = UNSET
+    purchase_order_number: Str | Opt | None = UNSET
+    plan_overrides: dict[str, Any] | Opt | None = UNSET
+    payment_method: PaymentMethodInput | Opt | None = UNSET
+    invoice_custom_section: dict[str, Any] | Opt | None = UNSET
+    activation_rules: list[dict[str, Any]] | Opt | None = UNSET
+    usage_thresholds: list[dict[str, Any]] | Opt | None = UNSET
+    progressive_billing_disabled: bool | Opt | None = UNSET
+    on_termination_credit_note: Str | Opt | None = UNSET
+    on_termination_invoice: Str | Opt | None = UNSET
 
 
 class SubscriptionBody(Struct):
@@ -61,7 +61,7 @@ class SubscriptionBody(Struct):
 
 class SubscriptionUpdateBody(Struct):
     subscription: SubscriptionInput
-    status: Str | None | Opt = UNSET
+    status: Str | Opt | None = UNSET
 
 
 class PaymentMethodObject(Struct):
@@ -151,8 +151,8 @@ def _fields(subscription: Subscription, now: datetime) -> dict[str, Any]:
         "terminated_at": instant_or_none(subscription.terminated_at),
         "canceled_at": instant_or_none(subscription.canceled_at),
         "created_at": instant(subscription.created_at),
-        "current_billing_period_started_at": instant_or_none(period and period.charges_from),
-        "current_billing_period_ending_at": instant_or_none(period and period.charges_to),
+        "current_billing_period_started_at": instant_or_none(period.charges_from if period else None),
+        "current_billing_period_ending_at": instant_or_none(period.charges_to if period else None),
         "on_termination_credit_note": subscription.on_termination_credit_note,
         "on_termination_invoice": subscription.on_termination_invoice,
         "consolidate_invoice": subscription.consolidate_invoice,

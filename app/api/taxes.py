@@ -10,20 +10,21 @@ from sqlalchemy import select
 
 from app.api.given import Db, Now, Org, Paging
 from app.api.routes import delete, get, post, put
-from app.api.wire import Opt, PageMeta, Str, blank, instant, number, paginate, sent
+from app.api.wire import Opt, PageMeta, Str, blank, changes, instant, number, paginate, sent
 from app.catalog.taxes import delete_tax, find_tax, live_taxes
 from app.errors import Problems
 from app.models import Tax
+from app.validation import check_code
 
 LARGEST_RATE = Decimal(1_000_000)
 
 
 class TaxInput(Struct):
-    name: Str | None | Opt = UNSET
-    code: Str | None | Opt = UNSET
-    rate: Decimal | None | Opt = UNSET
-    description: Str | None | Opt = UNSET
-    applied_to_organization: bool | None | Opt = UNSET
+    name: Str | Opt | None = UNSET
+    code: Str | Opt | None = UNSET
+    rate: Decimal | Opt | None = UNSET
+    description: Str | Opt | None = UNSET
+    applied_to_organization: bool | Opt | None = UNSET
 
 
 class TaxBody(Struct):
@@ -112,6 +113,7 @@ class TaxController(Controller):
 
 def _check(db: Db, organization_id: UUID, sent_tax: TaxInput, tax: Tax | None) -> None:
     problems = Problems()
+    check_code(problems, changes(sent_tax))
     for field in ("name", "code", "rate"):
         value = getattr(sent_tax, field)
         if blank(value) and (tax is None or sent(value)):

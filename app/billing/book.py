@@ -100,9 +100,9 @@ def load_plans(db: Session, plan_ids: Iterable[UUID]) -> dict[UUID, PlanTerms]:
 def load_taxes(db: Session, customer_ids: Iterable[UUID], organization_ids: Iterable[UUID]) -> TaxBook:
     """The taxes of these customers and organizations, in two queries."""
     customers = db.scalars(
-        select(Customer).where(Customer.id.in_(set(customer_ids)), Customer.taxes.any()).options(
-            selectinload(Customer.taxes)
-        )
+        select(Customer)
+        .where(Customer.id.in_(set(customer_ids)), Customer.taxes.any())
+        .options(selectinload(Customer.taxes))
     )
     of_organization: dict[UUID, list[Tax]] = {}
     for tax in db.scalars(
@@ -158,9 +158,5 @@ def _charge_terms(charge: Charge) -> ChargeTerms:
 
 def _applied(taxes: Iterable[Tax]) -> Taxes:
     return tuple(
-        AppliedTax(tax.id, tax.code, tax.name, tax.description, tax.rate)
-        for tax in taxes
-        if tax.deleted_at is None
+        AppliedTax(tax.id, tax.code, tax.name, tax.description, tax.rate) for tax in taxes if tax.deleted_at is None
     )
-
-

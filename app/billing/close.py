@@ -5,7 +5,7 @@ once; a process that dies leaves nothing behind; and a unique key on (subscripti
 mistakes. The number of ClickHouse queries depends on the number of chunks and aggregation types only.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -18,9 +18,9 @@ from app.billing.book import PlanTerms, load_plans, load_taxes
 from app.billing.fees import BilledLine, BilledSubscription, FeeDraft, line_fees
 from app.billing.invoices import Payer, group_lines, write_invoices
 from app.core.aggregation import Units
-from app.core.boundaries import periodic
+from app.core.boundaries import Boundaries, joined, periodic
 from app.metering.windows import Window
-from app.models import Customer, Organization, Subscription
+from app.models import BillingPeriod, Customer, Invoice, Organization, Subscription
 
 Measure = Callable[[Sequence[Window]], Sequence[Units]]
 """Units of usage windows, after the store has been reconciled for them."""
@@ -47,12 +47,15 @@ def close_chunk(
         return Closed(0, 0)
     subscriptions = _due(db, claimed, until)
     plans = load_plans(db, {one.plan_id for one in subscriptions})
-    lines = [
-        BilledLine(billed, "subscription_periodic", boundary, periodic(billed.terms, boundary))
-        for one in subscriptions
-        if (boundary := one.next_billing_at) is not None and (billed := billed_subscription(one, plans))
-    ]
-    invoices = bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in subscriptions}, made_at, measure)
+    before = _last_charges_to(db, subscriptions)
+    lines = []
+    for one in subscriptions:
+        billed, boundary = billed_subscription(one, plans), one.next_billing_at
+        if boundary is not None:
+            lines.append(BilledLine(billed, "subscription_periodic", boundary, _boundaries(billed, boundary, before)))
+    invoices = bill_lines(
+        db, lines, {one.customer_id: payer_of(one.customer) for one in subscriptions}, made_at, measure
+    )
     _move_on(db, lines)
     return Closed(len(claimed), len(invoices))
 
@@ -161,6 +164,30 @@ def _due(db: Session, customers: Iterable[UUID], until: datetime) -> list[Subscr
             .execution_options(populate_existing=True)
         )
     )
+
+
+def _boundaries(
+    billed: BilledSubscription, boundary: datetime, before: Mapping[UUID, tuple[str, datetime]]
+) -> Boundaries:
+    """What a boundary bills; after a change of timezone, from where the last invoice ended."""
+    boundaries = periodic(billed.terms, boundary)
+    timezone, charges_to = before.get(billed.id, (billed.tz.key, None))
+    return boundaries if charges_to is None or timezone == billed.tz.key else joined(boundaries, charges_to)
+
+
+def _last_charges_to(db: Session, subscriptions: Sequence[Subscription]) -> dict[UUID, tuple[str, datetime]]:
+    """Where the charges of each subscription's last invoice ended, and in which timezone that was."""
+    rows = db.execute(
+        select(BillingPeriod.subscription_id, Invoice.timezone, BillingPeriod.charges_to_datetime)
+        .distinct(BillingPeriod.subscription_id)
+        .join(Invoice, Invoice.id == BillingPeriod.invoice_id)
+        .where(
+            BillingPeriod.subscription_id.in_([one.id for one in subscriptions]),
+            BillingPeriod.invoicing_reason == "subscription_periodic",
+        )
+        .order_by(BillingPeriod.subscription_id, BillingPeriod.billed_at.desc())
+    )
+    return {subscription_id: (timezone, charges_to) for subscription_id, timezone, charges_to in rows}
 
 
 def _move_on(db: Session, lines: Sequence[BilledLine]) -> None:

@@ -90,7 +90,9 @@ class DueRunner:
                     continue
                 with self._postgres.session() as db:
                     customers = claim(db, within, instant, 1)
-                log.error("close.failed", customers=[str(one) for one in customers], boundary=str(instant), exc_info=error)
+                log.error(
+                    "close.failed", customers=[str(one) for one in customers], boundary=str(instant), exc_info=error
+                )
                 failed.update(customers)
                 if not customers:
                     return invoices
@@ -128,7 +130,7 @@ class DueRunner:
                         action(db, subscription, instant, made_at)
                 except ApiError:
                     raise
-                except Exception as error:  # noqa: BLE001 (it is logged, and the others go on)
+                except Exception as error:
                     log.error("due.failed", subscription_id=str(subscription.id), exc_info=error)
                 else:
                     done += 1

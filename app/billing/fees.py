@@ -148,9 +148,7 @@ def charge_amounts(charge: ChargeTerms, usage: Units, currency: str) -> FeeAmoun
 
 def tax_amounts(amounts: FeeAmounts, taxes: Taxes) -> FeeTaxes:
     """The taxes of a fee that no coupon has lowered."""
-    return fee_taxes(
-        Decimal(amounts.amount_cents), amounts.precise_amount_cents, [tax.tax_rate for tax in taxes]
-    )
+    return fee_taxes(Decimal(amounts.amount_cents), amounts.precise_amount_cents, [tax.tax_rate for tax in taxes])
 
 
 def _subscription_fee(line: BilledLine, taxes: TaxBook) -> FeeDraft:
@@ -158,7 +156,7 @@ def _subscription_fee(line: BilledLine, taxes: TaxBook) -> FeeDraft:
     plan = subscription.plan
     precise = subscription_fee(
         plan.amount_cents,
-        False,  # noqa: FBT003 (a whole period is billed whole by its days, too)
+        False,
         boundaries.from_,
         boundaries.to,
         boundaries.period_days,

@@ -13,9 +13,7 @@ from app.core.boundaries import Boundaries, starting, terminating
 from app.models import Customer, Subscription
 
 
-def bill_start(
-    db: Session, subscription: Subscription, instant: datetime, made_at: datetime, measure: Measure
-) -> None:
+def bill_start(db: Session, subscription: Subscription, instant: datetime, made_at: datetime, measure: Measure) -> None:
     """The first invoice of a plan paid in advance; nothing for a plan in arrears."""
     line = _line(db, subscription, "subscription_starting", instant)
     if line.subscription.plan.pay_in_advance:
@@ -39,7 +37,9 @@ def close_customer(db: Session, customer_id: UUID, instant: datetime, made_at: d
 
 def schedule(db: Session, subscription: Subscription, now: datetime) -> None:
     """Set when a subscription's current period can be closed."""
-    subscription.next_billing_at = _line(db, subscription, "subscription_periodic", now).subscription.terms.next_boundary(now)
+    subscription.next_billing_at = _line(
+        db, subscription, "subscription_periodic", now
+    ).subscription.terms.next_boundary(now)
 
 
 def _line(db: Session, subscription: Subscription, reason: str, now: datetime) -> BilledLine:

@@ -1,6 +1,6 @@
 """Which stretch of time an invoice covers: period boundaries clamped to a subscription's life (billing spec 1.3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -15,6 +15,8 @@ from app.core.periods import (
     period_containing,
     previous_period,
 )
+
+_FARTHEST_MIDNIGHTS = timedelta(hours=26)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,18 @@ def current(terms: Terms, now: datetime) -> Boundaries:
     """The boundaries of the period that contains now, to its end."""
     period = terms.period_at(max(now, terms.started_at))
     return _boundaries(terms, period, period, None)
+
+
+def joined(boundaries: Boundaries, previous_charges_to: datetime) -> Boundaries:
+    """The same boundaries with charges that begin where the ones before ended.
+
+    For a subscription whose timezone has changed since: the two local midnights differ, and without this a few hours of
+    events would be lost or billed twice. Left alone when they lie 26 hours or more apart (billing spec 1.3, step 4).
+    """
+    after = previous_charges_to + timedelta(microseconds=1)
+    if abs(boundaries.charges_from - after) >= _FARTHEST_MIDNIGHTS:
+        return boundaries
+    return replace(boundaries, charges_from=after, charges_to=max(boundaries.charges_to, after))
 
 
 def _boundaries(terms: Terms, fee: Period, charges: Period, terminated_at: datetime | None) -> Boundaries:

@@ -43,7 +43,7 @@ _EXACT = Context(
 )
 
 
-class UnknownCurrency(ValueError):  # noqa: N818
+class UnknownCurrency(ValueError):
     """The code is not a current ISO 4217 currency with a minor unit."""
 
 

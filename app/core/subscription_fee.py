@@ -25,7 +25,7 @@ def day_price(amount_cents: int, period_days: int) -> Decimal:
     return prorated(amount_cents, 1, period_days)
 
 
-def subscription_fee(  # noqa: PLR0917 - the rule has this many inputs
+def subscription_fee(
     amount_cents: int,
     whole: bool,
     from_: datetime,

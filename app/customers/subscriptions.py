@@ -167,7 +167,13 @@ def end_subscriptions(
 
 
 def end_all(
-    db: Session, organization_id: UUID, now: datetime, measure: Measure, *, customer: Customer | None, plan: Plan | None
+    db: Session,
+    organization_id: UUID,
+    now: datetime,
+    measure: Measure,
+    *,
+    customer: Customer | None = None,
+    plan: Plan | None = None,
 ) -> None:
     """End every open subscription of a customer, or of a plan, that is being deleted."""
     query = select(Subscription).where(
@@ -317,5 +323,3 @@ def _set_ending(subscription: Subscription, ending_at: datetime | None, tz: Zone
     """A subscription ends with the first moment of its ending date in the customer's timezone (billing spec 1.9)."""
     subscription.ending_at = ending_at
     subscription.termination_due_at = None if ending_at is None else local_start(local_date(ending_at, tz), tz)
-
-

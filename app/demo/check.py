@@ -35,8 +35,8 @@ Expected = dict[tuple[str, int], Amounts]
 
 
 class Prices(NamedTuple):
-    """The terms of the plan. `charges` has the properties of each charge by the code of its metric; texts are amounts in
-    dollars, the tax rate is in percent."""
+    """The terms of the plan. `charges` has the properties of each charge by the code of its metric; texts in it are
+    amounts in dollars. The tax rate is in percent."""
 
     monthly_fee_cents: int
     charges: Mapping[str, Mapping[str, Any]]

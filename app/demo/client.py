@@ -18,7 +18,7 @@ PAGE = 100
 _BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-class Refused(RuntimeError):  # noqa: N818
+class Refused(RuntimeError):
     """The service answered a request of the demo with an error."""
 
 
@@ -71,9 +71,7 @@ class Client:
     def _send_one(self, body: bytes) -> None:
         """Send a batch; while the service is busy it is sent again, which counts no event twice."""
         for _ in range(TRIES):
-            answer = self._http.post(
-                "/api/v1/events/batch", content=body, headers={"Content-Type": "application/json"}
-            )
+            answer = self._http.post("/api/v1/events/batch", content=body, headers={"Content-Type": "application/json"})
             if answer.status_code not in _BUSY:
                 break
             time.sleep(RETRY_SECONDS)

@@ -26,7 +26,7 @@ FLIGHTS_PER_BATCH = 2_500
 _PROPERTIES = ("carrier", "flight", "origin", "dest", "distance", "dep_delay", "tailnum", "air_time", "arr_delay")
 
 
-class DataMissing(RuntimeError):  # noqa: N818
+class DataMissing(RuntimeError):
     """The package with the flights is not installed."""
 
 

@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from types import TracebackType
+from typing import Self
 from zoneinfo import ZoneInfo
 
+import httpx
 import polars as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.demo import show
 from app.demo.check import Amounts, Found, Prices, expected_invoices, first_difference
@@ -30,14 +33,6 @@ SHOWN_AIRLINE = "B6"
 _LOCAL = ZoneInfo(TIMEZONE)
 
 
-@dataclass(slots=True)
-class _Sending:
-    """How much has been sent, and the time spent on it."""
-
-    events: int = 0
-    seconds: float = 0.0
-
-
 def run_demo(base_url: str, admin_key: str, console: Console) -> bool:
     """Bill a year of departures on a running service; whether every invoice is as the check says.
 
@@ -54,8 +49,8 @@ def run_demo(base_url: str, admin_key: str, console: Console) -> bool:
         console.print("A new sandbox organization is made for each run of the demo; earlier ones stay as they are.")
         with Client(base_url, key) as client:
             agreed = _bill_year(client, flights, airlines, console)
-    except (DataMissing, Refused) as error:
-        console.print(f"[red]The demo stopped:[/red] {error}", highlight=False)
+    except (DataMissing, Refused, httpx.HTTPError) as error:
+        console.print(f"[red]The demo stopped:[/red] {escape(str(error))}", highlight=False)
         return False
     console.print(f"The whole demo took {time.monotonic() - started:.1f} s.")
     _print_where(base_url, key, console)
@@ -71,23 +66,17 @@ def _bill_year(client: Client, flights: pl.DataFrame, airlines: Mapping[str, str
     client.set_clock(_midnight(date(YEAR, 1, 1)))
     _make_catalog(client)
     _make_customers(client, airlines)
-    sending = _Sending()
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("events"), TimeElapsedColumn()
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=departed.height * len(METRICS))
+    with _Year(client, departed, airlines[SHOWN_AIRLINE], console) as year:
         for month in range(1, 13):
-            _bill_month(client, departed, airlines[SHOWN_AIRLINE], month, sending, progress, task)
+            year.bill(month)
     invoices = list(_invoices(client, airlines))
     console.print()
     show.totals(console, invoices, airlines, YEAR)
     console.print(show.names(airlines), highlight=False)
     console.print()
-    rate = sending.events / sending.seconds
-    console.print(f"{sending.events:,} events sent in {sending.seconds:.1f} s, {rate:,.0f} a second.")
+    console.print(f"{year.events:,} events sent in {year.seconds:.1f} s, {year.events / year.seconds:,.0f} a second.")
     late = departed.filter(pl.col("departed").dt.year() > YEAR).height
-    console.print(f"{late} flights of 31 December left after midnight: they belong to January {YEAR + 1}, not yet billed.")
+    console.print(f"{late} flights of 31 December left after midnight: sent too, and January {YEAR + 1}'s to bill.")
     console.print(f"{len(invoices)} invoices; {len(airlines)} airlines in 12 months make {len(airlines) * 12}.")
     return _verdict(flights, airlines, invoices, console)
 
@@ -114,36 +103,58 @@ def _make_customers(client: Client, airlines: Mapping[str, str]) -> None:
         client.post("/api/v1/subscriptions", {"subscription": subscription})
 
 
-def _bill_month(
-    client: Client, departed: pl.DataFrame, name: str, month: int, sending: _Sending, progress: Progress, task: TaskID
-) -> None:
-    """Send the flights scheduled in a month, show the usage a day before its end, and close it.
+class _Year:
+    """Sends a year of flights and closes its months, under a progress bar."""
 
-    Flights that were delayed past midnight of the last day are sent before the month is closed, like all of its
-    schedule; they must count for the next month.
-    """
-    last_day = date(YEAR + month // 12, month % 12 + 1, 1) - timedelta(days=1)
-    label = f"{last_day:%b %Y}"
-    of_month = departed.filter(pl.col("month") == month)
-    on_last_day = pl.col("day") == last_day.day
+    def __init__(self, client: Client, departed: pl.DataFrame, shown_name: str, console: Console):
+        self.events = 0
+        self.seconds = 0.0
+        self._client = client
+        self._departed = departed
+        self._shown_name = shown_name
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("events"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task("", total=departed.height * len(METRICS))
 
-    def send(flights: pl.DataFrame) -> None:
-        progress.update(task, description=f"{label}: sending")
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def bill(self, month: int) -> None:
+        """Send the flights scheduled in a month, show the usage a day before its end, and close it.
+
+        Flights that were delayed past midnight of the last day are sent before the month is closed, like all of its
+        schedule; they must count for the next month.
+        """
+        last_day = date(YEAR + month // 12, month % 12 + 1, 1) - timedelta(days=1)
+        of_month = self._departed.filter(pl.col("month") == month)
+        on_last_day = pl.col("day") == last_day.day
+        self._send(of_month.filter(~on_last_day), f"{last_day:%b %Y}: sending")
+        self._progress.update(self._task, description=f"{last_day:%b %Y}: billing")
+        self._client.set_clock(_midnight(last_day))
+        usage = self._client.get(
+            f"/api/v1/customers/{SHOWN_AIRLINE}/current_usage", external_subscription_id=subscription_of(SHOWN_AIRLINE)
+        )["customer_usage"]
+        self._progress.console.print(show.usage_line(last_day, self._shown_name, usage), highlight=False)
+        self._send(of_month.filter(on_last_day), f"{last_day:%b %Y}: sending")
+        self._progress.update(self._task, description=f"{last_day:%b %Y}: billing")
+        self._client.set_clock(_midnight(last_day + timedelta(days=1)) + timedelta(hours=1))
+
+    def _send(self, flights: pl.DataFrame, description: str) -> None:
+        self._progress.update(self._task, description=description)
         started = time.monotonic()
-        client.send(batches(flights), lambda events: progress.advance(task, events))
-        sending.seconds += time.monotonic() - started
-        sending.events += flights.height * len(METRICS)
-
-    send(of_month.filter(~on_last_day))
-    progress.update(task, description=f"{label}: billing")
-    client.set_clock(_midnight(last_day))
-    usage = client.get(
-        f"/api/v1/customers/{SHOWN_AIRLINE}/current_usage", external_subscription_id=subscription_of(SHOWN_AIRLINE)
-    )["customer_usage"]
-    progress.console.print(show.usage_line(last_day, name, usage), highlight=False)
-    send(of_month.filter(on_last_day))
-    progress.update(task, description=f"{label}: billing")
-    client.set_clock(_midnight(last_day + timedelta(days=1)) + timedelta(hours=1))
+        self._client.send(batches(flights), lambda events: self._progress.advance(self._task, events))
+        self.seconds += time.monotonic() - started
+        self.events += flights.height * len(METRICS)
 
 
 def _midnight(day: date) -> datetime:
@@ -160,9 +171,7 @@ def _invoices(client: Client, airlines: Mapping[str, str]) -> Iterator[Found]:
             yield Found(carrier, date.fromisoformat(invoice["issuing_date"]), amounts)
 
 
-def _verdict(
-    flights: pl.DataFrame, airlines: Mapping[str, str], invoices: list[Found], console: Console
-) -> bool:
+def _verdict(flights: pl.DataFrame, airlines: Mapping[str, str], invoices: list[Found], console: Console) -> bool:
     prices = Prices(MONTHLY_FEE_CENTS, {metric.code: metric.properties for metric in METRICS}, TAX_RATE)
     expected = expected_invoices(flights, airlines, prices, YEAR)
     difference = first_difference(expected, invoices, YEAR)

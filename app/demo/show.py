@@ -22,9 +22,7 @@ def money(cents: int) -> str:
 
 def usage_line(day: date, airline: str, usage: Mapping[str, Any]) -> str:
     """The usage of an airline's current month in one line."""
-    units = [
-        f"{one['billable_metric']['name'].lower()} {Decimal(one['units']):,.0f}" for one in usage["charges_usage"]
-    ]
+    units = [f"{one['billable_metric']['name'].lower()} {Decimal(one['units']):,.0f}" for one in usage["charges_usage"]]
     return f"{day:%d %b} {airline} so far: {', '.join(units)} = ${money(usage['amount_cents'])} before tax"
 
 

@@ -107,7 +107,9 @@ class MetricDefinition(Struct, frozen=True):
     field_name: str | None
 
 
-def read_event(given: EventInput, organization_id: str, now: datetime, received_at: datetime) -> Event | dict[str, list[str]]:
+def read_event(
+    given: EventInput, organization_id: str, now: datetime, received_at: datetime
+) -> Event | dict[str, list[str]]:
     """A valid event, or what is wrong with it by field. `now` is the time of an event that has none."""
     wrong: dict[str, list[str]] = {}
     transaction_id, code = given.transaction_id, given.code
@@ -254,7 +256,9 @@ def enriched(event: Event, metric: MetricDefinition | None, ingested_at: str) ->
     return row
 
 
-def event_object(event: Event, created_at: str, customer_id: str | None = None, subscription_id: str | None = None) -> EventObject:
+def event_object(
+    event: Event, created_at: str, customer_id: str | None = None, subscription_id: str | None = None
+) -> EventObject:
     """An event as it is on the wire."""
     instant = store_instant(event.timestamp_ms)
     return EventObject(

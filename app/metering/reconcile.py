@@ -51,9 +51,7 @@ def reconcile_windows(clickhouse: ClickHouse, windows: Sequence[Window], settled
     )
 
 
-def reconcile_metric(
-    clickhouse: ClickHouse, organization_id: UUID, code: str, settled_before: datetime
-) -> int:
+def reconcile_metric(clickhouse: ClickHouse, organization_id: UUID, code: str, settled_before: datetime) -> int:
     """Put right all cells of one metric."""
     scope = {"organization_id": organization_id, "code": code, "settled_before": settled_before}
     return _mend(clickhouse, Query("compare_metric", scope))

@@ -223,5 +223,3 @@ class Upkeep:
         if self._loop is None:
             return asyncio.run(work)
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-

@@ -62,6 +62,4 @@ def window(
 ) -> Window:
     """The window of a closed interval of instants; nothing when `to` lies before `from_`."""
     from_ms = floor_ms(from_)
-    return Window(
-        organization_id, external_subscription_id, code, aggregation, from_ms, max(floor_ms(to) + 1, from_ms)
-    )
+    return Window(organization_id, external_subscription_id, code, aggregation, from_ms, max(floor_ms(to) + 1, from_ms))

