@@ -31,7 +31,7 @@ class Settings:
     max_queued_events: int = 100_000
     max_block_events: int = 20_000
     max_page_size: int = 1_000
-    rollup_linger_ms: int = 50
+    rollup_linger_ms: int = 500
     reconcile_seconds: int = 60
     scheduler_seconds: int = 30
     billing_delay_seconds: int = 600

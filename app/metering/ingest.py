@@ -29,6 +29,9 @@ from app.stores.clickhouse import ClickHouse
 
 log = structlog.get_logger(__name__)
 
+GATHER_STEPS = 4
+GATHER_STEP_SECONDS = 0.0005
+
 encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -77,6 +80,7 @@ class Ingest:
         self._answer_after_rollup = not clickhouse.embedded
         self._waiting: list[_Request] = []
         self._waiting_events = 0
+        self._together = 1
         self._arrived = asyncio.Event()
         self._known = KeyFilter()
         self._recent: dict[Key, Event] = {}
@@ -151,6 +155,7 @@ class Ingest:
     async def _write_forever(self) -> None:
         while True:
             await self._arrived.wait()
+            await self._gather()
             async with self._write_lock:
                 requests = self._take()
                 try:
@@ -159,6 +164,14 @@ class Ingest:
                     self._refuse(requests, error)
             while len(self._blocks) and self._unrolled_events() > self._settings.max_queued_events:
                 await self.settled()
+
+    async def _gather(self) -> None:
+        """Wait a moment for the clients that were answered together last time: they mostly come back together, and a
+        block costs nearly the same whether it holds one request or all of theirs."""
+        for _ in range(GATHER_STEPS):
+            if len(self._waiting) >= self._together:
+                break
+            await asyncio.sleep(GATHER_STEP_SECONDS)
 
     def _unrolled_events(self) -> int:
         return sum(len(block.keys) for block in self._blocks)
@@ -172,6 +185,7 @@ class Ingest:
             taken += 1
             size += len(request.events)
         requests, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        self._together = taken
         self._waiting_events -= size
         if not self._waiting:
             self._arrived.clear()
