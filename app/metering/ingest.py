@@ -9,7 +9,7 @@ there requests are answered after the second insert.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -70,9 +70,10 @@ class Ingest:
         clickhouse: ClickHouse,
         definitions: Definitions,
         settings: Settings,
-        learn: Callable[[], Iterable[Key]],
+        learn: Callable[[], Iterator[Sequence[Key]]],
     ):
-        """`learn` returns the keys that other processes may have written since it was last called."""
+        """`learn` gives, in parts, the keys that may have been written since it was last called: first all there are,
+        later those of other processes."""
         self._clickhouse = clickhouse
         self._learn = learn
         self._definitions = definitions
@@ -83,6 +84,7 @@ class Ingest:
         self._together = 1
         self._arrived = asyncio.Event()
         self._known = KeyFilter()
+        self._knows_all = False
         self._recent: dict[Key, Event] = {}
         self._doubtful: set[Key] = set()
         self._blocks: list[_Block] = []
@@ -97,9 +99,12 @@ class Ingest:
         self.needs_reconcile = asyncio.Event()
 
     def start(self) -> None:
-        """Begin to write what arrives, knowing what is stored already."""
-        self._known.add(self._learn())
-        self._tasks = [asyncio.create_task(self._write_forever()), asyncio.create_task(self._roll_up_forever())]
+        """Begin to write what arrives. Until all stored keys are known, every key is looked up."""
+        self._tasks = [
+            asyncio.create_task(self._learn_history()),
+            asyncio.create_task(self._write_forever()),
+            asyncio.create_task(self._roll_up_forever()),
+        ]
 
     async def stop(self) -> None:
         """Write what has been accepted, then stop."""
@@ -151,6 +156,20 @@ class Ingest:
     def trust_again(self) -> None:
         """The store has been reconciled: keys of failed inserts are found there like all others."""
         self._doubtful.clear()
+
+    async def _learn_history(self) -> None:
+        while not self._knows_all:
+            try:
+                await self._learn_keys()
+            except StoreDown:
+                await asyncio.sleep(1)
+            else:
+                self._knows_all = True
+
+    async def _learn_keys(self) -> None:
+        parts = self._learn()
+        while (part := await self._run(next, parts, None)) is not None:
+            self._known.add(part)
 
     async def _write_forever(self) -> None:
         while True:
@@ -216,12 +235,12 @@ class Ingest:
     async def _stored_suspects(self, requests: list[_Request]) -> dict[Key, Event]:
         """The stored events of those keys that may have been seen before and are not in `_recent`."""
         if not self._clickhouse.embedded:
-            self._known.add(await self._run(self._learn))
+            await self._learn_keys()
         suspects = {
             event.key
             for request in requests
             for event in request.events
-            if event.key in self._known and event.key not in self._recent
+            if event.key not in self._recent and (not self._knows_all or event.key in self._known)
         }
         if not suspects:
             return {}

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -28,7 +28,8 @@ log = structlog.get_logger(__name__)
 
 MARK = "reconciled_through"
 OVERLAP = timedelta(minutes=5)
-"""How far before the mark a check begins: longer than any process can hold a block between its two inserts."""
+"""How far before the mark a check begins where other processes write: longer than one can hold a block between its two
+inserts. Embedded, a mark is set while no block is there."""
 UNSETTLED = timedelta(seconds=30)
 """How long a cell must have been left alone before a process may mend what others could be writing."""
 CHUNK = 20_000
@@ -49,10 +50,11 @@ class Upkeep:
         self._tasks: set[asyncio.Task[None]] = set()
         self._readings: dict[UUID, set[asyncio.Task[None]]] = {}
 
-    def learn_keys(self) -> Iterable[Key]:
+    def learn_keys(self) -> Iterator[Sequence[Key]]:
         """Keys of events stored since the last call, by whichever process; of all events at the first call."""
-        since, self._learned_until = self._learned_until, system_now() - UNSETTLED
-        return recent_keys(self._clickhouse, since)
+        until = system_now() - UNSETTLED
+        yield from recent_keys(self._clickhouse, self._learned_until)
+        self._learned_until = until
 
     async def start(self, ingest: Ingest | None) -> None:
         """Reconcile what the last stop may have left, finish pending back-fills, and keep on in the background."""
@@ -72,7 +74,8 @@ class Upkeep:
     async def reconcile(self) -> int:
         """Compare and mend everything touched since the last clean mark, then move the mark."""
         mark = system_now()
-        since = await asyncio.to_thread(self._read_mark) - OVERLAP
+        overlap = timedelta(seconds=1) if self._clickhouse.embedded else OVERLAP
+        since = await asyncio.to_thread(self._read_mark) - overlap
         async with self._quiet():
             mended = await asyncio.to_thread(reconcile_since, self._clickhouse, since, self._settled_before())
         await asyncio.to_thread(self._write_mark, mark)

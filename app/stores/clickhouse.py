@@ -69,6 +69,12 @@ class ClickHouse:
         with self._run(query.name) as client:
             return client.query(text, parameters=parameters).result_rows
 
+    def row_parts(self, query: Query) -> Iterator[Any]:
+        """Run a query and give its rows in parts as they come, so that a large answer need not fit in memory."""
+        text, parameters = query.to_sql()
+        with self._run(query.name) as client, client.query_row_block_stream(text, parameters=parameters) as stream:
+            yield from stream
+
     def command(self, query: Query) -> None:
         """Run a statement that returns nothing, such as an `INSERT … SELECT`."""
         text, parameters = query.to_sql()
