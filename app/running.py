@@ -34,6 +34,7 @@ from app.stores.data_dir import CannotStart
 ADMIN_KEY = "admin_key"
 FIRST_ORGANIZATION = "My organization"
 STOP_SECONDS = 5.0
+SWITCH_SECONDS = 0.0005
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +84,8 @@ def run(
     """
     if http:
         _check_port(settings.host, settings.port)
+    # Threads that come back from a store want the interpreter at once, not after the default 5 ms.
+    sys.setswitchinterval(SWITCH_SECONDS)
     service = open_service(settings)
     handlers = ThreadPoolExecutor(max(4, settings.database_connections), thread_name_prefix="handler")
     set_asyncio_executor(handlers)

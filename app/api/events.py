@@ -110,6 +110,7 @@ class EventController(Controller):
         from_ = _date_filter("timestamp_from", timestamp_from)
         if _started_at_wanted(timestamp_from_started_at, timestamp_from, external_subscription_id):
             from_ = started_at_of(db, organization.id, external_subscription_id or "")
+        service.wait_until_readable(organization.id)
         events, total = list_events(
             service.clickhouse,
             organization.id,

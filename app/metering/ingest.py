@@ -1,11 +1,12 @@
 """Ingest: concurrent requests are gathered into blocks, de-duplicated, and written; rollups follow at once.
 
-A block goes through two inserts. The first, into `events`, makes it durable; its requests are answered then. The
-second sends the same rows through the rollup views. Splitting them keeps a small request at the price of one insert
-(a materialized view costs more to run than a small block does to write), and it lets many small blocks share one trip
-through the views. A reader waits for the second insert of everything that was answered before it came (`settled`), so a
-read that follows a write always sees it. Where several processes share a ClickHouse, a reader may be in another one, so
-there requests are answered after the second insert.
+A block is first made durable, and its requests are answered then: a large one by its insert into `events`, a small one
+in the journal. A moment later the blocks written since go on together: the small ones into `events`, all of them through
+the rollup views. Splitting it keeps a small request at the price of one cheap insert (a materialized view costs more to
+run than a small block does to write), and lets many small blocks share one trip. A reader waits for that trip of
+everything that was answered before it came (`settled`), so a read that follows a write always sees it. Where several
+processes share a ClickHouse a reader may be in another one, so there the journal is not used, and requests are answered
+after the trip.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ import structlog
 from app.clock import system_now
 from app.config import Settings
 from app.errors import ApiError, Invalid, StoreDown, TooManyRequests
+from app.metering import journal
 from app.metering.definitions import Definitions
 from app.metering.events import Event, EventRow, enriched
 from app.metering.keys import Key, KeyFilter
@@ -46,11 +48,12 @@ class _Request:
 
 @dataclass(slots=True)
 class _Block:
-    """Rows that are in `events` and not yet in the rollups."""
+    """Rows that are durable and not yet in the rollups; `journaled` ones are not in `events` yet either."""
 
     number: int
     lines: bytes
     keys: list[Key]
+    journaled: bool
 
 
 @dataclass(slots=True)
@@ -94,6 +97,9 @@ class Ingest:
         self._reader_waits = asyncio.Event()
         self._progress = asyncio.Condition()
         self._write_lock = asyncio.Lock()
+        self._insert_lock = asyncio.Lock()
+        self._journal = 0
+        self._must_restore = False
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="ingest")
         self._tasks: list[asyncio.Task[None]] = []
         self.needs_reconcile = asyncio.Event()
@@ -179,14 +185,15 @@ class Ingest:
                 requests = self._take()
                 try:
                     await self._write(requests)
+                    self._together = len(requests) + len(self._waiting)
                 except Exception as error:  # noqa: BLE001 (every request must get its answer, whatever went wrong)
                     self._refuse(requests, error)
             while len(self._blocks) and self._unrolled_events() > self._settings.max_queued_events:
                 await self.settled()
 
     async def _gather(self) -> None:
-        """Wait a moment for the clients that were answered together last time: they mostly come back together, and a
-        block costs nearly the same whether it holds one request or all of theirs."""
+        """Wait a moment for as many requests as there were clients last time: those that were just answered mostly come
+        back at once, and a block costs nearly the same whether it holds one request or all of theirs."""
         for _ in range(GATHER_STEPS):
             if len(self._waiting) >= self._together:
                 break
@@ -204,7 +211,6 @@ class Ingest:
             taken += 1
             size += len(request.events)
         requests, self._waiting = self._waiting[:taken], self._waiting[taken:]
-        self._together = taken
         self._waiting_events -= size
         if not self._waiting:
             self._arrived.clear()
@@ -219,6 +225,10 @@ class Ingest:
                 request.answer.set_exception(error)
 
     async def _write(self, requests: list[_Request]) -> None:
+        if self._must_restore:
+            await self.settled()
+            await self._run(journal.restore, self._clickhouse)
+            self._must_restore = False
         stored = await self._stored_suspects(requests)
         accepted = self._decide(requests, stored)
         for request, refusal in accepted.refused:
@@ -284,18 +294,25 @@ class Ingest:
             await self._run(self._definitions.load, unknown)
         lines = encode_lines(self._rows(fresh))
         keys = list(fresh)
-        try:
-            await self._run(self._clickhouse.insert_lines, "events", lines)
-        except BaseException:
-            # Whether the rows are in the store is not known: their keys are looked up there if they come again.
+        journaled = self._clickhouse.embedded and len(keys) <= self._settings.journal_events
+        number = self._written + 1
+        async with self._insert_lock:
+            try:
+                if journaled:
+                    await self._run(journal.write_block, self._clickhouse, self._journal, number, lines)
+                else:
+                    await self._run(self._clickhouse.insert_lines, "events", lines)
+            except BaseException:
+                # Whether the rows are in the store is not known: their keys are looked up there if they come again.
+                self._known.add(keys)
+                self._doubtful.update(keys)
+                self._must_restore |= journaled
+                self.needs_reconcile.set()
+                raise
             self._known.add(keys)
-            self._doubtful.update(keys)
-            self.needs_reconcile.set()
-            raise
-        self._known.add(keys)
-        self._recent.update(fresh)
-        self._written += 1
-        self._blocks.append(_Block(self._written, lines, keys))
+            self._recent.update(fresh)
+            self._written = number
+            self._blocks.append(_Block(number, lines, keys, journaled))
         self._to_roll_up.set()
 
     def _rows(self, fresh: dict[Key, Event]) -> list[EventRow]:
@@ -308,15 +325,18 @@ class Ingest:
             await self._to_roll_up.wait()
             if not self._reader_waits.is_set() and not self._answer_after_rollup:
                 await self._linger()
-            blocks, self._blocks = self._blocks, []
+            async with self._insert_lock:
+                blocks, self._blocks = self._blocks, []
+                emptied, self._journal = self._journal, 1 - self._journal
             self._to_roll_up.clear()
             self._reader_waits.clear()
             try:
-                await self._run(self._clickhouse.insert_lines, "rollup_feed", b"".join(b.lines for b in blocks))
-            except Exception as error:  # noqa: BLE001 (whatever went wrong, the rollups are made right from raw)
-                # Some views may have got their rows and some not, so the block is not sent again.
+                await self._run(self._roll_up, blocks, emptied)
+            except Exception as error:  # noqa: BLE001 (whatever went wrong, it is made right from what is durable)
+                # Some tables may have got their rows and some not, so the blocks are not sent again.
                 log.warning("ingest.rollup_failed", blocks=len(blocks), error=str(error)[:500])
                 self._doubtful.update(key for block in blocks for key in block.keys)
+                self._must_restore |= any(block.journaled for block in blocks)
                 self.needs_reconcile.set()
             for block in blocks:
                 for key in block.keys:
@@ -324,6 +344,14 @@ class Ingest:
             async with self._progress:
                 self._rolled_up = blocks[-1].number
                 self._progress.notify_all()
+
+    def _roll_up(self, blocks: list[_Block], emptied: int) -> None:
+        small = b"".join(block.lines for block in blocks if block.journaled)
+        if small:
+            self._clickhouse.insert_lines("events", small)
+        self._clickhouse.insert_lines("rollup_feed", b"".join(block.lines for block in blocks))
+        if small:
+            journal.clear(self._clickhouse, emptied)
 
     async def _linger(self) -> None:
         """Give more blocks the time to share the trip through the views, unless a reader comes."""

@@ -16,6 +16,7 @@ from app.core.aggregation import Aggregation
 from app.errors import ApiError
 from app.metering.events import MetricDefinition, enriched
 from app.metering.ingest import Ingest, encode_lines
+from app.metering.journal import restore
 from app.metering.keys import Key
 from app.metering.reconcile import reconcile_metric, reconcile_since, reconcile_windows
 from app.metering.stored import EPOCH, event_of, recent_keys
@@ -60,6 +61,8 @@ class Upkeep:
         """Reconcile what the last stop may have left, finish pending back-fills, and keep on in the background."""
         self._loop = asyncio.get_running_loop()
         self._ingest = ingest
+        if self._clickhouse.embedded:
+            await asyncio.to_thread(restore, self._clickhouse)
         await self.reconcile()
         for organization_id, code in await asyncio.to_thread(self._pending_metrics):
             self._read_again(organization_id, code)

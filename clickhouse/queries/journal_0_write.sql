@@ -1,0 +1,2 @@
+-- Appends a block to journal_0.
+INSERT INTO journal_0 SELECT {number:UInt64}, {lines:String}
