@@ -11,7 +11,6 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import ScalarRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from sqlalchemy.orm import Session
 
@@ -26,6 +25,7 @@ from app.api.health import health
 from app.api.invoices import CustomerInvoiceController, InvoiceController
 from app.api.organizations import AdminOrganizationController, ApiKeyController, OrganizationController
 from app.api.plans import PlanController
+from app.api.reference import ReferencePage
 from app.api.request import ExactRequest
 from app.api.subscriptions import CustomerSubscriptionController, SubscriptionController
 from app.api.taxes import TaxController
@@ -144,5 +144,5 @@ def openapi_config() -> OpenAPIConfig:
                 "admin_key": SecurityScheme(type="http", scheme="bearer", description="The service's admin key."),
             }
         ),
-        render_plugins=[ScalarRenderPlugin()],
+        render_plugins=[ReferencePage()],
     )

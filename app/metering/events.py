@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -79,7 +80,7 @@ class EventObject(Struct, gc=False):
     code: str
     timestamp: str
     precise_total_amount_cents: str | None
-    properties: dict[str, Raw] | dict[str, str]
+    properties: dict[str, Any]
     lago_subscription_id: str | None
     external_subscription_id: str
     created_at: str

@@ -20,7 +20,8 @@ CREATE TABLE events
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(timestamp)
-ORDER BY (organization_id, external_subscription_id, code, timestamp, transaction_id);
+ORDER BY (organization_id, external_subscription_id, code, timestamp, transaction_id)
+SETTINGS index_granularity = 2048;
 
 -- What the views below read: a block that has been written to `events` is sent here once more, and nothing is kept.
 -- Writing it in a second step lets a request be answered after one insert, and lets rollups be rebuilt through the
