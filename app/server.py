@@ -138,6 +138,7 @@ def openapi_config() -> OpenAPIConfig:
         version=version("meterhouse"),
         description="Usage metering and billing. Wire-compatible with Lago's API.",
         path="/docs",
+        use_handler_docstrings=True,
         components=Components(
             security_schemes={
                 "api_key": SecurityScheme(type="http", scheme="bearer", description="An organization's API key."),

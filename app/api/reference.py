@@ -47,9 +47,9 @@ def page(document: dict[str, Any]) -> str:
                 tag = (item[method].get("tags") or ["other"])[0]
                 by_tag.setdefault(tag, []).append(_operation(document, path, method, item[method]))
     info = document["info"]
-    links = "".join(f'<a href="#{escape(tag)}">{escape(tag)}</a>' for tag in sorted(by_tag))
+    links = "".join(f'<a href="#{escape(tag)}">{_title(tag)}</a>' for tag in sorted(by_tag))
     sections = "".join(
-        f'<h2 id="{escape(tag)}">{escape(tag)}</h2>{"".join(entries)}' for tag, entries in sorted(by_tag.items())
+        f'<h2 id="{escape(tag)}">{_title(tag)}</h2>{"".join(entries)}' for tag, entries in sorted(by_tag.items())
     )
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(info["title"])} API</title>'
@@ -61,10 +61,16 @@ def page(document: dict[str, Any]) -> str:
     )
 
 
+def _title(tag: str) -> str:
+    return escape(tag.replace("_", " "))
+
+
 def _operation(document: dict[str, Any], path: str, method: str, operation: dict[str, Any]) -> str:
     parts = [
-        (f'<details><summary><span class="method {method}">{method.upper()}</span><code>{escape(path)}</code>'
-        f'<span class="what">{escape(operation.get("description") or "")}</span></summary>')
+        (
+            f'<details><summary><span class="method {method}">{method.upper()}</span><code>{escape(path)}</code>'
+            f'<span class="what">{escape(operation.get("description") or "")}</span></summary>'
+        )
     ]
     rows = "".join(
         f"<tr><td><code>{escape(one['name'])}</code></td><td>{escape(one['in'])}</td>"
