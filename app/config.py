@@ -31,7 +31,6 @@ class Settings:
     max_queued_events: int = 100_000
     max_block_events: int = 20_000
     max_page_size: int = 1_000
-    journal_events: int = 500
     rollup_linger_ms: int = 500
     reconcile_seconds: int = 60
     scheduler_seconds: int = 30

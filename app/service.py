@@ -10,6 +10,7 @@ from app.config import Settings
 from app.core.aggregation import Units
 from app.metering.definitions import Definitions
 from app.metering.ingest import Ingest
+from app.metering.journal import Journal
 from app.metering.upkeep import Upkeep
 from app.metering.usage import measure
 from app.metering.windows import Window
@@ -28,6 +29,7 @@ class Service:
     definitions: Definitions
     upkeep: Upkeep
     due: DueRunner = field(init=False)
+    journal: Journal | None = None
     data_dir: DataDir | None = None
     _ingest: Ingest | None = None
 
@@ -46,8 +48,10 @@ class Service:
     async def start(self, *, takes_events: bool = True) -> None:
         """Put the event store right after whatever happened before, and begin to work."""
         if takes_events:
-            self._ingest = Ingest(self.clickhouse, self.definitions, self.settings, self.upkeep.learn_keys)
-        await self.upkeep.start(self._ingest)
+            self._ingest = Ingest(
+                self.clickhouse, self.definitions, self.settings, self.upkeep.learn_keys, self.journal
+            )
+        await self.upkeep.start(self._ingest, self.journal)
         if self._ingest is not None:
             self._ingest.start()
 
@@ -59,6 +63,8 @@ class Service:
 
     def close(self) -> None:
         """Close the stores and let the data directory go."""
+        if self.journal is not None:
+            self.journal.close()
         self.clickhouse.close()
         self.postgres.close()
         if self.data_dir is not None:
@@ -101,4 +107,5 @@ def open_service(settings: Settings) -> Service:
     if data_dir is not None:
         data_dir.ready()
     upkeep = Upkeep(postgres, clickhouse, settings.reconcile_seconds)
-    return Service(settings, postgres, clickhouse, Definitions(postgres), upkeep, data_dir=data_dir)
+    journal = Journal(root / "journal") if clickhouse.embedded else None
+    return Service(settings, postgres, clickhouse, Definitions(postgres), upkeep, journal, data_dir)

@@ -1,15 +1,17 @@
 """Ingest: concurrent requests are gathered into blocks, de-duplicated, and written; rollups follow at once.
 
-A block is first made durable, and its requests are answered then: a large one by its insert into `events`, a small one
-in the journal. A moment later the blocks written since go on together: the small ones into `events`, all of them through
-the rollup views. Splitting it keeps a small request at the price of one cheap insert (a materialized view costs more to
-run than a small block does to write), and lets many small blocks share one trip. A reader waits for that trip of
-everything that was answered before it came (`settled`), so a read that follows a write always sees it. Where several
-processes share a ClickHouse a reader may be in another one, so there the journal is not used, and requests are answered
-after the trip.
+A block is first made durable, and its requests are answered then; a moment later it goes through the rollup views,
+together with the blocks that have come since. Splitting the two keeps a small request cheap: a materialized view costs
+more to run than a small block does to write. A reader waits for that trip of everything that was answered before it came
+(`settled`), so a read that follows a write always sees it.
+
+Embedded, a block is made durable in the journal, and reaches `events` on the same trip. Where several processes share a
+ClickHouse server it is made durable by its insert into `events`, and as a reader may be in another process, requests are
+answered after the trip.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -22,9 +24,9 @@ import structlog
 from app.clock import system_now
 from app.config import Settings
 from app.errors import ApiError, Invalid, StoreDown, TooManyRequests
-from app.metering import journal
 from app.metering.definitions import Definitions
 from app.metering.events import Event, EventRow, enriched
+from app.metering.journal import Journal
 from app.metering.keys import Key, KeyFilter
 from app.metering.stored import find_events
 from app.stores.clickhouse import ClickHouse
@@ -48,12 +50,11 @@ class _Request:
 
 @dataclass(slots=True)
 class _Block:
-    """Rows that are durable and not yet in the rollups; `journaled` ones are not in `events` yet either."""
+    """Rows that are durable and not yet in the rollups, and if they are in the journal not yet in `events` either."""
 
     number: int
     lines: bytes
     keys: list[Key]
-    journaled: bool
 
 
 @dataclass(slots=True)
@@ -74,14 +75,15 @@ class Ingest:
         definitions: Definitions,
         settings: Settings,
         learn: Callable[[], Iterator[Sequence[Key]]],
+        journal: Journal | None,
     ):
-        """`learn` gives, in parts, the keys that may have been written since it was last called: first all there are,
-        later those of other processes."""
+        """`journal` is where events are made durable when the store is embedded. `learn` gives, in parts, the keys that
+        may have been written since it was last called: first all there are, later those of other processes."""
         self._clickhouse = clickhouse
         self._learn = learn
         self._definitions = definitions
         self._settings = settings
-        self._answer_after_rollup = not clickhouse.embedded
+        self._journal = journal
         self._waiting: list[_Request] = []
         self._waiting_events = 0
         self._together = 1
@@ -94,11 +96,10 @@ class Ingest:
         self._written = 0
         self._rolled_up = 0
         self._to_roll_up = asyncio.Event()
-        self._reader_waits = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._progress = asyncio.Condition()
         self._write_lock = asyncio.Lock()
-        self._insert_lock = asyncio.Lock()
-        self._journal = 0
+        self._unrolled = 0
         self._must_restore = False
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="ingest")
         self._tasks: list[asyncio.Task[None]] = []
@@ -115,7 +116,7 @@ class Ingest:
     async def stop(self) -> None:
         """Write what has been accepted, then stop."""
         while self._waiting or self._blocks or self._write_lock.locked():
-            self._reader_waits.set()
+            self._hurry.set()
             await asyncio.sleep(0.005)
         for task in self._tasks:
             task.cancel()
@@ -148,7 +149,7 @@ class Ingest:
         wanted = self._written
         if self._rolled_up >= wanted:
             return
-        self._reader_waits.set()
+        self._hurry.set()
         async with self._progress:
             await self._progress.wait_for(lambda: self._rolled_up >= wanted)
 
@@ -158,6 +159,12 @@ class Ingest:
         async with self._write_lock:
             await self.settled()
             yield
+
+    async def restore(self) -> None:
+        """After a failed trip: bring what the journal holds to `events`. Only in a quiet time."""
+        if self._must_restore and self._journal is not None:
+            await self._run(self._journal.restore, self._clickhouse)
+        self._must_restore = False
 
     def trust_again(self) -> None:
         """The store has been reconciled: keys of failed inserts are found there like all others."""
@@ -188,19 +195,16 @@ class Ingest:
                     self._together = len(requests) + len(self._waiting)
                 except Exception as error:  # noqa: BLE001 (every request must get its answer, whatever went wrong)
                     self._refuse(requests, error)
-            while len(self._blocks) and self._unrolled_events() > self._settings.max_queued_events:
+            if self._unrolled > self._settings.max_queued_events:
                 await self.settled()
 
     async def _gather(self) -> None:
         """Wait a moment for as many requests as there were clients last time: those that were just answered mostly come
         back at once, and a block costs nearly the same whether it holds one request or all of theirs."""
-        for _ in range(GATHER_STEPS):
+        for _ in range(GATHER_STEPS if self._journal is None else 0):
             if len(self._waiting) >= self._together:
                 break
             await asyncio.sleep(GATHER_STEP_SECONDS)
-
-    def _unrolled_events(self) -> int:
-        return sum(len(block.keys) for block in self._blocks)
 
     def _take(self) -> list[_Request]:
         """The next block's requests: at least one, and no more events than a block should have."""
@@ -227,8 +231,7 @@ class Ingest:
     async def _write(self, requests: list[_Request]) -> None:
         if self._must_restore:
             await self.settled()
-            await self._run(journal.restore, self._clickhouse)
-            self._must_restore = False
+            await self.restore()
         stored = await self._stored_suspects(requests)
         accepted = self._decide(requests, stored)
         for request, refusal in accepted.refused:
@@ -236,7 +239,7 @@ class Ingest:
                 request.answer.set_exception(refusal)
         if accepted.fresh:
             await self._insert(accepted.fresh)
-            if self._answer_after_rollup:
+            if self._journal is None:
                 await self.settled()
         for request, answer in accepted.answers:
             if not request.answer.done():
@@ -294,26 +297,32 @@ class Ingest:
             await self._run(self._definitions.load, unknown)
         lines = encode_lines(self._rows(fresh))
         keys = list(fresh)
-        journaled = self._clickhouse.embedded and len(keys) <= self._settings.journal_events
-        number = self._written + 1
-        async with self._insert_lock:
+        if self._journal is not None:
             try:
-                if journaled:
-                    await self._run(journal.write_block, self._clickhouse, self._journal, number, lines)
-                else:
-                    await self._run(self._clickhouse.insert_lines, "events", lines)
-            except BaseException:
-                # Whether the rows are in the store is not known: their keys are looked up there if they come again.
-                self._known.add(keys)
-                self._doubtful.update(keys)
-                self._must_restore |= journaled
-                self.needs_reconcile.set()
-                raise
-            self._known.add(keys)
-            self._recent.update(fresh)
-            self._written = number
-            self._blocks.append(_Block(number, lines, keys, journaled))
+                self._journal.append(lines)
+            except OSError as error:
+                log.error("journal.failed", error=str(error))
+                raise StoreDown("journal") from error
+        else:
+            await self._insert_events(lines, keys)
+        self._known.add(keys)
+        self._recent.update(fresh)
+        self._written += 1
+        self._blocks.append(_Block(self._written, lines, keys))
+        self._unrolled += len(keys)
         self._to_roll_up.set()
+        if self._unrolled >= self._settings.max_block_events:
+            self._hurry.set()
+
+    async def _insert_events(self, lines: bytes, keys: list[Key]) -> None:
+        try:
+            await self._run(self._clickhouse.insert_lines, "events", lines)
+        except BaseException:
+            # Whether the rows are in the store is not known: their keys are looked up there if they come again.
+            self._known.add(keys)
+            self._doubtful.update(keys)
+            self.needs_reconcile.set()
+            raise
 
     def _rows(self, fresh: dict[Key, Event]) -> list[EventRow]:
         ingested_at = system_now().strftime("%Y-%m-%d %H:%M:%S.%f")
@@ -323,44 +332,41 @@ class Ingest:
     async def _roll_up_forever(self) -> None:
         while True:
             await self._to_roll_up.wait()
-            if not self._reader_waits.is_set() and not self._answer_after_rollup:
+            if not self._hurry.is_set() and self._journal is not None:
                 await self._linger()
-            async with self._insert_lock:
-                blocks, self._blocks = self._blocks, []
-                emptied, self._journal = self._journal, 1 - self._journal
+            blocks, self._blocks = self._blocks, []
+            file = self._journal.turn() if self._journal is not None else 0
             self._to_roll_up.clear()
-            self._reader_waits.clear()
+            self._hurry.clear()
             try:
-                await self._run(self._roll_up, blocks, emptied)
+                await self._run(self._roll_up, blocks, file)
             except Exception as error:  # noqa: BLE001 (whatever went wrong, it is made right from what is durable)
                 # Some tables may have got their rows and some not, so the blocks are not sent again.
                 log.warning("ingest.rollup_failed", blocks=len(blocks), error=str(error)[:500])
                 self._doubtful.update(key for block in blocks for key in block.keys)
-                self._must_restore |= any(block.journaled for block in blocks)
+                self._must_restore = True
                 self.needs_reconcile.set()
             for block in blocks:
+                self._unrolled -= len(block.keys)
                 for key in block.keys:
                     self._recent.pop(key, None)
             async with self._progress:
                 self._rolled_up = blocks[-1].number
                 self._progress.notify_all()
 
-    def _roll_up(self, blocks: list[_Block], emptied: int) -> None:
-        small = b"".join(block.lines for block in blocks if block.journaled)
-        if small:
-            self._clickhouse.insert_lines("events", small)
-        self._clickhouse.insert_lines("rollup_feed", b"".join(block.lines for block in blocks))
-        if small:
-            journal.clear(self._clickhouse, emptied)
+    def _roll_up(self, blocks: list[_Block], file: int) -> None:
+        lines = b"".join(block.lines for block in blocks)
+        if self._journal is not None:
+            self._clickhouse.insert_lines("events", lines)
+        self._clickhouse.insert_lines("rollup_feed", lines)
+        if self._journal is not None:
+            self._journal.clear(file)
 
     async def _linger(self) -> None:
         """Give more blocks the time to share the trip through the views, unless a reader comes."""
-        if self._unrolled_events() < self._settings.max_block_events:
-            try:
-                async with asyncio.timeout(self._settings.rollup_linger_ms / 1000):
-                    await self._reader_waits.wait()
-            except TimeoutError:
-                return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.rollup_linger_ms / 1000):
+                await self._hurry.wait()
 
     async def _run(self, function: Callable[..., Any], *arguments: object) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)

@@ -1,51 +1,87 @@
-"""The journal of small blocks: durable at once, written among the events a moment later.
+"""The journal of the embedded store: events durable at once, written to ClickHouse together a moment later.
 
-A row of `events` has many columns, and a part of one row costs as much to write as one of a thousand. A small block is
-therefore written as a single row of text first, which answers its requests; the blocks of half a second are then written
-to `events` together. What a crash leaves in the journal is written there at the next start.
+A part of one row costs ClickHouse as much to write as one of a thousand, about a dozen files. A block is therefore
+appended to a file first, which answers its requests; what has come in half a second then goes to `events` and the rollups
+in one piece. A crash of the process loses nothing of a file it has appended to; what it leaves there is written at the
+next start. Two files take turns, so that one can be emptied while the other is written.
 """
+
+import os
+from pathlib import Path
 
 import msgspec
 
 from app.metering.events import EventRow
 from app.metering.keys import Key
 from app.metering.stored import find_events
-from app.stores.clickhouse import ClickHouse, Query
+from app.stores.clickhouse import ClickHouse
 
-JOURNALS = (0, 1)
+PART = 20_000
 
 _row = msgspec.json.Decoder(EventRow)
 
 
-def write_block(clickhouse: ClickHouse, journal: int, number: int, lines: bytes) -> None:
-    """Make a block durable in one of the journals."""
-    clickhouse.command(Query(f"journal_{journal}_write", {"number": number, "lines": lines.decode()}))
+class Journal:
+    """Two files of event rows, a JSON object a line."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir(exist_ok=True)
+        self._paths = [folder / f"events-{number}.jsonl" for number in range(2)]
+        self._files = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for path in self._paths]
+        self._current = 0
+
+    def append(self, lines: bytes) -> None:
+        """Make rows durable. An error leaves the file as it was.
+
+        Raises:
+            OSError: the disk is full, or worse.
+        """
+        file = self._files[self._current]
+        size = os.fstat(file).st_size
+        try:
+            rest = memoryview(lines)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+        except OSError:
+            os.ftruncate(file, size)
+            raise
+
+    def turn(self) -> int:
+        """Go on in the other file; returns the number of the one that was written until now."""
+        written, self._current = self._current, 1 - self._current
+        return written
+
+    def clear(self, number: int) -> None:
+        """Empty a file whose rows are all in ClickHouse."""
+        os.ftruncate(self._files[number], 0)
+
+    def restore(self, clickhouse: ClickHouse) -> int:
+        """Write to `events` what the files hold and it lacks, then empty them; returns the number of rows written.
+
+        Nothing may be appended meanwhile. Safe to interrupt and to repeat. A last line that was cut short was never
+        acknowledged and is dropped.
+        """
+        written = 0
+        for number, path in enumerate(self._paths):
+            lines = path.read_bytes().split(b"\n")[:-1]
+            for start in range(0, len(lines), PART):
+                written += _write_missing(clickhouse, lines[start : start + PART])
+            self.clear(number)
+        return written
+
+    def close(self) -> None:
+        """Close both files."""
+        for file in self._files:
+            os.close(file)
 
 
-def clear(clickhouse: ClickHouse, journal: int) -> None:
-    """Empty a journal whose blocks are all in `events`."""
-    clickhouse.command(Query(f"journal_{journal}_clear"))
-
-
-def restore(clickhouse: ClickHouse) -> int:
-    """Write to `events` what the journals hold and `events` lacks, then empty them; returns the number of rows written.
-
-    Nothing else may write meanwhile. Safe to interrupt and to repeat.
-    """
-    written = 0
-    for journal in JOURNALS:
-        blocks = clickhouse.rows(Query(f"journal_{journal}_blocks"))
-        if not blocks:
-            continue
-        rows: dict[Key, bytes] = {}
-        for (lines,) in blocks:
-            for line in lines.encode().splitlines():
-                row = _row.decode(line)
-                rows[row.organization_id, row.external_subscription_id, row.transaction_id] = line
-        stored = find_events(clickhouse, [], sorted(rows))
-        missing = [line for key, line in rows.items() if key not in stored]
-        if missing:
-            clickhouse.insert_lines("events", b"\n".join(missing))
-        clear(clickhouse, journal)
-        written += len(missing)
-    return written
+def _write_missing(clickhouse: ClickHouse, lines: list[bytes]) -> int:
+    rows: dict[Key, bytes] = {}
+    for line in lines:
+        row = _row.decode(line)
+        rows[row.organization_id, row.external_subscription_id, row.transaction_id] = line
+    stored = find_events(clickhouse, [], sorted(rows))
+    missing = [line for key, line in rows.items() if key not in stored]
+    if missing:
+        clickhouse.insert_lines("events", b"\n".join(missing))
+    return len(missing)

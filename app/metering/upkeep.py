@@ -16,7 +16,7 @@ from app.core.aggregation import Aggregation
 from app.errors import ApiError
 from app.metering.events import MetricDefinition, enriched
 from app.metering.ingest import Ingest, encode_lines
-from app.metering.journal import restore
+from app.metering.journal import Journal
 from app.metering.keys import Key
 from app.metering.reconcile import reconcile_metric, reconcile_since, reconcile_windows
 from app.metering.stored import EPOCH, event_of, recent_keys
@@ -57,12 +57,12 @@ class Upkeep:
         yield from recent_keys(self._clickhouse, self._learned_until)
         self._learned_until = until
 
-    async def start(self, ingest: Ingest | None) -> None:
+    async def start(self, ingest: Ingest | None, journal: Journal | None) -> None:
         """Reconcile what the last stop may have left, finish pending back-fills, and keep on in the background."""
         self._loop = asyncio.get_running_loop()
         self._ingest = ingest
-        if self._clickhouse.embedded:
-            await asyncio.to_thread(restore, self._clickhouse)
+        if journal is not None:
+            await asyncio.to_thread(journal.restore, self._clickhouse)
         await self.reconcile()
         for organization_id, code in await asyncio.to_thread(self._pending_metrics):
             self._read_again(organization_id, code)
@@ -80,6 +80,8 @@ class Upkeep:
         overlap = timedelta(seconds=1) if self._clickhouse.embedded else OVERLAP
         since = await asyncio.to_thread(self._read_mark) - overlap
         async with self._quiet():
+            if self._ingest is not None:
+                await self._ingest.restore()
             mended = await asyncio.to_thread(reconcile_since, self._clickhouse, since, self._settled_before())
         await asyncio.to_thread(self._write_mark, mark)
         if self._ingest is not None:
