@@ -82,6 +82,11 @@ def handle_msgspec(_: AnyRequest, error: msgspec.DecodeError) -> Response[Any]:
     return answer(from_msgspec(error))
 
 
+def handle_bad_text(_: AnyRequest, error: UnicodeDecodeError) -> Response[Any]:
+    """A body that is not UTF-8."""
+    return answer(BadRequest(f"malformed JSON: {error}"))
+
+
 def handle_lost_store(_: AnyRequest, error: OperationalError | InterfaceError) -> Response[Any]:
     """PostgreSQL went away in the middle of a request."""
     log.warning("postgres.down", error=str(error)[:500])
@@ -110,6 +115,7 @@ HANDLERS: dict[Any, Any] = {
     ApiError: handle_api_error,
     HTTPException: handle_http_exception,
     msgspec.DecodeError: handle_msgspec,
+    UnicodeDecodeError: handle_bad_text,
     OperationalError: handle_lost_store,
     InterfaceError: handle_lost_store,
     IntegrityError: handle_conflict,

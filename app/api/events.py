@@ -66,7 +66,7 @@ class EventController(Controller):
         body = await request.body()
         try:
             given = _one.decode(body).event
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise explain_undecodable(error, batch=False) from error
         event = read_event(given, str(caller.organization_id), caller.now, system_now())
         if not isinstance(event, Event):
@@ -85,8 +85,9 @@ class EventController(Controller):
         """Send many events: all are stored or, when one is invalid, none; errors are given by position."""
         body = await request.body()
         try:
+            body.decode()  # a field that is skipped is not looked at, and must be UTF-8 all the same
             given = _many.decode(body).events
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise explain_undecodable(error, batch=True) from error
         service: Service = state.service
         limit = service.settings.max_batch_events

@@ -175,7 +175,7 @@ def read_batch(
     return events
 
 
-def explain_undecodable(error: msgspec.DecodeError, *, batch: bool) -> ApiError:
+def explain_undecodable(error: msgspec.DecodeError | UnicodeDecodeError, *, batch: bool) -> ApiError:
     """The error for a body that does not have the shape of events: 400 without the root object, else 422 on the field,
     in a batch under the event's position."""
     message = str(error)
@@ -303,4 +303,8 @@ def _day_text(days: int) -> str:
 
 
 def _plain(value: Decimal | None) -> str | None:
-    return None if value is None else format(value, "f")
+    """A decimal in plain notation without trailing zeros."""
+    if value is None:
+        return None
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -8,7 +8,7 @@ CREATE TABLE usage_sum
     dimensions Map(String, String),
     events_count SimpleAggregateFunction(sum, Int64),
     total SimpleAggregateFunction(sum, Decimal(76, 18)),
-    precise_total_amount_cents SimpleAggregateFunction(sum, Decimal(76, 15))
+    precise_total_amount_cents SimpleAggregateFunction(sum, Decimal(76, 18))
 )
 ENGINE = AggregatingMergeTree
 ORDER BY (organization_id, external_subscription_id, code, hour, dimensions);
@@ -22,7 +22,7 @@ SELECT
     dimensions,
     toInt64(count()) AS events_count,
     sum(toDecimal256(value, 18)) AS total,
-    sum(toDecimal256(ifNull(precise_total_amount_cents, 0), 15)) AS precise_total_amount_cents
+    sum(toDecimal256(ifNull(precise_total_amount_cents, 0), 18)) AS precise_total_amount_cents
 FROM rollup_feed
 WHERE aggregation = 'sum_agg'
 GROUP BY organization_id, external_subscription_id, code, hour, dimensions;

@@ -4,7 +4,7 @@ INSERT INTO usage_sum
 SELECT organization_id, external_subscription_id, code, hour, dimensions, sum(missing) AS events_count, sum(short) AS total, sum(precise_short) AS precise_total_amount_cents
 FROM
 (
-    SELECT organization_id, external_subscription_id, code, hour, dimensions, toInt64(count()) AS missing, sum(toDecimal256(value, 18)) AS short, sum(toDecimal256(ifNull(precise_total_amount_cents, 0), 15)) AS precise_short
+    SELECT organization_id, external_subscription_id, code, hour, dimensions, toInt64(count()) AS missing, sum(toDecimal256(value, 18)) AS short, sum(toDecimal256(ifNull(precise_total_amount_cents, 0), 18)) AS precise_short
     FROM events
     WHERE aggregation = 'sum_agg' AND (organization_id, external_subscription_id, code, hour) IN (
         SELECT cell.1, cell.2, cell.3, cell.4
