@@ -6,7 +6,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, contains_eager
 
 from app.billing.book import ChargeTerms, PlanTerms, load_plans, load_taxes
 from app.billing.close import Measure, billed_subscription
@@ -16,9 +16,8 @@ from app.core.charge_models import FeeAmounts
 from app.core.periods import local_date
 from app.core.taxes import invoice_taxes
 from app.customers.customers import find_customer
-from app.customers.subscriptions import SUBSCRIPTION_PARTS
 from app.errors import NotAllowed, NotFound
-from app.models import Subscription
+from app.models import Customer, Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +85,23 @@ def current_usage(
         NotFound: `customer_not_found`, `charge_not_found`.
         NotAllowed: `no_active_subscription`.
     """
-    customer = find_customer(db, organization_id, external_customer_id)
     subscription = db.scalars(
         select(Subscription)
+        .join(Subscription.customer)
+        .join(Customer.organization)
         .where(
             Subscription.organization_id == organization_id,
-            Subscription.customer_id == customer.id,
             Subscription.external_id == external_subscription_id,
             Subscription.status == "active",
+            Customer.external_id == external_customer_id,
+            Customer.deleted_at.is_(None),
         )
-        .options(*SUBSCRIPTION_PARTS)
+        .options(contains_eager(Subscription.customer).contains_eager(Customer.organization))
     ).first()
     if subscription is None:
+        find_customer(db, organization_id, external_customer_id)
         raise NotAllowed("no_active_subscription")
+    customer_id = subscription.customer_id
     plan = restriction.apply(load_plans(db, [subscription.plan_id])[subscription.plan_id])
     billed = billed_subscription(subscription, {plan.id: plan})
     boundaries = current(billed.terms, now)
@@ -110,14 +113,14 @@ def current_usage(
     amount = sum(one.amounts.amount_cents for one in charges)
     taxes = 0
     if apply_taxes:
-        book = load_taxes(db, [customer.id], [organization_id])
+        book = load_taxes(db, [customer_id], [organization_id])
         bases = [
             (
                 Decimal(one.amounts.amount_cents),
                 [
                     tax.tax_rate
                     for tax in book.taxes(
-                        one.charge.taxes, plan.taxes, customer_id=customer.id, organization_id=organization_id
+                        one.charge.taxes, plan.taxes, customer_id=customer_id, organization_id=organization_id
                     )
                 ],
             )
