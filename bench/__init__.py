@@ -1,0 +1,1 @@
+"""Measurements: what is fast, beside its limit in the same run."""

@@ -1,0 +1,104 @@
+"""The official Python client for Lago against this service."""
+
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+from lago_python_client.client import Client
+from lago_python_client.exceptions import LagoApiError
+from lago_python_client.models import (
+    BatchEvent,
+    BillableMetric,
+    Charge,
+    Charges,
+    Customer,
+    Event,
+    Fee,
+    Plan,
+    Subscription,
+    Tax,
+)
+
+from tests.factories import set_clock
+from tests.support import Server
+
+NOON = 1_715_342_400
+
+
+@pytest.fixture
+def lago(server: Server, api: httpx.Client) -> Client:
+    """The official client in a sandbox on 1 May 2024."""
+    set_clock(api, "2024-05-01T00:00:00Z")
+    return Client(api_key=api.headers["Authorization"].removeprefix("Bearer "), api_url=server.base_url)
+
+
+def test_a_month_from_tax_to_fees(lago: Client, api: httpx.Client) -> None:
+    tax = lago.taxes.create(Tax(name="VAT", code="vat", rate=20.0, applied_to_organization=False))
+    assert (tax.code, tax.rate) == ("vat", 20.0)
+    metric = lago.billable_metrics.create(
+        BillableMetric(name="Storage", code="storage", aggregation_type="sum_agg", field_name="gb", recurring=False)
+    )
+    assert lago.billable_metrics.find("storage").lago_id == metric.lago_id
+    charge = Charge(billable_metric_id=metric.lago_id, charge_model="standard", properties={"amount": "0.5"})
+    plan = lago.plans.create(
+        Plan(
+            name="Plan",
+            code="plan",
+            interval="monthly",
+            amount_cents=3_100,
+            amount_currency="EUR",
+            pay_in_advance=False,
+            charges=Charges(__root__=[charge]),
+            tax_codes=["vat"],
+        )
+    )
+    assert plan.charges.__root__[0].billable_metric_code == "storage"
+    customer = lago.customers.create(Customer(external_id="acme", name="Acme", currency="EUR"))
+    assert lago.customers.find("acme").lago_id == customer.lago_id
+    subscription = lago.subscriptions.create(
+        Subscription(external_customer_id="acme", external_id="sub", plan_code="plan")
+    )
+    assert (subscription.status, subscription.plan_code) == ("active", "plan")
+    sent = Event(
+        transaction_id="t1", external_subscription_id="sub", code="storage", timestamp=NOON, properties={"gb": 2.5}
+    )
+    assert lago.events.create(sent).transaction_id == "t1"
+    assert lago.events.create(sent).transaction_id == "t1"
+    batch = [
+        Event(
+            transaction_id=f"b{n}", external_subscription_id="sub", code="storage", timestamp=NOON, properties={"gb": n}
+        )
+        for n in range(5)
+    ]
+    assert len(lago.events.batch_create(BatchEvent(events=batch)).events) == 5
+    found = lago.events.find("t1")
+    assert (found.external_subscription_id, found.timestamp) == ("sub", "2024-05-10T12:00:00.000Z")
+
+    usage = lago.customers.current_usage("acme", "sub")
+    assert (usage.amount_cents, usage.taxes_amount_cents, usage.total_amount_cents) == (625, 125, 750)
+    (charge_usage,) = usage.charges_usage
+    assert (Decimal(charge_usage.units), charge_usage.billable_metric.code) == (Decimal("12.5"), "storage")
+
+    set_clock(api, "2024-06-01T00:00:00Z")
+    invoices: dict[str, Any] = lago.invoices.find_all({"external_customer_id": "acme"})
+    (listed,) = invoices["invoices"]
+    assert invoices["meta"]["total_count"] == 1
+    invoice = lago.invoices.find(listed.lago_id)
+    assert (invoice.total_amount_cents, invoice.status) == (4_470, "finalized")
+    assert [fee.amount_cents for fee in invoice.fees.__root__] == [3_100, 625]
+    fees = lago.fees.find_all({"external_subscription_id": "sub"})["fees"]
+    assert sorted(fee.amount_cents for fee in fees) == [625, 3_100]
+    fee = lago.fees.find(fees[0].lago_id)
+    assert fee.lago_invoice_id == invoice.lago_id
+    assert lago.fees.update(Fee(payment_status="succeeded"), fee.lago_id).payment_status == "succeeded"
+    assert lago.subscriptions.destroy("sub").status == "terminated"
+
+
+def test_errors(lago: Client) -> None:
+    with pytest.raises(LagoApiError) as refused:
+        lago.customers.find("nobody")
+    assert (refused.value.status_code, refused.value.response["code"]) == (404, "customer_not_found")
+    with pytest.raises(LagoApiError) as invalid:
+        lago.events.create(Event(transaction_id="", external_subscription_id="s", code="c"))
+    assert (invalid.value.status_code, invalid.value.response["code"]) == (422, "validation_errors")

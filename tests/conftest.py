@@ -1,0 +1,43 @@
+"""Fixtures: one real server for the whole run, and organizations on it."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.support import Server, running
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`meterhouse up` on a fresh data directory; stopped with SIGINT at the end, which must go well."""
+    with running(tmp_path_factory.mktemp("meterhouse") / "data") as one:
+        yield one
+
+
+@pytest.fixture
+def admin(server: Server) -> Iterator[httpx.Client]:
+    """With the admin key."""
+    with server.client() as http:
+        yield http
+
+
+@pytest.fixture
+def api(server: Server) -> Iterator[httpx.Client]:
+    """With the key of a fresh sandbox organization."""
+    with server.organization("Sandbox", sandbox=True) as http:
+        yield http
+
+
+@pytest.fixture
+def other(server: Server) -> Iterator[httpx.Client]:
+    """With the key of another fresh sandbox organization."""
+    with server.organization("Other", sandbox=True) as http:
+        yield http
+
+
+@pytest.fixture
+def live(server: Server) -> Iterator[httpx.Client]:
+    """With the key of a fresh organization on the system's time."""
+    with server.organization("Live") as http:
+        yield http

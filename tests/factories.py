@@ -1,0 +1,149 @@
+"""What tests need before they can begin, made over HTTP."""
+
+import itertools
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+Json = dict[str, Any]
+
+_numbers = itertools.count(1)
+
+
+def unique(prefix: str) -> str:
+    """A name that was not used before."""
+    return f"{prefix}-{next(_numbers)}"
+
+
+def ok(response: httpx.Response) -> Json:
+    """The body of a 200."""
+    assert response.status_code == 200, f"{response.request.method} {response.request.url}: {response.text}"
+    body: Json = response.json()
+    return body
+
+
+def problems(response: httpx.Response) -> Json:
+    """The `error_details` of a 422."""
+    assert response.status_code == 422, response.text
+    body = response.json()
+    assert body.keys() == {"status", "error", "code", "error_details"}
+    assert (body["status"], body["error"], body["code"]) == (422, "Unprocessable Entity", "validation_errors")
+    details: Json = body["error_details"]
+    return details
+
+
+def refusal(response: httpx.Response) -> tuple[int, str]:
+    """Status and code of an error that has no details."""
+    body = response.json()
+    assert body.keys() == {"status", "error", "code"}, response.text
+    assert body["status"] == response.status_code
+    return response.status_code, body["code"]
+
+
+def set_clock(api: httpx.Client, now: str) -> None:
+    """Move a sandbox's time."""
+    ok(api.put("/api/v1/test_clock", json={"test_clock": {"now": now}}))
+
+
+def make_metric(
+    api: httpx.Client, code: str, aggregation: str = "count_agg", field: str | None = None, **more: object
+) -> Json:
+    """A billable metric; those that read a field read `value` unless told otherwise."""
+    field = field or (None if aggregation == "count_agg" else "value")
+    sent = {"name": code, "code": code, "aggregation_type": aggregation, "field_name": field, **more}
+    metric: Json = ok(api.post("/api/v1/billable_metrics", json={"billable_metric": sent}))["billable_metric"]
+    return metric
+
+
+def standard(metric: Json, amount: str = "1", **more: object) -> Json:
+    """A charge at a price per unit."""
+    charge = {"billable_metric_id": metric["lago_id"], "charge_model": "standard", "properties": {"amount": amount}}
+    return {**charge, **more}
+
+
+def make_plan(api: httpx.Client, code: str = "plan", charges: Iterable[Json] = (), **fields: object) -> Json:
+    """A plan: monthly, free, in arrears and in EUR unless told otherwise."""
+    sent = {
+        "name": code, "code": code, "interval": "monthly", "amount_cents": 0, "amount_currency": "EUR",
+        "pay_in_advance": False, "charges": list(charges), **fields,
+    }  # fmt: skip
+    plan: Json = ok(api.post("/api/v1/plans", json={"plan": sent}))["plan"]
+    return plan
+
+
+def make_tax(api: httpx.Client, code: str, rate: str, **fields: object) -> Json:
+    """A tax."""
+    tax: Json = ok(api.post("/api/v1/taxes", json={"tax": {"name": code, "code": code, "rate": rate, **fields}}))["tax"]
+    return tax
+
+
+def make_customer(api: httpx.Client, external_id: str = "customer", **fields: object) -> Json:
+    """A customer."""
+    sent = {"external_id": external_id, **fields}
+    customer: Json = ok(api.post("/api/v1/customers", json={"customer": sent}))["customer"]
+    return customer
+
+
+def make_subscription(
+    api: httpx.Client, external_id: str = "sub", plan: str = "plan", customer: str = "customer", **fields: object
+) -> Json:
+    """A subscription."""
+    sent = {"external_id": external_id, "external_customer_id": customer, "plan_code": plan, **fields}
+    subscription: Json = ok(api.post("/api/v1/subscriptions", json={"subscription": sent}))["subscription"]
+    return subscription
+
+
+def event(
+    code: str, subscription: str = "sub", timestamp: object = None, transaction: str | None = None, **properties: object
+) -> Json:
+    """An event as it is sent."""
+    one: Json = {
+        "transaction_id": transaction or unique("tx"),
+        "external_subscription_id": subscription,
+        "code": code,
+        "properties": properties,
+    }
+    if timestamp is not None:
+        one["timestamp"] = timestamp
+    return one
+
+
+def send_event(api: httpx.Client, one: Json) -> httpx.Response:
+    """Send one event."""
+    return api.post("/api/v1/events", json={"event": one})
+
+
+def send_batch(api: httpx.Client, events: Iterable[Json]) -> httpx.Response:
+    """Send events in one request."""
+    return api.post("/api/v1/events/batch", json={"events": list(events)})
+
+
+def send_events(api: httpx.Client, events: Iterable[Json]) -> list[Json]:
+    """Send events that must be accepted."""
+    accepted: list[Json] = ok(send_batch(api, events))["events"]
+    return accepted
+
+
+def usage_of(api: httpx.Client, subscription: str = "sub", customer: str = "customer", **query: Any) -> Json:
+    """The current usage of a subscription."""
+    path = f"/api/v1/customers/{quote(customer, safe='')}/current_usage"
+    answer = api.get(path, params={"external_subscription_id": subscription, **query})
+    usage: Json = ok(answer)["customer_usage"]
+    return usage
+
+
+def units_of(api: httpx.Client, subscription: str = "sub", customer: str = "customer") -> dict[str, Decimal]:
+    """The units of each metric in the current usage."""
+    charges = usage_of(api, subscription, customer)["charges_usage"]
+    return {one["billable_metric"]["code"]: Decimal(one["units"]) for one in charges}
+
+
+def invoices_of(api: httpx.Client, customer: str | None = None, **query: Any) -> list[Json]:
+    """All invoices, or all of a customer, whole, in the order of their numbers."""
+    asked = {"per_page": 1000, **query, **({"external_customer_id": customer} if customer else {})}
+    listed = ok(api.get("/api/v1/invoices", params=asked))["invoices"]
+    whole = [ok(api.get(f"/api/v1/invoices/{one['lago_id']}"))["invoice"] for one in listed]
+    return sorted(whole, key=lambda one: (one["customer"]["external_id"], one["sequential_id"]))

@@ -1,0 +1,256 @@
+"""What is left after a server was killed: every acknowledged event counts once, every period has one invoice."""
+
+import random
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.factories import (
+    Json,
+    event,
+    invoices_of,
+    make_customer,
+    make_metric,
+    make_plan,
+    make_subscription,
+    ok,
+    send_batch,
+    send_event,
+    send_events,
+    set_clock,
+    standard,
+    units_of,
+)
+from tests.support import Server, client, seeded, wait_for
+
+SUBSCRIPTIONS = [f"sub{number}" for number in range(6)]
+METRICS = {"calls": "count_agg", "bytes": "sum_agg", "peak": "max_agg", "users": "unique_count_agg"}
+ROUNDS = 4
+SENDERS = 4
+MAY = 1_714_521_600
+
+
+@pytest.fixture
+def crashing(tmp_path: Path) -> Iterator[Server]:
+    """A server of its own for a test that kills it."""
+    one = Server(tmp_path / "data")
+    try:
+        yield one.start()
+        one.stop()
+    finally:
+        one.clean_up()
+
+
+def key_of(one: Json) -> tuple[str, str]:
+    return one["external_subscription_id"], one["transaction_id"]
+
+
+def random_request(chance: random.Random, name: str) -> list[Json]:
+    """A batch, or now and then a single event, of all metrics and subscriptions."""
+    size = 1 if chance.random() < 0.3 else chance.randint(2, 300)
+    return [
+        event(
+            chance.choice(list(METRICS)),
+            chance.choice(SUBSCRIPTIONS),
+            f"{MAY + chance.randrange(31 * 86_400)}.{chance.randrange(1_000):03d}",
+            f"{name}-{position}",
+            value=f"{chance.randint(-500, 90_000)}.{chance.randint(0, 99):02d}",
+            user=f"user{chance.randrange(300)}",
+            operation_type=chance.choice(["add", "add", "remove"]),
+        )
+        for position in range(size)
+    ]
+
+
+def send(api: httpx.Client, request: list[Json]) -> httpx.Response:
+    return send_event(api, request[0]) if len(request) == 1 else send_batch(api, request)
+
+
+class Senders:
+    """Threads that send random requests for as long as the server answers, and keep count of what it has acknowledged."""
+
+    def __init__(self, base_url: str, key: str, seed: int):
+        self.acknowledged: list[list[Json]] = []
+        self.lost: list[list[Json]] = []
+        self._base_url, self._key = base_url, key
+        self._threads = [threading.Thread(target=self._send, args=(seed, number)) for number in range(SENDERS)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _send(self, seed: int, number: int) -> None:
+        chance = seeded(seed * 100 + number)
+        with client(self._base_url, self._key) as api:
+            for turn in range(10_000):
+                request = random_request(chance, f"{seed}-{number}-{turn}")
+                try:
+                    answer = send(api, request)
+                except httpx.TransportError:
+                    self.lost.append(request)
+                    return
+                assert answer.status_code == 200, answer.text
+                self.acknowledged.append(request)
+
+
+def model(events: list[Json]) -> dict[str, dict[str, Decimal]]:
+    """The units of each subscription and metric, by the rules and without the service."""
+    grouped: dict[tuple[str, str], list[Json]] = defaultdict(list)
+    for one in events:
+        grouped[one["external_subscription_id"], one["code"]].append(one)
+    return {
+        subscription: {code: _units(METRICS[code], grouped[subscription, code]) for code in METRICS}
+        for subscription in SUBSCRIPTIONS
+    }
+
+
+def _units(aggregation: str, events: list[Json]) -> Decimal:
+    values = [Decimal(one["properties"]["value"]) for one in events]
+    if aggregation == "sum_agg":
+        return max(sum(values, Decimal(0)), Decimal(0))
+    if aggregation == "max_agg":
+        return max(*values, Decimal(0)) if values else Decimal(0)
+    if aggregation == "count_agg":
+        return Decimal(len(events))
+    last: dict[str, str] = {}
+    for one in sorted(events, key=lambda one: (Decimal(one["timestamp"]), one["transaction_id"])):
+        last[one["properties"]["user"]] = one["properties"]["operation_type"]
+    return Decimal(sum(operation == "add" for operation in last.values()))
+
+
+def test_no_acknowledged_event_is_lost_or_counted_twice(crashing: Server) -> None:
+    api = crashing.organization(sandbox=True)
+    set_clock(api, "2024-05-01T00:00:00Z")
+    fields = {"users": "user"}
+    metrics = [make_metric(api, code, kind, fields.get(code)) for code, kind in METRICS.items()]
+    make_plan(api, charges=[standard(metric) for metric in metrics])
+    make_customer(api)
+    for subscription in SUBSCRIPTIONS:
+        make_subscription(api, subscription)
+    key = api.headers["Authorization"].removeprefix("Bearer ")
+    chance = seeded(20_240_501)
+    sent: list[Json] = []
+    for number in range(ROUNDS):
+        senders = Senders(crashing.base_url, key, number)
+        senders.start()
+        enough = chance.randint(5, 60)
+        wait_for(lambda now=senders, least=enough: len(now.acknowledged) >= least, "acknowledged requests")
+        crashing.kill()
+        senders.join()
+        crashing.start()
+        again = [*senders.lost, *chance.sample(senders.acknowledged, min(5, len(senders.acknowledged)))]
+        for request in again:
+            assert send(api, request).status_code == 200
+        sent += [one for request in (*senders.acknowledged, *senders.lost) for one in request]
+        expected = model(sent)
+        assert {subscription: units_of(api, subscription) for subscription in SUBSCRIPTIONS} == expected
+        total = ok(api.get("/api/v1/events", params={"per_page": 1}))["meta"]["total_count"]
+        assert total == len({key_of(one) for one in sent}) == len(sent)
+    set_clock(api, "2024-06-01T00:00:00Z")
+    fees = [fee for invoice in invoices_of(api) for fee in invoice["fees"] if fee["item"]["type"] == "charge"]
+    billed = {(fee["external_subscription_id"], fee["item"]["code"]): Decimal(fee["units"]) for fee in fees}
+    assert billed == {(s, code): units for s, of in model(sent).items() for code, units in of.items() if units}
+
+
+CUSTOMERS = 50
+PER_CUSTOMER = 5
+
+
+def fill_with_subscriptions(api: httpx.Client) -> None:
+    """Several hundred subscriptions, each with one more event than the one before."""
+    set_clock(api, "2024-05-01T00:00:00Z")
+    make_plan(api, charges=[standard(make_metric(api, "calls"), "0.5")], amount_cents=1_000)
+
+    def add(number: int) -> None:
+        make_customer(api, f"c{number}", currency="EUR")
+        for each in range(PER_CUSTOMER):
+            # A purchase order of its own keeps each subscription on an invoice of its own.
+            order = f"order {each}"
+            make_subscription(api, f"c{number}s{each}", customer=f"c{number}", purchase_order_number=order)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(CUSTOMERS)))
+    send_events(
+        api,
+        (
+            event("calls", f"c{number}s{each}", MAY + 3_600 * count)
+            for number in range(CUSTOMERS)
+            for each in range(PER_CUSTOMER)
+            for count in range(number % 7)
+        ),
+    )
+
+
+def check_invoices(api: httpx.Client, boundaries: int) -> None:
+    """One invoice for every subscription and boundary, numbered without gaps, with the right totals."""
+    listed = ok(api.get("/api/v1/invoices", params={"per_page": 1000}))["invoices"]
+    pages = ok(api.get("/api/v1/invoices", params={"per_page": 1000}))["meta"]["total_pages"]
+    for page in range(2, pages + 1):
+        listed += ok(api.get("/api/v1/invoices", params={"per_page": 1000, "page": page}))["invoices"]
+    assert len(listed) == CUSTOMERS * PER_CUSTOMER * boundaries
+    numbers, orders = defaultdict(list), defaultdict(list)
+    for one in listed:
+        customer = one["customer"]["external_id"]
+        numbers[customer].append((one["sequential_id"], one["number"]))
+        orders[customer, one["issuing_date"]].append(one["purchase_order_number"])
+        usage = int(customer[1:]) % 7 * 50 if one["issuing_date"] == "2024-06-01" else 0
+        assert one["total_amount_cents"] == 1_000 + usage
+    wanted = [f"order {each}" for each in range(PER_CUSTOMER)]
+    assert all(sorted(found) == wanted for found in orders.values())
+    assert len(orders) == CUSTOMERS * boundaries
+    for found in numbers.values():
+        assert [number for number, _ in sorted(found)] == list(range(1, PER_CUSTOMER * boundaries + 1))
+        assert all(text.endswith(f"-{number:03d}") for number, text in found)
+    assert len({text for found in numbers.values() for _, text in found}) == len(listed)
+
+
+def test_a_close_that_was_killed_is_finished_by_the_next_one(tmp_path: Path) -> None:
+    """Small chunks make many transactions, so that the kill falls between or into them."""
+    server = Server(tmp_path / "data", close_chunk=3)
+    try:
+        api = server.start().organization(sandbox=True)
+        fill_with_subscriptions(api)
+        chance = seeded(7)
+        for boundary, date in enumerate(("2024-06-01", "2024-07-01"), 1):
+            least = chance.randint(20, 150) + CUSTOMERS * PER_CUSTOMER * (boundary - 1)
+            closing = threading.Thread(target=_close, args=(api.headers["Authorization"], server.base_url, date))
+            closing.start()
+            wait_for(lambda least=least: _invoices(api) >= least, "some invoices")
+            server.kill()
+            closing.join()
+            server.start()
+            set_clock(api, f"{date}T00:00:00Z")
+            check_invoices(api, boundary)
+        server.stop()
+    finally:
+        server.clean_up()
+
+
+def _invoices(api: httpx.Client) -> int:
+    return int(ok(api.get("/api/v1/invoices", params={"per_page": 1}))["meta"]["total_count"])
+
+
+def _close(authorization: str, base_url: str, date: str) -> None:
+    with client(base_url, authorization.removeprefix("Bearer ")) as api:
+        try:
+            set_clock(api, f"{date}T00:00:00Z")
+        except httpx.TransportError:
+            return
+
+
+def test_two_closes_at_once_bill_everything_once(api: httpx.Client) -> None:
+    fill_with_subscriptions(api)
+    with ThreadPoolExecutor(2) as pool:
+        for boundary, date in enumerate(("2024-06-01", "2024-07-01"), 1):
+            list(pool.map(set_clock, [api, api], [f"{date}T00:00:00Z"] * 2))
+            check_invoices(api, boundary)
