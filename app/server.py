@@ -10,6 +10,7 @@ from importlib.metadata import version
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from sqlalchemy.orm import Session
@@ -23,6 +24,7 @@ from app.api.fees import FeeController
 from app.api.given import Called, Db, Org
 from app.api.health import health
 from app.api.invoices import CustomerInvoiceController, InvoiceController
+from app.api.limits import LimitedBody
 from app.api.organizations import AdminOrganizationController, ApiKeyController, OrganizationController
 from app.api.plans import PlanController
 from app.api.reference import ReferencePage
@@ -126,6 +128,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
         request_class=ExactRequest,
         logging_config=None,
         openapi_config=openapi_config(),
+        middleware=[DefineMiddleware(LimitedBody, limit=service.settings.max_body_bytes)],
         request_max_body_size=service.settings.max_body_bytes,
         state=State({"service": service, "access": Access(service.postgres, admin_digests)}),
     )

@@ -34,6 +34,7 @@ class Caller:
     sandbox: bool
     test_clock: datetime | None
     permissions: dict[str, list[str]] | None
+    expires_at: datetime | None
 
     def may(self, resource: str, action: str) -> bool:
         """Whether the key's permissions allow `read` or `write` on a resource. No permissions set means all."""
@@ -61,7 +62,7 @@ class Access:
         """
         known = digest(key)
         cached = self._cache.get(known)
-        if cached is not None and cached[0] > time.monotonic():
+        if cached is not None and cached[0] > time.monotonic() and not _over(cached[1].expires_at, system_now()):
             return cached[1]
         caller = await sync_to_thread(self._look_up, known)
         if caller is None:
@@ -87,7 +88,9 @@ class Access:
             if key is None or _over(key.revoked_at, now) or _over(key.expires_at, now):
                 return None
             organization = key.organization
-            return Caller(organization.id, organization.sandbox, organization.test_clock, key.permissions)
+            return Caller(
+                organization.id, organization.sandbox, organization.test_clock, key.permissions, key.expires_at
+            )
 
 
 def _over(at: datetime | None, now: datetime) -> bool:

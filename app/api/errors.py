@@ -99,9 +99,11 @@ def handle_conflict(_: AnyRequest, error: IntegrityError) -> Response[Any]:
     return answer(Invalid({"base": ["value_already_exist"]}))
 
 
-def handle_bad_value(_: AnyRequest, error: DataError) -> Response[Any]:
-    """A value that a column cannot hold, such as a NUL in a path."""
+def handle_bad_value(request: AnyRequest, error: DataError) -> Response[Any]:
+    """A value that a column cannot hold. Nothing has a NUL in its name, so with one in the path nothing is found."""
     log.info("postgres.bad_value", error=str(error.orig)[:500])
+    if "\x00" in request.scope["path"]:
+        return answer(NotFound(request.scope["route_handler"].opt.get("resource", "resource")))
     return answer(Invalid({"base": ["value_is_invalid"]}))
 
 

@@ -35,6 +35,8 @@ from app.service import Service
 
 _one = msgspec.json.Decoder(EventBody)
 _many = msgspec.json.Decoder(EventBatchBody)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -66,7 +68,7 @@ class EventController(Controller):
         body = await request.body()
         try:
             given = _one.decode(body).event
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise explain_undecodable(error, batch=False) from error
         event = read_event(given, str(caller.organization_id), caller.now, system_now())
         if not isinstance(event, Event):
@@ -87,7 +89,7 @@ class EventController(Controller):
         try:
             body.decode()  # a field that is skipped is not looked at, and must be UTF-8 all the same
             given = _many.decode(body).events
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise explain_undecodable(error, batch=True) from error
         service: Service = state.service
         limit = service.settings.max_batch_events

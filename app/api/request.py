@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 from litestar import Request
 
+from app.errors import BadRequest
+
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
@@ -16,7 +18,10 @@ class ExactRequest(Request[Any, Any, Any]):
         """The body; nothing for an empty one.
 
         Raises:
-            msgspec.DecodeError: it is not JSON.
+            BadRequest: it is not JSON, not UTF-8, or nested too deep to be read.
         """
         body = await self.body()
-        return _decoder.decode(body) if body else None
+        try:
+            return _decoder.decode(body) if body else None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRequest(f"malformed JSON: {error}") from error

@@ -85,9 +85,9 @@ def terminating(terms: Terms, terminated_at: datetime) -> Boundaries:
     return _boundaries(terms, current, current, terminated_at)
 
 
-def current(terms: Terms, now: datetime) -> Boundaries:
-    """The boundaries of the period that contains now, to its end."""
-    period = terms.period_at(max(now, terms.started_at))
+def current(terms: Terms, instant: datetime) -> Boundaries:
+    """The boundaries of the period that contains an instant, to its end; of the first period for one before the start."""
+    period = terms.period_at(max(instant, terms.started_at))
     return _boundaries(terms, period, period, None)
 
 

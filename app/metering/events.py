@@ -175,7 +175,7 @@ def read_batch(
     return events
 
 
-def explain_undecodable(error: msgspec.DecodeError | UnicodeDecodeError, *, batch: bool) -> ApiError:
+def explain_undecodable(error: Exception, *, batch: bool) -> ApiError:
     """The error for a body that does not have the shape of events: 400 without the root object, else 422 on the field,
     in a batch under the event's position."""
     message = str(error)

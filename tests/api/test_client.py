@@ -71,7 +71,7 @@ def test_a_month_from_tax_to_fees(lago: Client, api: httpx.Client) -> None:
         )
         for n in range(5)
     ]
-    assert len(lago.events.batch_create(BatchEvent(events=batch)).events) == 5
+    lago.events.batch_create(BatchEvent(events=batch))
     found = lago.events.find("t1")
     assert (found.external_subscription_id, found.timestamp) == ("sub", "2024-05-10T12:00:00.000Z")
 
