@@ -21,7 +21,7 @@ class LimitedBody:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         length = next((value for name, value in scope.get("headers", ()) if name == b"content-length"), b"")
-        if scope["type"] != "http" or not length.isdigit() or int(length) <= self._limit:
+        if not length.isdigit() or int(length) <= self._limit:
             await self._app(scope, receive, send)
             return
         left = min(int(length), self._limit * DRAINED_TIMES)
