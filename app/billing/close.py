@@ -11,7 +11,7 @@ from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, exists, func, select, update
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session, contains_eager
 
 from app.billing.book import PlanTerms, load_plans, load_taxes
@@ -56,7 +56,8 @@ def close_chunk(
     invoices = bill_lines(
         db, lines, {one.customer_id: payer_of(one.customer) for one in subscriptions}, made_at, measure
     )
-    _move_on(db, lines)
+    _move_on(subscriptions, lines)
+    db.flush()
     return Closed(len(claimed), len(invoices))
 
 
@@ -161,7 +162,6 @@ def _due(db: Session, customers: Iterable[UUID], until: datetime) -> list[Subscr
             .where(Subscription.status == "active")
             .options(contains_eager(Subscription.customer).contains_eager(Customer.organization))
             .order_by(Subscription.created_at, Subscription.id)
-            .execution_options(populate_existing=True)
         )
     )
 
@@ -190,15 +190,8 @@ def _last_charges_to(db: Session, subscriptions: Sequence[Subscription]) -> dict
     return {subscription_id: (timezone, charges_to) for subscription_id, timezone, charges_to in rows}
 
 
-def _move_on(db: Session, lines: Sequence[BilledLine]) -> None:
+def _move_on(subscriptions: Sequence[Subscription], lines: Sequence[BilledLine]) -> None:
     """Set each billed subscription's next boundary."""
-    if not lines:
-        return
-    after = [line.subscription.terms.next_boundary(line.billed_at) for line in lines]
-    steps = func.unnest([line.subscription.id for line in lines], after).table_valued("id", "boundary").render_derived()
-    db.execute(
-        update(Subscription)
-        .where(Subscription.id == steps.c.id)
-        .values(next_billing_at=steps.c.boundary)
-        .execution_options(synchronize_session=False)
-    )
+    after = {line.subscription.id: line.subscription.terms.next_boundary(line.billed_at) for line in lines}
+    for one in subscriptions:
+        one.next_billing_at = after.get(one.id, one.next_billing_at)

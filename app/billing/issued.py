@@ -122,7 +122,7 @@ def find_invoice(db: Session, organization_id: UUID, invoice_id: UUID | None) ->
     invoice = None
     if invoice_id is not None:
         query = visible_invoices(organization_id).where(Invoice.id == invoice_id).options(*WHOLE_PARTS)
-        invoice = db.scalars(query.execution_options(populate_existing=True)).first()
+        invoice = db.scalars(query).first()
     if invoice is None:
         raise NotFound("invoice")
     return invoice

@@ -193,7 +193,7 @@ def reschedule(db: Session, organization_id: UUID, now: datetime, *, customer: C
     )
     if customer is not None:
         query = query.where(Subscription.customer_id == customer.id)
-    for subscription in db.scalars(query.options(*SUBSCRIPTION_PARTS).execution_options(populate_existing=True)):
+    for subscription in db.scalars(query.options(*SUBSCRIPTION_PARTS)):
         if subscription.next_billing_at is not None and subscription.next_billing_at > now:
             schedule(db, subscription, now)
 

@@ -226,7 +226,7 @@ class TestFindAndDelete:
         assert theirs["sequential_id"] == 1
 
     def test_nul_in_a_path_or_query(self, api: httpx.Client) -> None:
-        assert api.get(f"{URL}/%00").status_code == 422
+        assert api.get(f"{URL}/%00").status_code == 404
         assert api.get(f"{URL}?search_term=%00").status_code == 422
 
 
