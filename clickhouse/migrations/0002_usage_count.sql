@@ -9,7 +9,8 @@ CREATE TABLE usage_count
     events_count SimpleAggregateFunction(sum, Int64)
 )
 ENGINE = AggregatingMergeTree
-ORDER BY (organization_id, external_subscription_id, code, hour, dimensions);
+ORDER BY (organization_id, external_subscription_id, code, hour, dimensions)
+SETTINGS index_granularity = 1024;
 
 CREATE MATERIALIZED VIEW usage_count_view TO usage_count AS
 SELECT organization_id, external_subscription_id, code, hour, dimensions, toInt64(count()) AS events_count

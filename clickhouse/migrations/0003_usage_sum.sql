@@ -11,7 +11,8 @@ CREATE TABLE usage_sum
     precise_total_amount_cents SimpleAggregateFunction(sum, Decimal(76, 18))
 )
 ENGINE = AggregatingMergeTree
-ORDER BY (organization_id, external_subscription_id, code, hour, dimensions);
+ORDER BY (organization_id, external_subscription_id, code, hour, dimensions)
+SETTINGS index_granularity = 1024;
 
 CREATE MATERIALIZED VIEW usage_sum_view TO usage_sum AS
 SELECT

@@ -10,7 +10,8 @@ CREATE TABLE usage_max
     top SimpleAggregateFunction(max, Decimal(38, 18))
 )
 ENGINE = AggregatingMergeTree
-ORDER BY (organization_id, external_subscription_id, code, hour, dimensions);
+ORDER BY (organization_id, external_subscription_id, code, hour, dimensions)
+SETTINGS index_granularity = 1024;
 
 CREATE MATERIALIZED VIEW usage_max_view TO usage_max AS
 SELECT

@@ -12,7 +12,8 @@ CREATE TABLE usage_unique
     last SimpleAggregateFunction(max, Tuple(DateTime64(3, 'UTC'), String, Int8))
 )
 ENGINE = AggregatingMergeTree
-ORDER BY (organization_id, external_subscription_id, code, hour, dimensions, item);
+ORDER BY (organization_id, external_subscription_id, code, hour, dimensions, item)
+SETTINGS index_granularity = 1024;
 
 CREATE MATERIALIZED VIEW usage_unique_view TO usage_unique AS
 SELECT

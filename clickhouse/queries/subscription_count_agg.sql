@@ -26,3 +26,4 @@ FROM
     GROUP BY code
 )
 GROUP BY code
+SETTINGS max_threads = 1

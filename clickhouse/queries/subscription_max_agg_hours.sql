@@ -1,13 +1,10 @@
 -- The largest value of each of a subscription's metrics in whole hours, from the rollup.
-SELECT code, n AS events_count, best AS units
-FROM
-(
-    SELECT code, sum(events_count) AS n, max(usage_max.top) AS best
-    FROM usage_max
-    WHERE organization_id = {organization_id:UUID}
-        AND external_subscription_id = {external_subscription_id:String}
-        AND code IN {codes:Array(String)}
-        AND hour >= {from_hour:Int32}
-        AND hour < {end_hour:Int32}
-    GROUP BY code
-)
+SELECT code, sum(events_count), max(top)
+FROM usage_max
+WHERE organization_id = {organization_id:UUID}
+    AND external_subscription_id = {external_subscription_id:String}
+    AND code IN {codes:Array(String)}
+    AND hour >= {from_hour:Int32}
+    AND hour < {end_hour:Int32}
+GROUP BY code
+SETTINGS max_threads = 1

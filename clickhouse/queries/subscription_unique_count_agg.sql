@@ -34,3 +34,4 @@ FROM
 )
 WHERE last_of_all.3 = 0
 GROUP BY code
+SETTINGS max_threads = 1

@@ -14,3 +14,4 @@ FROM
 )
 WHERE final.3 = 0
 GROUP BY code
+SETTINGS max_threads = 1
