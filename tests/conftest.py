@@ -10,9 +10,13 @@ from tests.support import Server, running
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """`meterhouse up` on a fresh data directory; stopped with SIGINT at the end, which must go well."""
+    """`meterhouse up` on a fresh data directory; stopped with SIGINT at the end, which must go well.
+
+    Whatever it was sent, it must not have logged an error of its own.
+    """
     with running(tmp_path_factory.mktemp("meterhouse") / "data") as one:
         yield one
+        assert one.defects() == []
 
 
 @pytest.fixture

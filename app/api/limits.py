@@ -1,5 +1,7 @@
 """Bodies that are too large: refused in a way that the sender gets to read."""
 
+from typing import Any
+
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import TooLarge
@@ -8,10 +10,10 @@ DRAINED_TIMES = 8
 
 
 class LimitedBody:
-    """Answers 413 to a request that announces more than `limit` bytes.
+    """Answers 413 to a request of more than `limit` bytes, whether it announces its length or not.
 
     What is sent is read and thrown away first: a connection closed while the sender is still sending looks to it like a
-    failure of the network. Only a body of more than several times the limit is cut off.
+    failure of the network. Only a body of more than several times the limit is cut off; its connection ends.
     """
 
     def __init__(self, app: ASGIApp, limit: int):
@@ -20,15 +22,46 @@ class LimitedBody:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        length = next((value for name, value in scope.get("headers", ()) if name == b"content-length"), b"")
-        if not length.isdigit() or int(length) <= self._limit:
-            await self._app(scope, receive, send)
-            return
-        left = min(int(length), self._limit * DRAINED_TIMES)
-        while left > 0:
+        headers = dict(scope.get("headers", ()))
+        length = headers.get(b"content-length", b"")
+        if length.isdigit():
+            if int(length) > self._limit:
+                await self._refuse(receive, 0)
+        elif b"transfer-encoding" in headers:
+            receive = await self._read(receive)
+        await self._app(scope, receive, send)
+
+    async def _read(self, receive: Receive) -> Receive:
+        """Read a body of unknown length, and give it again as one message."""
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
             message = await receive()
-            part = message.get("body")
-            left -= len(part) if isinstance(part, bytes) else 0
-            if not message.get("more_body"):
+            if message["type"] != "http.request":
+                return _once(message, receive)
+            parts.append(message["body"])
+            size += len(parts[-1])
+            more = message["more_body"]
+            if size > self._limit:
+                await self._refuse(receive if more else None, size)
+        return _once({"type": "http.request", "body": b"".join(parts), "more_body": False}, receive)
+
+    async def _refuse(self, receive: Receive | None, size: int) -> None:
+        while receive is not None:
+            message = await receive()
+            if message["type"] != "http.request" or not message["more_body"]:
                 break
+            size += len(message["body"])
+            if size > self._limit * DRAINED_TIMES:
+                raise TooLarge("body_too_large", headers={"Connection": "close"})
         raise TooLarge("body_too_large")
+
+
+def _once(message: Any, then: Receive) -> Receive:
+    """A receiver that gives this message first."""
+    waiting = [message]
+
+    async def receive() -> Any:
+        return waiting.pop() if waiting else await then()
+
+    return receive

@@ -28,6 +28,7 @@ class Definitions:
     def __init__(self, postgres: Postgres):
         self._postgres = postgres
         self._known: dict[CodeKey, tuple[float, MetricDefinition | None]] = {}
+        self._changes = 0
 
     def unknown(self, keys: Iterable[CodeKey]) -> list[CodeKey]:
         """Those of the keys that have to be loaded."""
@@ -38,6 +39,7 @@ class Definitions:
         """Ask PostgreSQL for these keys, in one query."""
         if len(self._known) > MOST_CODES:
             self._known.clear()
+        changes = self._changes
         wanted = [(UUID(organization), code) for organization, code in keys if "\x00" not in code]
         found: dict[CodeKey, MetricDefinition] = {}
         if wanted:
@@ -55,7 +57,8 @@ class Definitions:
                 )
                 for organization, code, aggregation, field_name in rows:
                     found[str(organization), code] = MetricDefinition(Aggregation(aggregation), field_name)
-        until = time.monotonic() + REMEMBER_SECONDS
+        # What was read while something changed may be old already: it serves this block and is then read again.
+        until = time.monotonic() + REMEMBER_SECONDS if changes == self._changes else 0.0
         for key in keys:
             self._known[key] = (until, found.get(key))
 
@@ -66,4 +69,5 @@ class Definitions:
 
     def forget(self, organization_id: UUID, code: str) -> None:
         """A metric has changed: load it anew before its next event."""
+        self._changes += 1
         self._known.pop((str(organization_id), code), None)

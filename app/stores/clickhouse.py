@@ -31,6 +31,8 @@ SESSION_SETTINGS = {
     "max_execution_time": "60",
     "max_partitions_per_insert_block": "0",
     "max_query_size": str(64 * 1024 * 1024),
+    # Keys narrow a read to a few granules already; planning a second filter costs a short query a fifth of its time.
+    "optimize_move_to_prewhere": "0",
 }
 
 log = structlog.get_logger(__name__)

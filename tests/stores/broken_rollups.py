@@ -1,0 +1,261 @@
+"""Breaks a service's event store in the ways crashes and racing processes do, puts it right, and prints what it counts.
+
+Run as `python -m tests.stores.broken_rollups DATA_DIR`: the embedded engine allows one data directory in a process. The
+answer is a JSON object: for each case what was counted, and what should have been.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from app.catalog.metrics import create_metric
+from app.clock import system_now
+from app.config import Settings
+from app.core.aggregation import Aggregation, Sample, aggregate
+from app.customers.organizations import create_organization
+from app.metering.events import Event, EventRow, MetricDefinition, enriched
+from app.metering.ingest import Ingest, encode_lines
+from app.metering.stored import list_events
+from app.metering.windows import window
+from app.service import Service, open_service
+from app.stores.clickhouse import Query
+
+METRICS = {
+    "calls": Aggregation.COUNT, "bytes": Aggregation.SUM, "peak": Aggregation.MAX, "users": Aggregation.UNIQUE_COUNT,
+}  # fmt: skip
+TABLES = {"calls": "count", "bytes": "sum", "peak": "max", "users": "unique"}
+FROM, TO = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 5, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+NOON = 1_715_342_400_000
+HOUR = 3_600_000
+
+Counted = dict[str, list[str | int]]
+
+
+class Bench:
+    """One organization of a running service; each case has a subscription of its own."""
+
+    def __init__(self, service: Service, organization: UUID):
+        self.service = service
+        self.organization = organization
+        self.results: dict[str, Any] = {}
+
+    def event(self, case: str, code: str, number: int, shift: int = 0, **properties: str) -> Event:
+        """An event whose values come from its number."""
+        given = {"value": f"{number % 7}.5" if code != "users" else f"user{number % 5}", **properties}
+        if code == "users" and number % 3 == 0:
+            given.setdefault("operation_type", "remove")
+        key = (str(self.organization), case, f"{code}-{number}")
+        at = NOON + number * 1_000_000 + shift
+        return Event(key, code, at, True, given, given, None, system_now())
+
+    def events(self, case: str, count: int = 40, start: int = 0) -> list[Event]:
+        return [self.event(case, code, number) for code in METRICS for number in range(start, start + count)]
+
+    def rows(self, events: Sequence[Event]) -> list[EventRow]:
+        now = system_now().strftime("%Y-%m-%d %H:%M:%S.%f")
+        return [
+            enriched(one, MetricDefinition(METRICS[one.code], None if one.code == "calls" else "value"), now)
+            for one in events
+        ]
+
+    def insert(self, table: str, events: Sequence[Event]) -> None:
+        """Write events to one table only, past ingest."""
+        self.service.clickhouse.insert_lines(table, encode_lines(self.rows(events)))
+
+    async def accept(self, events: list[Event]) -> None:
+        await self.service.ingest.accept(events, batch=True)
+        await self.service.ingest.settled()
+
+    def counted(self, case: str, measure: Callable[..., Any] | None = None) -> Counted:
+        """What the service makes of a case's events."""
+        windows = [window(self.organization, case, code, kind, FROM, TO) for code, kind in METRICS.items()]
+        units = (measure or self.service.measure)(windows)
+        return {
+            code: [format(one.units.normalize(), "f"), one.events_count]
+            for code, one in zip(METRICS, units, strict=True)
+        }
+
+    @staticmethod
+    def right(events: Sequence[Event]) -> Counted:
+        """What they should come to."""
+        answer: Counted = {}
+        for code, kind in METRICS.items():
+            samples = [
+                Sample(
+                    one.timestamp_ms,
+                    one.key[2],
+                    Decimal(0) if code == "users" else Decimal(one.properties["value"]),
+                    one.properties["value"],
+                    one.properties.get("operation_type", "add"),
+                )
+                for one in events
+                if one.code == code
+            ]
+            units = aggregate(kind, samples)
+            answer[code] = [format(units.units.normalize(), "f"), units.events_count]
+        return answer
+
+    def stored(self, case: str) -> int:
+        """How many events of a case there are."""
+        scope: dict[str, Any] = {"code": None, "from_": None, "to": None, "limit": 1, "offset": 0}
+        return list_events(self.service.clickhouse, self.organization, external_subscription_id=case, **scope)[1]
+
+    def note(self, case: str, events: Sequence[Event], **more: Any) -> None:
+        """Keep what was counted beside what should have been."""
+        got, wanted = (
+            {"usage": self.counted(case), "stored": self.stored(case)},
+            {"usage": self.right(events), "stored": len(events)},
+        )
+        for name, (seen, expected) in more.items():
+            got[name], wanted[name] = seen, expected
+        self.results[case] = [got, wanted]
+
+
+async def nothing_broken(bench: Bench) -> None:
+    events = bench.events("nothing broken")
+    await bench.accept(events)
+    await bench.service.upkeep.reconcile()
+    again = await bench.service.upkeep.reconcile()
+    bench.note("nothing broken", events, mended=(again, 0))
+
+
+async def emptied_rollups(bench: Bench) -> None:
+    for code, table in TABLES.items():
+        case = f"emptied {table}"
+        events = bench.events(case)
+        await bench.accept(events)
+        bench.service.clickhouse.command(
+            Query(f"clear_usage_{table}", {"organization_id": bench.organization, "code": code})
+        )
+        broken = bench.counted(case)[code]
+        mended = await bench.service.upkeep.reconcile()
+        bench.note(case, events, broken=(broken != bench.right(events)[code], True), mended=(mended > 0, True))
+
+
+async def raw_only(bench: Bench) -> None:
+    """A crash between the two inserts: some cells lack everything, some a part."""
+    first, second = bench.events("raw only", 20), bench.events("raw only", 20, 20)
+    late = [
+        bench.event("raw only", code, 100 + number, -100_000_000 + number) for code in METRICS for number in range(5)
+    ]
+    await bench.accept(first)
+    bench.insert("events", [*second, *late])
+    await bench.service.upkeep.reconcile()
+    replay = await bench.service.ingest.accept(second, batch=True)
+    bench.note("raw only", [*first, *second, *late], replay=(len(replay), len(second)))
+
+
+async def counted_twice(bench: Bench) -> None:
+    """The second insert was repeated, and once with what was never stored."""
+    events = bench.events("counted twice")
+    await bench.accept(events)
+    bench.insert("rollup_feed", events)
+    phantoms = [
+        bench.event("counted twice", "peak", 3, value="9999"),
+        bench.event("counted twice", "users", 3, value="ghost"),
+    ]
+    bench.insert("rollup_feed", phantoms)
+    await bench.service.upkeep.reconcile()
+    bench.note("counted twice", events)
+
+
+async def before_billing(bench: Bench) -> None:
+    """What is about to be billed is put right without waiting for the next reconcile."""
+    events = bench.events("before billing")
+    await bench.accept(events)
+    bench.insert("events", bench.events("before billing", 10, 60))
+    events += bench.events("before billing", 10, 60)
+    billed = await asyncio.to_thread(bench.counted, "before billing", bench.service.measure_for_billing)
+    bench.note("before billing", events, billed=(billed, bench.right(events)))
+
+
+async def journal_only(bench: Bench) -> None:
+    """A crash after the answer and before anything has come to the store; and one after a part of it has."""
+    events = bench.events("journal only")
+    journal = bench.service.journal
+    assert journal is not None
+    async with bench.service.ingest.quiet():
+        journal.append(encode_lines(bench.rows(events)))
+        journal.append(b'{"organization_id": "cut sho')
+        bench.insert("events", events[:50])
+        await asyncio.to_thread(journal.restore, bench.service.clickhouse)
+        again = await asyncio.to_thread(journal.restore, bench.service.clickhouse)
+    await bench.service.upkeep.reconcile()
+    bench.note("journal only", events, again=(again, 0))
+
+
+async def two_processes(bench: Bench) -> None:
+    """Two processes accept the same keys within milliseconds: once the same events, once other ones."""
+    service = bench.service
+    second = Ingest(service.clickhouse, service.definitions, service.settings, lambda: iter(()), None)
+    second.start()
+    same, case = bench.events("same twice"), "other twice"
+    first = [bench.event(case, code, number) for code in METRICS for number in range(10)]
+    others = [replace_properties(bench.event(case, code, number), "70") for code in METRICS for number in range(10)]
+    moved = [bench.event("moved twice", code, number) for code in METRICS for number in range(10)]
+    elsewhere = [bench.event("moved twice", code, number, 400 * HOUR) for code in METRICS for number in range(10)]
+    for mine, theirs in ((same, same), (first, others), (moved, elsewhere)):
+        await bench.accept(list(mine))
+        await second.accept(list(theirs), batch=True)
+        await second.settled()
+    doubled = bench.stored("same twice")
+    await second.stop()
+    await service.upkeep.reconcile()
+    bench.note("same twice", same, doubled=(doubled, 2 * len(same)))
+    bench.note(case, first)
+    billed = await asyncio.to_thread(bench.counted, "moved twice", service.measure_for_billing)
+    bench.note("moved twice", moved, billed=(billed, bench.right(moved)))
+
+
+def replace_properties(event: Event, value: str) -> Event:
+    """The same key with another value, a little later in the same hour."""
+    return Event(
+        event.key,
+        event.code,
+        event.timestamp_ms,
+        True,
+        {"value": value},
+        {"value": value},
+        None,
+        system_now(),
+    )
+
+
+async def main(data_dir: Path) -> dict[str, Any]:
+    """Every case, one after the other, in one service."""
+    settings = replace(Settings(), data_dir=data_dir, reconcile_seconds=3_600)
+    service = open_service(settings)
+    try:
+        with service.postgres.session() as db:
+            organization, _ = create_organization(db, name="Broken", now=system_now())
+            for code, kind in METRICS.items():
+                field = None if code == "calls" else "value"
+                sent = {"name": code, "code": code, "aggregation_type": str(kind), "field_name": field}
+                create_metric(db, organization.id, sent, system_now())
+        await service.start()
+        bench = Bench(service, organization.id)
+        for case in (
+            nothing_broken,
+            emptied_rollups,
+            raw_only,
+            counted_twice,
+            before_billing,
+            journal_only,
+            two_processes,
+        ):
+            await case(bench)
+        await service.stop()
+        return bench.results
+    finally:
+        service.close()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asyncio.run(main(Path(sys.argv[1])))))

@@ -1,0 +1,176 @@
+"""The aggregations in SQL and their twins in Python agree on every window, in current usage and in what is billed."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.core.aggregation import Aggregation, Sample, aggregate, decimal_value
+from tests.factories import (
+    Json,
+    event,
+    make_customer,
+    make_metric,
+    make_plan,
+    make_subscription,
+    ok,
+    send_events,
+    set_clock,
+    standard,
+    unique,
+    usage_of,
+)
+from tests.support import Server
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HOUR = 3_600_000
+METRICS = {
+    "calls": Aggregation.COUNT, "bytes": Aggregation.SUM, "peak": Aggregation.MAX, "users": Aggregation.UNIQUE_COUNT,
+}  # fmt: skip
+ZONES = [
+    "UTC",
+    "Asia/Kolkata",
+    "Asia/Kathmandu",
+    "America/St_Johns",
+    "Pacific/Chatham",
+    "Europe/Berlin",
+    "America/New_York",
+]
+FIRST = datetime(2024, 3, 1, tzinfo=UTC)
+"""Berlin, New York and Chatham change their clocks around this month."""
+
+Expected = dict[str, tuple[Decimal, int]]
+
+
+class Book:
+    """An organization, and what each subscription in it must come to."""
+
+    def __init__(self, api: httpx.Client):
+        self.api = api
+        self.expected: dict[str, Expected] = {}
+        set_clock(api, "2024-03-20T11:22:33Z")
+        # Free of charge, so that no sum is too large for an invoice.
+        make_plan(api, charges=[standard(make_metric(api, code, kind), "0") for code, kind in METRICS.items()])
+        for zone in ZONES:
+            make_customer(api, customer_in(zone), timezone=zone, currency="EUR")
+
+
+@pytest.fixture(scope="module")
+def book(server: Server) -> Iterator[Book]:
+    """An organization with a customer in every zone."""
+    with server.organization("Twins", sandbox=True) as api:
+        yield Book(api)
+
+
+def customer_in(zone: str) -> str:
+    """The customer in a zone."""
+    return zone.replace("/", " ")
+
+
+def milliseconds(text: str) -> int:
+    return (datetime.fromisoformat(text) - EPOCH) // timedelta(milliseconds=1)
+
+
+def instants() -> st.SearchStrategy[int]:
+    """Milliseconds since the first of March: at random, and close around hours and around either end of the month."""
+    around = st.integers(-2, 2) | st.integers(-HOUR, HOUR)
+    ends = st.sampled_from([0, 31 * 24 * HOUR])
+    offsets = st.sampled_from([0, 330, 345, -150, 825, 60, 120, -300, -240]).map(lambda minutes: -minutes * 60_000)
+    return st.one_of(
+        st.integers(-3 * 24 * HOUR, 34 * 24 * HOUR),
+        st.builds(lambda end, offset, shift: end + offset + shift, ends, offsets, around),
+        st.builds(lambda hour, shift: hour * HOUR + shift, st.integers(0, 31 * 24), st.integers(-1, 1)),
+    )
+
+
+VALUES = st.one_of(
+    st.decimals(-1000, 10**6, allow_nan=False, allow_infinity=False, places=6).map(str),
+    st.sampled_from(["0", "-1", "1e3", "1E-20", "abc", "", "99999999999999999999.9", "1" * 30, "+5", ".5", "5.", " 1"]),
+)
+SENT = st.builds(
+    lambda code, at, value, item, operation: (code, at, value, item, operation),
+    st.sampled_from(list(METRICS)),
+    instants(),
+    VALUES,
+    st.sampled_from(["a", "b", "ü", "", "A", "a ", "\x00"]) | st.text(st.characters(codec="utf-8"), max_size=3),
+    st.sampled_from(["add", "remove", "remove", "other", None]),
+)
+
+
+def as_event(subscription: str, number: int, sent: tuple[Any, ...]) -> Json:
+    code, at, value, item, operation = sent
+    absolute = (FIRST - EPOCH) // timedelta(milliseconds=1) + at
+    properties = {"value": item if code == "users" else value, "operation_type": operation}
+    if operation is None:
+        del properties["operation_type"]
+    # Transaction ids that sort otherwise than they are sent.
+    transaction = f"{'zaüZ'[number % 4]}{number}"
+    return event(code, subscription, f"{absolute // 1000}.{absolute % 1000:03d}", transaction, **properties)
+
+
+def twin(events: list[Json], first: int, last: int) -> Expected:
+    """What Python makes of the events from one millisecond to another, both included."""
+    samples: dict[str, list[Sample]] = {code: [] for code in METRICS}
+    for one in events:
+        at = int(Decimal(one["timestamp"]) * 1000)
+        if first <= at <= last:
+            text, operation = one["properties"]["value"], one["properties"].get("operation_type", "add")
+            value = decimal_value(text) or Decimal(0)
+            samples[one["code"]].append(Sample(at, one["transaction_id"], value, text, operation))
+    units = {code: aggregate(kind, samples[code]) for code, kind in METRICS.items()}
+    return {code: (max(one.units, Decimal(0)), one.events_count) for code, one in units.items()}
+
+
+@settings(max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    zone=st.sampled_from(ZONES),
+    started=st.integers(-40 * 24 * 60, 19 * 24 * 60),
+    batches=st.lists(st.lists(SENT, min_size=1, max_size=25), min_size=1, max_size=3),
+    look=st.booleans(),
+)
+def test_current_usage(
+    book: Book, zone: str, started: int, batches: list[list[tuple[Any, ...]]], *, look: bool
+) -> None:
+    subscription = unique("twin")
+    started_at = FIRST + timedelta(minutes=started)
+    make_subscription(book.api, subscription, customer=customer_in(zone), subscription_at=started_at.isoformat())
+    sent: list[Json] = []
+    for batch in batches:
+        fresh = [as_event(subscription, len(sent) + number, one) for number, one in enumerate(batch)]
+        send_events(book.api, fresh)
+        sent += fresh
+        if look:  # what has been sent so far goes to the rollups on its own
+            usage_of(book.api, subscription, customer_in(zone))
+    usage = usage_of(book.api, subscription, customer_in(zone))
+    first = milliseconds(usage["from_datetime"])
+    expected = twin(sent, first, milliseconds(usage["to_datetime"]) + 999)
+    got = {
+        one["billable_metric"]["code"]: (Decimal(one["units"]), one["events_count"]) for one in usage["charges_usage"]
+    }
+    assert got == expected
+    book.expected[subscription] = expected
+
+
+def test_what_is_billed(book: Book) -> None:
+    """The close asks for all windows at once, in other queries."""
+    assert book.expected
+    set_clock(book.api, "2024-04-02T00:00:00Z")
+    fees: list[Json] = []
+    page: int | None = 1
+    while page is not None:
+        answer = ok(book.api.get("/api/v1/fees", params={"fee_type": "charge", "per_page": 1000, "page": page}))
+        fees += answer["fees"]
+        page = answer["meta"]["next_page"]
+    billed: dict[str, Expected] = {subscription: {} for subscription in book.expected}
+    for fee in fees:
+        if fee["external_subscription_id"] in billed:
+            units = (Decimal(fee["units"]), fee["events_count"])
+            billed[fee["external_subscription_id"]][fee["item"]["code"]] = units
+    nothing = (Decimal(0), 0)
+    for subscription, expected in book.expected.items():
+        assert {code: billed[subscription].get(code, nothing) for code in METRICS} == expected
