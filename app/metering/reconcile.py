@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 
 from app.core.aggregation import SUPPORTED, Aggregation
-from app.metering.windows import Window
+from app.metering.windows import HOUR_MS, Window, floor_ms
 from app.stores.clickhouse import ClickHouse, Query
 
 log = structlog.get_logger(__name__)
@@ -27,9 +27,9 @@ MOST_CELLS = 50_000
 
 def reconcile_since(clickhouse: ClickHouse, since: datetime, settled_before: datetime) -> int:
     """Put right everything that events ingested since an instant have touched; returns the number of cells mended."""
-    _drop_copies(clickhouse, since)
+    mended = _drop_copies(clickhouse, since)
     clickhouse.command(Query("missing_keys", {"since": since}))
-    return _mend(clickhouse, Query("compare_since", {"since": since, "settled_before": settled_before}))
+    return mended + _mend(clickhouse, Query("compare_since", {"since": since, "settled_before": settled_before}))
 
 
 def reconcile_windows(clickhouse: ClickHouse, windows: Sequence[Window], settled_before: datetime) -> int:
@@ -77,10 +77,17 @@ def _mend(clickhouse: ClickHouse, comparison: Query) -> int:
     return len(rows)
 
 
-def _drop_copies(clickhouse: ClickHouse, since: datetime) -> None:
-    """Keep the first of several events with one key, which two processes may have accepted within milliseconds."""
+def _drop_copies(clickhouse: ClickHouse, since: datetime) -> int:
+    """Keep the first of several events with one key, which two processes may have accepted within milliseconds.
+
+    Their keys go last: as long as they are there, an interrupted run finds the copies again and mends their cells.
+    """
     copies = [tuple(row) for row in clickhouse.rows(Query("duplicates", {"since": since}))]
-    if copies:
-        log.warning("reconcile.copies", copies=len(copies))
-        clickhouse.command(Query("drop_copies", {"copies": copies}))
-        clickhouse.command(Query("drop_copy_keys", {"copies": copies}))
+    if not copies:
+        return 0
+    log.warning("reconcile.copies", copies=len(copies))
+    clickhouse.command(Query("drop_copies", {"copies": copies}))
+    cells = sorted({(one[0], one[1], one[2], floor_ms(one[3]) // HOUR_MS) for one in copies})
+    mended = _mend(clickhouse, Query("compare_cells", {"cells": cells}))
+    clickhouse.command(Query("drop_copy_keys", {"copies": copies}))
+    return mended

@@ -4,7 +4,7 @@ INSERT INTO usage_unique
 SELECT organization_id, external_subscription_id, code, hour, dimensions, item, sum(missing) AS events_count, max(latest) AS last
 FROM
 (
-    SELECT organization_id, external_subscription_id, code, hour, dimensions, item, toInt64(count()) AS missing, max((timestamp, transaction_id, toInt8(operation))) AS latest
+    SELECT organization_id, external_subscription_id, code, hour, dimensions, item, toInt64(count()) AS missing, max(concat(leftPad(toString(toUnixTimestamp64Milli(timestamp)), 15, '0'), replaceAll(transaction_id, '\0', '\0\1'), '\0\0', toString(toInt8(operation)))) AS latest
     FROM events
     WHERE aggregation = 'unique_count_agg' AND (organization_id, external_subscription_id, code, hour) IN (
         SELECT cell.1, cell.2, cell.3, cell.4

@@ -15,7 +15,7 @@ FROM
             AND item != ''
         GROUP BY code, item
         UNION ALL
-        SELECT code, item, max((timestamp, transaction_id, toInt8(operation))) AS final
+        SELECT code, item, max(concat(leftPad(toString(toUnixTimestamp64Milli(timestamp)), 15, '0'), replaceAll(transaction_id, '\0', '\0\1'), '\0\0', toString(toInt8(operation)))) AS final
         FROM events
         WHERE organization_id = {organization_id:UUID}
             AND external_subscription_id = {external_subscription_id:String}
@@ -32,6 +32,6 @@ FROM
     )
     GROUP BY code, item
 )
-WHERE last_of_all.3 = 0
+WHERE endsWith(last_of_all, '0')
 GROUP BY code
 SETTINGS max_threads = 1

@@ -12,6 +12,6 @@ FROM
         AND item != ''
     GROUP BY code, item
 )
-WHERE final.3 = 0
+WHERE endsWith(final, '0')
 GROUP BY code
 SETTINGS max_threads = 1

@@ -28,7 +28,7 @@ FROM
             AND u.hour < w.end_hour
         GROUP BY id, item
         UNION ALL
-        SELECT e.id AS id, v.item AS item, max((v.timestamp, v.transaction_id, toInt8(v.operation)))
+        SELECT e.id AS id, v.item AS item, max(concat(leftPad(toString(toUnixTimestamp64Milli(v.timestamp)), 15, '0'), replaceAll(v.transaction_id, '\0', '\0\1'), '\0\0', toString(toInt8(v.operation))))
         FROM events AS v
         INNER JOIN edges AS e USING (organization_id, external_subscription_id, code)
         WHERE (v.organization_id, v.external_subscription_id, v.code) IN (
@@ -44,5 +44,5 @@ FROM
     WHERE item != ''
     GROUP BY id, item
 )
-WHERE final.3 = 0
+WHERE endsWith(final, '0')
 GROUP BY id

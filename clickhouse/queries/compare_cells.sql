@@ -1,0 +1,7 @@
+-- The same among given cells, also where the raw table has nothing left in them.
+WITH touched AS
+(
+    SELECT cell.1, cell.2, cell.3, cell.4
+    FROM (SELECT arrayJoin({cells:Array(Tuple(UUID, String, String, Int32))}) AS cell)
+)
+-- include: compare
