@@ -7,12 +7,11 @@ from uuid import UUID
 
 from app.billing.due import DueRunner
 from app.config import Settings
-from app.core.aggregation import Units
 from app.metering.definitions import Definitions
 from app.metering.ingest import Ingest
 from app.metering.journal import Journal
 from app.metering.upkeep import Upkeep
-from app.metering.usage import measure
+from app.metering.usage import Usage, measure
 from app.metering.windows import Window
 from app.stores.clickhouse import ClickHouse, open_clickhouse
 from app.stores.data_dir import DataDir
@@ -79,11 +78,11 @@ class Service:
         """Wait until every event acknowledged so far counts in what is read. For threads other than the loop's."""
         self.upkeep.wait_until_readable(organization_id)
 
-    def measure(self, windows: Sequence[Window]) -> list[Units]:
+    def measure(self, windows: Sequence[Window]) -> list[Usage]:
         """The usage of windows, as the rollups have it."""
         return measure(self.clickhouse, windows)
 
-    def measure_for_billing(self, windows: Sequence[Window]) -> list[Units]:
+    def measure_for_billing(self, windows: Sequence[Window]) -> list[Usage]:
         """The usage of windows about to be billed: their cells are held against the raw table first."""
         self.upkeep.reconcile_windows(windows)
         return measure(self.clickhouse, windows)

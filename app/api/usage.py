@@ -123,7 +123,7 @@ def _charge_usage_object(one: ChargeUsage, currency: str) -> ChargeUsageObject:
     charge, units = one.charge, decimal_text(one.amounts.units)
     return ChargeUsageObject(
         units=units,
-        total_aggregated_units=units,
+        total_aggregated_units=units if one.measured.level is None else decimal_text(one.measured.level),
         events_count=one.events_count,
         amount_cents=one.amounts.amount_cents,
         amount_currency=currency,

@@ -45,6 +45,7 @@ class ChargeTerms:
     metric_name: str
     metric_description: str | None
     aggregation: Aggregation
+    recurring: bool
     rounding_function: str | None
     rounding_precision: int | None
     taxes: Taxes
@@ -149,6 +150,7 @@ def _charge_terms(charge: Charge) -> ChargeTerms:
         metric_name=metric.name,
         metric_description=metric.description,
         aggregation=Aggregation(metric.aggregation_type),
+        recurring=metric.recurring,
         rounding_function=metric.rounding_function,
         rounding_precision=metric.rounding_precision,
         taxes=_applied(charge.taxes),

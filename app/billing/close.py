@@ -17,12 +17,12 @@ from sqlalchemy.orm import Session, contains_eager
 from app.billing.book import PlanTerms, load_plans, load_taxes
 from app.billing.fees import BilledLine, BilledSubscription, FeeDraft, line_fees
 from app.billing.invoices import Payer, group_lines, write_invoices
-from app.core.aggregation import Units
 from app.core.boundaries import Boundaries, joined, periodic
+from app.metering.usage import Usage
 from app.metering.windows import Window
 from app.models import BillingPeriod, Customer, Invoice, Organization, Subscription
 
-Measure = Callable[[Sequence[Window]], Sequence[Units]]
+Measure = Callable[[Sequence[Window]], Sequence[Usage]]
 """Units of usage windows, after the store has been reconciled for them."""
 
 

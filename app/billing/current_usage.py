@@ -11,12 +11,14 @@ from sqlalchemy.orm import Session, contains_eager
 from app.billing.book import ChargeTerms, PlanTerms, load_plans, load_taxes
 from app.billing.close import Measure, billed_subscription
 from app.billing.fees import charge_amounts, charge_windows
+from app.core.aggregation import Units
 from app.core.boundaries import Boundaries, current
 from app.core.charge_models import FeeAmounts
 from app.core.periods import local_date
 from app.core.taxes import invoice_taxes
 from app.customers.customers import find_customer
 from app.errors import NotAllowed, NotFound
+from app.metering.usage import NOTHING
 from app.models import Customer, Subscription
 
 
@@ -27,6 +29,7 @@ class ChargeUsage:
     charge: ChargeTerms
     amounts: FeeAmounts
     events_count: int
+    measured: Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,8 @@ def current_usage(
     boundaries = current(billed.terms, now)
     usage = measure(charge_windows(billed, boundaries))
     charges = [
-        ChargeUsage(charge, charge_amounts(charge, units, plan.currency), units.events_count)
-        for charge, units in zip(plan.charges, usage, strict=True)
+        ChargeUsage(charge, charge_amounts(charge, units, plan.currency), units.events_count, units)
+        for charge, units in zip(plan.charges, (buckets.get((), NOTHING) for buckets in usage), strict=True)
     ]
     amount = sum(one.amounts.amount_cents for one in charges)
     taxes = 0

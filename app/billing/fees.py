@@ -16,6 +16,7 @@ from app.core.money import exact, from_minor, minor_int
 from app.core.periods import BillingTime, Interval
 from app.core.subscription_fee import subscription_fee
 from app.core.taxes import FeeTaxes, fee_taxes
+from app.metering.usage import NOTHING, Usage
 from app.metering.windows import Window, window
 
 
@@ -102,19 +103,22 @@ def charge_windows(subscription: BilledSubscription, boundaries: Boundaries) -> 
             charge.aggregation,
             boundaries.charges_from,
             boundaries.charges_to,
+            recurring=charge.recurring,
+            period_days=boundaries.charges_period_days,
         )
         for charge in subscription.plan.charges
     ]
 
 
-def line_fees(line: BilledLine, usage: Sequence[Units], taxes: TaxBook) -> list[FeeDraft]:
+def line_fees(line: BilledLine, usage: Sequence[Usage], taxes: TaxBook) -> list[FeeDraft]:
     """The fees of a line, subscription fee first; `usage` belongs to `line.windows()`.
 
     A charge fee is left out when it has neither units nor amount nor events (billing spec 2.3).
     """
     fees = [_subscription_fee(line, taxes)] if line.has_subscription_fee else []
     subscription, boundaries = line.subscription, line.boundaries
-    for charge, units in zip(subscription.plan.charges, usage, strict=False):
+    for charge, buckets in zip(subscription.plan.charges, usage, strict=False):
+        units = buckets.get((), NOTHING)
         amounts = charge_amounts(charge, units, subscription.plan.currency)
         if not (amounts.units or amounts.amount_cents or units.events_count):
             continue

@@ -13,12 +13,14 @@ from app.models import BillableMetric, Charge, Plan
 from app.validation import Changes, assign, check_code, check_mandatory, check_one_of, empty
 
 COUNT = "count_agg"
-SUPPORTED_AGGREGATIONS = (COUNT, "sum_agg", "max_agg", "unique_count_agg")
-RECURRING_AGGREGATIONS = ("sum_agg", "unique_count_agg")
+SUPPORTED_AGGREGATIONS = (COUNT, "sum_agg", "max_agg", "latest_agg", "unique_count_agg", "weighted_sum_agg")
+RECURRING_AGGREGATIONS = ("sum_agg", "unique_count_agg", "weighted_sum_agg")
 ROUNDING_FUNCTIONS = ("round", "ceil", "floor")
 
 _EDITABLE = ("name", "description")
-_FROZEN_IN_USE = ("code", "aggregation_type", "field_name", "rounding_function", "rounding_precision")
+_FROZEN_IN_USE = (
+    "code", "aggregation_type", "field_name", "recurring", "weighted_interval", "rounding_function", "rounding_precision",
+)  # fmt: skip
 _READ_BY_EVENTS = ("code", "aggregation_type", "field_name", "filters")
 
 
@@ -156,6 +158,7 @@ def _check_filters(problems: Problems, filters: Sequence[dict[str, Any]]) -> Non
 def _write(metric: BillableMetric, changes: Changes, now: datetime) -> None:
     assign(metric, changes, (*_EDITABLE, *_FROZEN_IN_USE))
     metric.rounding_function = metric.rounding_function or None
+    metric.recurring = bool(metric.recurring)
     if metric.aggregation_type == COUNT:
         metric.field_name = None
     if "filters" in changes:

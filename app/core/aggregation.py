@@ -38,13 +38,20 @@ class Aggregation(StrEnum):
     CUSTOM = "custom_agg"
 
 
-SUPPORTED = frozenset({Aggregation.COUNT, Aggregation.SUM, Aggregation.MAX, Aggregation.UNIQUE_COUNT})
+SUPPORTED = frozenset(Aggregation) - {Aggregation.CUSTOM}
+
+WEIGHTED_PLACES = 20
+"""Decimal places that weighted units are rounded up to."""
+
+_SECOND_MS = 1_000
+_DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One event of a window: its instant (milliseconds since 1970), id, decimal value (0 when the event has
-    none), and for unique count the item and what happens to it ("add" or "remove").
+    none), for unique count the item and what happens to it ("add" or "remove"), and where it stands in the order
+    of ingestion.
     """
 
     timestamp_ms: int
@@ -52,14 +59,40 @@ class Sample:
     value: Decimal
     item: str | None
     operation: str
+    ingested: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Result of an aggregation: exact units and the number of events behind them."""
+    """Result of an aggregation: exact units, the number of events behind them, the level at the end of the window
+    where units are weighted by time (else None), and the sum of the events' own precise amounts in minor units.
+    """
 
     units: Decimal
     events_count: int
+    level: Decimal | None = None
+    precise_total_amount_cents: Decimal = ZERO
+
+    @property
+    def total_aggregated_units(self) -> Decimal:
+        """The level at the end for a weighted sum, else the units (metering spec 2.6, 3.10)."""
+        return self.units if self.level is None else self.level
+
+
+@dataclass(frozen=True, slots=True)
+class WeighedSpan:
+    """The time a weighted sum is taken over: whole seconds since 1970, the last one rounded up, and the days of the
+    whole period it belongs to (metering spec 2.6).
+    """
+
+    from_second: int
+    end_second: int
+    period_days: int
+
+    @classmethod
+    def of(cls, from_ms: int, end_ms: int, period_days: int) -> "WeighedSpan":
+        """The span of a window that ends before ``end_ms``: its last millisecond is the one before."""
+        return cls(from_ms // _SECOND_MS, -(-(end_ms - 1) // _SECOND_MS), period_days)
 
 
 def decimal_value(text: str | None) -> Decimal | None:
@@ -89,24 +122,66 @@ def _fitted(value: Decimal) -> Decimal | None:
         return value.quantize(Decimal((0, (1,), -places)), rounding=ROUND_DOWN)
 
 
-def aggregate(kind: Aggregation, samples: Iterable[Sample]) -> Units:
+def aggregate(
+    kind: Aggregation, samples: Iterable[Sample], span: WeighedSpan | None = None, opening: Decimal = ZERO
+) -> Units:
     """Units of the samples of one bucket, unrounded (metering spec 2.4).
 
     The samples are already deduplicated, filtered and inside the window; their order does not matter. Sums and
-    maxima may be negative; no sample gives 0. ``ValueError`` for a kind outside ``SUPPORTED``.
+    maxima may be negative; no sample gives 0. A weighted sum needs its ``span``, and starts from the ``opening``
+    level. ``ValueError`` for a kind outside ``SUPPORTED``, or a missing span.
     """
-    if kind not in SUPPORTED:
-        raise ValueError(f"{kind} is not supported")
     events = list(samples)
-    if kind is Aggregation.UNIQUE_COUNT:
-        present = _present_items(events)
-        return Units(Decimal(present), present)
-    if kind is Aggregation.COUNT:
-        return Units(Decimal(len(events)), len(events))
-    if kind is Aggregation.MAX:
-        return Units(max((event.value for event in events), default=ZERO), len(events))
     with exact():
-        return Units(sum((event.value for event in events), ZERO), len(events))
+        match kind:
+            case Aggregation.UNIQUE_COUNT:
+                present = _present_items(events)
+                return Units(Decimal(present), present)
+            case Aggregation.COUNT:
+                return Units(Decimal(len(events)), len(events))
+            case Aggregation.MAX:
+                return Units(max((event.value for event in events), default=ZERO), len(events))
+            case Aggregation.LATEST:
+                newest = max(events, key=_newness, default=None)
+                return Units(latest_units(newest.value if newest else ZERO), len(events))
+            case Aggregation.SUM:
+                return Units(sum((event.value for event in events), ZERO), len(events))
+            case Aggregation.WEIGHTED_SUM if span is not None:
+                return _weighted_sum(events, span, opening)
+            case _:
+                raise ValueError(f"{kind} cannot be aggregated")
+
+
+def latest_units(newest: Decimal) -> Decimal:
+    """The units of a latest aggregation from the newest event's value: a negative one counts as 0 (metering spec 2.4)."""
+    return max(newest, ZERO)
+
+
+def weighted_units(opening: Decimal, total: Decimal, moment: Decimal, span: WeighedSpan) -> Decimal:
+    """A weighted sum from its opening level, the sum of the changes, and the sum of each change times its second.
+
+    Each level lasts to the next change, so a change of v at t weighs v * (end - t), and all of them together
+    total * end - moment. Over the seconds of the whole period, rounded up at ``WEIGHTED_PLACES`` (metering spec 2.6).
+    """
+    with exact():
+        seconds = opening * (span.end_second - span.from_second) + total * span.end_second - moment
+        return ceil_to(seconds / (span.period_days * _DAY_SECONDS), WEIGHTED_PLACES)
+
+
+def _weighted_sum(events: list[Sample], span: WeighedSpan, opening: Decimal) -> Units:
+    """The level walked from change to change, as the rule is told."""
+    level, second, seconds = opening, span.from_second, ZERO
+    for event in sorted(events, key=lambda one: one.timestamp_ms):
+        at = event.timestamp_ms // _SECOND_MS
+        seconds += level * (at - second)
+        level, second = level + event.value, at
+    seconds += level * (span.end_second - second)
+    units = ceil_to(seconds / (span.period_days * _DAY_SECONDS), WEIGHTED_PLACES)
+    return Units(units, len(events), level=level)
+
+
+def _newness(event: Sample) -> tuple[int, int, str]:
+    return event.timestamp_ms, event.ingested, event.transaction_id
 
 
 def _present_items(events: list[Sample]) -> int:

@@ -6,75 +6,87 @@ has no block between its two inserts (`Ingest.quiet`); cells that another proces
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 import structlog
 
-from app.core.aggregation import SUPPORTED, Aggregation
+from app.core.aggregation import Aggregation
+from app.metering.rollups import ROLLUPS
 from app.metering.windows import HOUR_MS, Window, floor_ms
 from app.stores.clickhouse import ClickHouse, Query
+from app.stores.files import filled, query_text
 
 log = structlog.get_logger(__name__)
 
-CANNOT_SHRINK = (Aggregation.MAX, Aggregation.UNIQUE_COUNT)
-"""Rollups that cannot be lowered by adding a row; their cells are emptied first when they hold too much."""
-
 MOST_CELLS = 50_000
+FIRST_HOUR, END_HOUR = 0, 2**31 - 1
+"""Hours since 1970 between which every event lies."""
 
 
 def reconcile_since(clickhouse: ClickHouse, since: datetime, settled_before: datetime) -> int:
     """Put right everything that events ingested since an instant have touched; returns the number of cells mended."""
     mended = _drop_copies(clickhouse, since)
     clickhouse.command(Query("missing_keys", {"since": since}))
-    return mended + _mend(clickhouse, Query("compare_since", {"since": since, "settled_before": settled_before}))
+    return mended + _mend(clickhouse, "compare_since", {"since": since, "settled_before": settled_before})
 
 
 def reconcile_windows(clickhouse: ClickHouse, windows: Sequence[Window], settled_before: datetime) -> int:
     """Put right the cells of usage windows that are about to be billed."""
     if not windows:
         return 0
-    spans = [(w.organization_id, w.external_subscription_id, w.code, *w.hours_touched) for w in windows]
+    counted = [part for w in windows for part in (w.counted, w.opening) if part is not None]
+    spans = [(w.organization_id, w.external_subscription_id, w.code, *w.hours_touched) for w in counted]
     return _mend(
         clickhouse,
-        Query(
-            "compare_windows",
-            {
-                "windows": spans,
-                "settled_before": settled_before,
-                "first_hour": min(span[3] for span in spans),
-                "end_hour": max(span[4] for span in spans),
-            },
-        ),
+        "compare_windows",
+        {
+            "windows": spans,
+            "settled_before": settled_before,
+            "first_hour": min(span[3] for span in spans),
+            "end_hour": max(span[4] for span in spans),
+        },
     )
 
 
-def reconcile_metric(clickhouse: ClickHouse, organization_id: UUID, code: str, settled_before: datetime) -> int:
-    """Put right all cells of one metric."""
-    scope = {"organization_id": organization_id, "code": code, "settled_before": settled_before}
-    return _mend(clickhouse, Query("compare_metric", scope))
+def reconcile_metric(
+    clickhouse: ClickHouse,
+    organization_id: UUID,
+    code: str,
+    settled_before: datetime,
+    hours: tuple[int, int] = (FIRST_HOUR, END_HOUR),
+) -> int:
+    """Put right the cells of one metric in a stretch of hours since 1970, half-open; without one all of them."""
+    first, end = hours
+    scope = {"organization_id": organization_id, "code": code, "first_hour": first, "end_hour": end}
+    return _mend(clickhouse, "compare_metric", {**scope, "settled_before": settled_before})
 
 
-def _mend(clickhouse: ClickHouse, comparison: Query) -> int:
-    by_kind: dict[Aggregation, list[tuple[Any, ...]]] = defaultdict(list)
+def _mend(clickhouse: ClickHouse, comparison: str, parameters: Mapping[str, Any]) -> int:
+    wrong: dict[Aggregation, list[tuple[Any, ...]]] = defaultdict(list)
     too_full: dict[Aggregation, list[tuple[Any, ...]]] = defaultdict(list)
-    rows = clickhouse.rows(comparison)
-    for kind, *cell, missing in rows:
+    rows = clickhouse.rows(Query(comparison, parameters, {"each_rollup": _each_rollup()}))
+    for kind, *cell, least, _most in rows:
         aggregation = Aggregation(kind)
-        by_kind[aggregation].append(tuple(cell))
-        if missing < 0 and aggregation in CANNOT_SHRINK:
+        wrong[aggregation].append(tuple(cell))
+        if least < 0 and not ROLLUPS[aggregation].can_shrink:
             too_full[aggregation].append(tuple(cell))
-    for aggregation in SUPPORTED & by_kind.keys():
-        cells = by_kind[aggregation]
+    for aggregation, cells in wrong.items():
         log.warning("reconcile.mended", aggregation=aggregation, cells=len(cells))
-        for start in range(0, len(cells), MOST_CELLS):
-            part = cells[start : start + MOST_CELLS]
-            if too_full[aggregation]:
-                clickhouse.command(Query(f"forget_{aggregation}", {"cells": too_full.pop(aggregation)}))
-            clickhouse.command(Query(f"rebuild_{aggregation}", {"cells": part}))
+        fragments = ROLLUPS[aggregation].fragments
+        for part in _batched(too_full[aggregation], MOST_CELLS):
+            clickhouse.command(Query("forget", {"cells": part}, fragments))
+        for part in _batched(cells, MOST_CELLS):
+            clickhouse.command(Query("rebuild", {"cells": part}, fragments))
     return len(rows)
+
+
+@cache
+def _each_rollup() -> str:
+    return "".join(filled(query_text("compare_rollup"), rollup.fragments) for rollup in ROLLUPS.values())
 
 
 def _drop_copies(clickhouse: ClickHouse, since: datetime) -> int:
@@ -88,6 +100,11 @@ def _drop_copies(clickhouse: ClickHouse, since: datetime) -> int:
     log.warning("reconcile.copies", copies=len(copies))
     clickhouse.command(Query("drop_copies", {"copies": copies}))
     cells = sorted({(one[0], one[1], one[2], floor_ms(one[3]) // HOUR_MS) for one in copies})
-    mended = _mend(clickhouse, Query("compare_cells", {"cells": cells}))
+    mended = _mend(clickhouse, "compare_cells", {"cells": cells})
     clickhouse.command(Query("drop_copy_keys", {"copies": copies}))
     return mended
+
+
+def _batched(cells: Sequence[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
+    for start in range(0, len(cells), size):
+        yield list(cells[start : start + size])

@@ -19,6 +19,7 @@ from app.metering.ingest import Ingest, encode_lines
 from app.metering.journal import Journal
 from app.metering.keys import Key
 from app.metering.reconcile import reconcile_metric, reconcile_since, reconcile_windows
+from app.metering.rollups import ROLLUPS
 from app.metering.stored import EPOCH, event_of, recent_keys
 from app.metering.windows import Window
 from app.models import BillableMetric, Setting
@@ -35,7 +36,6 @@ UNSETTLED = timedelta(seconds=30)
 """How long a cell must have been left alone before a process may mend what others could be writing."""
 CHUNK = 20_000
 RETRY_SECONDS = 2.0
-ROLLUPS = ("count", "sum", "max", "unique")
 
 
 class Upkeep:
@@ -174,8 +174,8 @@ class Upkeep:
         read, unread = self._clickhouse.rows(Query("metric_events", scope))[0]
         if read:
             self._clickhouse.command(Query("unread_metric", scope))
-        for rollup in ROLLUPS if read else ():
-            self._clickhouse.command(Query(f"clear_usage_{rollup}", scope))
+        for rollup in ROLLUPS.values() if read else ():
+            self._clickhouse.command(Query("clear_metric", scope, rollup.fragments))
         if metric is None:
             return
         if read or unread:

@@ -1,96 +1,236 @@
-"""Usage: the units of many windows at once, one query per aggregation type whatever their number."""
+"""Usage: the units of many windows at once, in a number of queries that does not grow with the windows or their splits."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
-from app.core.aggregation import Aggregation, Units
+from app.core.aggregation import Aggregation, Units, latest_units, weighted_units
+from app.core.money import ZERO, exact
+from app.metering.rollups import ROLLUPS, Rollup
 from app.metering.windows import HOUR_MS, Window
 from app.stores.clickhouse import ClickHouse, Query
 
-NOTHING = Units(Decimal(0), 0)
+NOTHING = Units(ZERO, 0)
 
-Kinds = dict[Aggregation, list[int]]
-"""Positions of windows, by aggregation type."""
+Usage = Mapping[Hashable, Units]
+"""The units of each bucket that has events, or that carries something over."""
+
+Kept = tuple[Any, ...]
+"""What a rollup keeps, folded: the number of events, then the rollup's columns in their order."""
+
+MetricKey = tuple[UUID, str]
+"""An organization and an event code."""
 
 _threads = ThreadPoolExecutor(4, thread_name_prefix="usage")
 
 
-def measure(clickhouse: ClickHouse, windows: Sequence[Window]) -> list[Units]:
-    """The units and the number of events of each window, in the windows' order (metering spec 2.4). Unrounded."""
-    kinds: Kinds = defaultdict(list)
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One stretch of events to fold: a window itself, or what opens a weighted one. `raw`: not from the rollup."""
+
+    index: int
+    window: Window
+    opens: bool
+    raw: bool
+
+    @property
+    def hours(self) -> tuple[int, int]:
+        return (0, 0) if self.raw else self.window.hours
+
+    @property
+    def edges(self) -> list[tuple[int, int]]:
+        return [(self.window.from_ms, self.window.end_ms)] if self.raw else self.window.edges
+
+
+def measure(
+    clickhouse: ClickHouse, windows: Sequence[Window], unreliable: Collection[MetricKey] = frozenset()
+) -> list[Usage]:
+    """The units and the number of events of each window's buckets, in the windows' order (metering spec 2.4). Unrounded.
+
+    The rollups of `unreliable` metrics are being made again: their windows are read from the raw events.
+    """
+    reads: dict[Aggregation, list[_Read]] = defaultdict(list)
     for index, one in enumerate(windows):
-        if one.from_ms < one.end_ms:
-            kinds[one.aggregation].append(index)
-    units = [NOTHING] * len(windows)
-    for aggregation, rows in _answers(clickhouse, windows, kinds):
-        for index in kinds[aggregation]:
-            units[index] = rows.get(index, NOTHING)
-    return units
+        raw = (one.organization_id, one.code) in unreliable
+        if not one.is_empty:
+            reads[one.aggregation].append(_Read(index, one.counted, opens=False, raw=raw))
+        if (opening := one.opening) is not None and not opening.is_empty:
+            reads[one.aggregation].append(_Read(index, opening, opens=True, raw=raw))
+    found: list[dict[Hashable, Kept]] = [{} for _ in windows]
+    opened: list[dict[Hashable, Kept]] = [{} for _ in windows]
+    with exact():
+        for rollup, batch, parts in _run(clickhouse, reads):
+            for position, bucket, kept in parts:
+                read = batch[position]
+                into = (opened if read.opens else found)[read.index]
+                into[bucket] = _fold(rollup, into[bucket], kept) if bucket in into else kept
+        return [_units(one, *parts) for one, *parts in zip(windows, found, opened, strict=True)]
 
 
-def _answers(
-    clickhouse: ClickHouse, windows: Sequence[Window], kinds: Kinds
-) -> list[tuple[Aggregation, dict[int, Units]]]:
-    """Each aggregation's units by position; the aggregations are asked for at the same time."""
-    spans = {(w.organization_id, w.external_subscription_id, w.from_ms, w.end_ms) for w in windows}
-    ask = _of_one_subscription if len(spans) == 1 else _of_many
-
-    def answer(aggregation: Aggregation) -> tuple[Aggregation, dict[int, Units]]:
-        return aggregation, ask(clickhouse, aggregation, windows, kinds[aggregation])
-
-    return list(_threads.map(answer, kinds)) if len(kinds) > 1 else [answer(one) for one in kinds]
+def _units(window: Window, found: Mapping[Hashable, Kept], opened: Mapping[Hashable, Kept]) -> Usage:
+    finish = _FINISH[window.aggregation]
+    buckets = [*found, *(bucket for bucket in opened if bucket not in found)]
+    return {bucket: finish(window, found.get(bucket), opened.get(bucket)) for bucket in buckets}
 
 
-def _of_one_subscription(
-    clickhouse: ClickHouse, aggregation: Aggregation, windows: Sequence[Window], indexes: Sequence[int]
-) -> dict[int, Units]:
-    """The windows of one subscription over one span of time: a look-up by key, without the joins that many need."""
-    span = windows[indexes[0]]
+def _run(
+    clickhouse: ClickHouse, reads: Mapping[Aggregation, list[_Read]]
+) -> Iterator[tuple[Rollup, list[_Read], Iterable[tuple[int, Hashable, Kept]]]]:
+    """The answers of all queries, which are asked at the same time: rows of (position in the batch, bucket, kept)."""
+    owners = {
+        (one.window.organization_id, one.window.external_subscription_id) for all_ in reads.values() for one in all_
+    }
+    work: list[tuple[Rollup, list[_Read], Callable[..., Any]]] = []
+    for aggregation, batch in reads.items():
+        rollup = ROLLUPS[aggregation]
+        if len(owners) > 1 or (rollup.by_item and any(one.window.split.keys for one in batch)):
+            work.append((rollup, batch, _items_of_many if rollup.by_item else _of_many))
+            continue
+        spans: dict[object, list[_Read]] = defaultdict(list)
+        for one in batch:
+            spans[one.window.from_ms, one.window.end_ms, one.raw].append(one)
+        work += [(rollup, part, _of_one) for part in spans.values()]
+    if len(work) == 1:
+        rollup, batch, ask = work[0]
+        yield rollup, batch, ask(clickhouse, rollup, batch)
+        return
+    answers = _threads.map(lambda one: one[2](clickhouse, one[0], one[1]), work)
+    for (rollup, batch, _), rows in zip(work, answers, strict=True):
+        yield rollup, batch, rows
+
+
+def _of_one(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> list[tuple[int, Hashable, Kept]]:
+    """Metrics of one subscription over one span of time: a look-up by key, without the joins that many need."""
+    span = reads[0]
     first, end = span.hours
+    edges = span.edges
+    keys = sorted({key for one in reads for key in one.window.split.keys})
     parameters: dict[str, Any] = {
-        "organization_id": span.organization_id,
-        "external_subscription_id": span.external_subscription_id,
-        "codes": sorted({windows[index].code for index in indexes}),
+        "organization_id": span.window.organization_id,
+        "external_subscription_id": span.window.external_subscription_id,
+        "codes": sorted({one.window.code for one in reads}),
         "from_hour": first,
         "end_hour": end,
     }
-    name = f"subscription_{aggregation}_hours"
-    if span.edges:
-        name = f"subscription_{aggregation}"
-        whole = any(span.hours)
+    if edges:
+        whole = first < end
         parameters |= {
-            "from_ms": span.from_ms,
-            "before_hours_ms": first * HOUR_MS if whole else span.end_ms,
-            "after_hours_ms": end * HOUR_MS if whole else span.end_ms,
-            "end_ms": span.end_ms,
+            "from_ms": span.window.from_ms,
+            "before_hours_ms": first * HOUR_MS if whole else span.window.end_ms,
+            "after_hours_ms": end * HOUR_MS if whole else span.window.end_ms,
+            "end_ms": span.window.end_ms,
         }
-    by_code = {code: Units(amount, count) for code, count, amount in clickhouse.rows(Query(name, parameters))}
-    return {index: by_code[code] for index in indexes if (code := windows[index].code) in by_code}
+    shape = ("items_one" if rollup.by_item else "usage_one") + ("" if edges else "_hours")
+    fragments = dict(rollup.fragments) | {"kept_split": "emptyArrayString()", "raw_split": "emptyArrayString()"}
+    if keys:
+        parameters["keys"] = keys
+        fragments["kept_split"] = "arrayMap(k -> u.dimensions[k], {keys:Array(String)})"
+        fragments["raw_split"] = "arrayMap(k -> v.properties[k], {keys:Array(String)})"
+    rows = clickhouse.rows(Query(shape, parameters, fragments))
+    by_code: dict[str, list[tuple[tuple[str, ...], Kept]]] = defaultdict(list)
+    for code, *rest in rows:
+        split, kept = ((), tuple(rest)) if rollup.by_item else (tuple(rest[0]), tuple(rest[1:]))
+        by_code[code].append((split, kept))
+    answer: list[tuple[int, Hashable, Kept]] = []
+    for position, one in enumerate(reads):
+        places = [keys.index(key) for key in one.window.split.keys]
+        bucket = one.window.split.bucket
+        answer += [
+            (position, bucket(tuple(split[place] for place in places)), kept)
+            for split, kept in by_code.get(one.window.code, ())
+        ]
+    return answer
 
 
-def _of_many(
-    clickhouse: ClickHouse, aggregation: Aggregation, windows: Sequence[Window], indexes: Sequence[int]
-) -> dict[int, Units]:
+def _of_many(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> Iterator[tuple[int, Hashable, Kept]]:
     """The windows of any number of subscriptions, sent to the store as a table."""
-    scope = [(index, windows[index]) for index in indexes]
-    whole = [
-        (index, w.organization_id, w.external_subscription_id, w.code, *w.hours) for index, w in scope if any(w.hours)
+    rows = clickhouse.rows(Query("usage_many", _table(reads), rollup.fragments))
+    for position, split, *kept in rows:
+        yield position, reads[position].window.split.bucket(tuple(split)), tuple(kept)
+
+
+def _items_of_many(
+    clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]
+) -> Iterator[tuple[int, Hashable, Kept]]:
+    """The same for items. One may come with several splits of the same bucket and must count once in it, so the store is
+    first asked which splits there are, and then told the bucket of each."""
+    table = _table(reads)
+    buckets: list[tuple[int, list[str], int]] = []
+    names: list[dict[Hashable, int]] = [{} for _ in reads]
+    splits = [(position, ()) for position, one in enumerate(reads) if not one.window.split.keys]
+    if len(splits) < len(reads):
+        keyed = _table(reads, lambda one: bool(one.window.split.keys))
+        splits += [(row[0], row[1]) for row in clickhouse.rows(Query("splits_many", keyed, rollup.fragments))]
+    for position, split in splits:
+        known = names[position]
+        bucket = reads[position].window.split.bucket(tuple(split))
+        buckets.append((position, list(split), known.setdefault(bucket, len(known))))
+    rows = clickhouse.rows(Query("items_many", {**table, "buckets": buckets}, rollup.fragments))
+    by_number = [list(known) for known in names]
+    for position, number, count in rows:
+        yield position, by_number[position][number], (count,)
+
+
+def _table(reads: Sequence[_Read], wanted: Callable[[_Read], bool] = lambda _: True) -> dict[str, Any]:
+    """The parameters that hold windows as tables: their whole hours, and what they have outside of them."""
+    scope = [
+        ((position, w.organization_id, w.external_subscription_id, w.code, list(w.split.keys)), one)
+        for position, one in enumerate(reads)
+        if wanted(one)
+        for w in [one.window]
     ]
-    edges = [
-        (index, w.organization_id, w.external_subscription_id, w.code, *edge) for index, w in scope for edge in w.edges
-    ]
-    query = Query(
-        f"usage_{aggregation}",
-        {
-            "windows": whole,
-            "edges": edges,
-            "first_hour": min((one[4] for one in whole), default=0),
-            "end_hour": max((one[5] for one in whole), default=0),
-            "first_ms": min((one[4] for one in edges), default=0),
-            "end_ms": max((one[5] for one in edges), default=0),
-        },
+    whole = [(*of, *one.hours) for of, one in scope if any(one.hours)]
+    edges = [(*of, *edge) for of, one in scope for edge in one.edges]
+    return {
+        "windows": whole,
+        "edges": edges,
+        "first_hour": min((one[5] for one in whole), default=0),
+        "end_hour": max((one[6] for one in whole), default=0),
+        "first_ms": min((one[5] for one in edges), default=0),
+        "end_ms": max((one[6] for one in edges), default=0),
+    }
+
+
+def _fold(rollup: Rollup, one: Kept, other: Kept) -> Kept:
+    """Two of the same bucket as one. Items are counted by the store, where their buckets are known already."""
+    columns = rollup.all_columns[: len(one)]
+    return tuple(
+        (a + b) if column.fold == "sum" else max(a, b) for column, a, b in zip(columns, one, other, strict=True)
     )
-    return {index: Units(amount, count) for index, count, amount in clickhouse.rows(query)}
+
+
+def _counted(_: Window, found: Kept | None, __: Kept | None) -> Units:
+    count = found[0] if found else 0
+    return Units(Decimal(count), count)
+
+
+def _summed(_: Window, found: Kept | None, __: Kept | None) -> Units:
+    return Units(found[1], found[0], precise_total_amount_cents=found[2]) if found else NOTHING
+
+
+def _largest(_: Window, found: Kept | None, __: Kept | None) -> Units:
+    return Units(found[1], found[0]) if found else NOTHING
+
+
+def _newest(_: Window, found: Kept | None, __: Kept | None) -> Units:
+    return Units(latest_units(found[1][-1]), found[0]) if found else NOTHING
+
+
+def _weighted(window: Window, found: Kept | None, opened: Kept | None) -> Units:
+    count, total, moment = found or (0, ZERO, ZERO)
+    opening = opened[1] if opened else ZERO
+    return Units(weighted_units(opening, total, moment, window.span), count, level=opening + total)
+
+
+_FINISH: Mapping[Aggregation, Callable[[Window, Kept | None, Kept | None], Units]] = {
+    Aggregation.COUNT: _counted,
+    Aggregation.SUM: _summed,
+    Aggregation.MAX: _largest,
+    Aggregation.LATEST: _newest,
+    Aggregation.UNIQUE_COUNT: _counted,
+    Aggregation.WEIGHTED_SUM: _weighted,
+}

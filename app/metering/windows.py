@@ -1,12 +1,17 @@
-"""Usage windows: which events count for one charge, and how a window is cut into whole hours and edges."""
+"""Usage windows: which events count for one charge, how they are split, and how a window is cut into hours and edges."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 from uuid import UUID
 
-from app.core.aggregation import Aggregation
+from app.core.aggregation import Aggregation, WeighedSpan
 
 HOUR_MS = 3_600_000
+FIRST_MS = 0
+"""Where time begins: no earlier event is accepted."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -15,12 +20,38 @@ def floor_ms(instant: datetime) -> int:
     return (instant - _EPOCH) // timedelta(milliseconds=1)
 
 
+class Split(Protocol):
+    """How the usage of a window falls into buckets: by the values of some of its events' properties."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The properties looked at. They must be among the metric's dimension keys."""
+
+    def bucket(self, values: tuple[str, ...]) -> Hashable:
+        """The one bucket of events with these values, given in the order of `keys`; '' is an absent one."""
+
+
+class _Whole:
+    """Everything in one bucket, which is ()."""
+
+    keys: tuple[str, ...] = ()
+
+    @staticmethod
+    def bucket(_: tuple[str, ...]) -> Hashable:
+        return ()
+
+
+WHOLE: Split = _Whole()
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """The events of one metric and subscription with `from_ms <= timestamp < end_ms`, in milliseconds since 1970.
 
     The rule's window is closed, `floor_ms(from) <= timestamp <= to` (metering spec 1.9); timestamps being whole
-    milliseconds, `end_ms` is the first millisecond after `to`.
+    milliseconds, `end_ms` is the first millisecond after `to`. A `recurring` one counts what came before it too: sums
+    and items from the beginning, a weighted sum from the level at `from_ms` (2.7). `period_days` is the length of the
+    whole period, which a weighted sum is spread over.
     """
 
     organization_id: UUID
@@ -29,6 +60,33 @@ class Window:
     aggregation: Aggregation
     from_ms: int
     end_ms: int
+    recurring: bool = False
+    period_days: int = 1
+    split: Split = WHOLE
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no event can be in it."""
+        return self.from_ms >= self.end_ms
+
+    @property
+    def span(self) -> WeighedSpan:
+        """The time that a weighted sum is taken over."""
+        return WeighedSpan.of(self.from_ms, self.end_ms, self.period_days)
+
+    @property
+    def counted(self) -> "Window":
+        """The window whose events count in full."""
+        if self.recurring and self.aggregation is not Aggregation.WEIGHTED_SUM:
+            return replace(self, from_ms=FIRST_MS)
+        return self
+
+    @property
+    def opening(self) -> "Window | None":
+        """The window of what has made the level at `from_ms`, for a weighted sum that carries it over."""
+        if self.recurring and self.aggregation is Aggregation.WEIGHTED_SUM:
+            return replace(self, from_ms=FIRST_MS, end_ms=self.from_ms)
+        return None
 
     @property
     def hours(self) -> tuple[int, int]:
@@ -44,7 +102,7 @@ class Window:
     @property
     def edges(self) -> list[tuple[int, int]]:
         """What of the window lies outside its whole hours, half-open, in milliseconds."""
-        if self.from_ms >= self.end_ms:
+        if self.is_empty:
             return []
         first, end = (hour * HOUR_MS for hour in self.hours)
         if first == end:
@@ -59,7 +117,21 @@ def window(
     aggregation: Aggregation,
     from_: datetime,
     to: datetime,
+    *,
+    recurring: bool = False,
+    period_days: int = 1,
+    split: Split = WHOLE,
 ) -> Window:
     """The window of a closed interval of instants; nothing when `to` lies before `from_`."""
     from_ms = floor_ms(from_)
-    return Window(organization_id, external_subscription_id, code, aggregation, from_ms, max(floor_ms(to) + 1, from_ms))
+    return Window(
+        organization_id,
+        external_subscription_id,
+        code,
+        aggregation,
+        from_ms,
+        max(floor_ms(to) + 1, from_ms),
+        recurring=recurring,
+        period_days=period_days,
+        split=split,
+    )

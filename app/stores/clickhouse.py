@@ -21,7 +21,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, Error, Operati
 
 from app.errors import StoreDown
 from app.stores.data_dir import CannotStart
-from app.stores.files import folder, query_text
+from app.stores.files import filled, folder, query_text
 
 DATABASE = "meterhouse"
 HANDLE_WAIT_SECONDS = 10
@@ -40,14 +40,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query file of `clickhouse/queries/` and the values bound to it."""
+    """A query file of `clickhouse/queries/`, the values bound to it, and the code's own texts that fill its places."""
 
     name: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    fragments: Mapping[str, str] = field(default_factory=dict)
 
     def to_sql(self) -> tuple[str, dict[str, Any]]:
         """The text and the parameters, as they are sent."""
-        return query_text(self.name), dict(self.parameters)
+        return filled(query_text(self.name), self.fragments), dict(self.parameters)
 
 
 class ClickHouse:

@@ -1,10 +1,12 @@
 """Where the SQL files are: beside the package in a checkout, inside it when installed from a wheel."""
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
+FRAGMENT = re.compile(r"\{\{(\w+)\}\}")
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -20,3 +22,8 @@ def query_text(name: str) -> str:
     """The text of `clickhouse/queries/{name}.sql`; a line `-- include: other` stands for the text of that query."""
     text = (folder("clickhouse") / "queries" / f"{name}.sql").read_text()
     return INCLUDE.sub(lambda line: query_text(line[1]), text)
+
+
+def filled(text: str, fragments: Mapping[str, str]) -> str:
+    """The text with its `{{name}}` places filled. Fragments are texts of the code's own, never values from outside."""
+    return FRAGMENT.sub(lambda place: fragments[place[1]], text) if fragments else text

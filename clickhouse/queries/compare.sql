@@ -1,30 +1,16 @@
-SELECT aggregation, organization_id, external_subscription_id, code, hour, sum(missing) AS missing
+SELECT aggregation, organization_id, external_subscription_id, code, hour, min(missing) AS least, max(missing) AS most
 FROM
 (
-    SELECT aggregation, organization_id, external_subscription_id, code, hour, toInt64(count()) AS missing
-    FROM events
-    WHERE aggregation != '' AND (organization_id, external_subscription_id, code, hour) IN (SELECT * FROM touched)
-    GROUP BY aggregation, organization_id, external_subscription_id, code, hour
-    UNION ALL
-    SELECT 'count_agg', organization_id, external_subscription_id, code, hour, -sum(events_count)
-    FROM usage_count
-    WHERE (organization_id, external_subscription_id, code, hour) IN (SELECT * FROM touched)
-    GROUP BY organization_id, external_subscription_id, code, hour
-    UNION ALL
-    SELECT 'sum_agg', organization_id, external_subscription_id, code, hour, -sum(events_count)
-    FROM usage_sum
-    WHERE (organization_id, external_subscription_id, code, hour) IN (SELECT * FROM touched)
-    GROUP BY organization_id, external_subscription_id, code, hour
-    UNION ALL
-    SELECT 'max_agg', organization_id, external_subscription_id, code, hour, -sum(events_count)
-    FROM usage_max
-    WHERE (organization_id, external_subscription_id, code, hour) IN (SELECT * FROM touched)
-    GROUP BY organization_id, external_subscription_id, code, hour
-    UNION ALL
-    SELECT 'unique_count_agg', organization_id, external_subscription_id, code, hour, -sum(events_count)
-    FROM usage_unique
-    WHERE (organization_id, external_subscription_id, code, hour) IN (SELECT * FROM touched)
-    GROUP BY organization_id, external_subscription_id, code, hour
+    SELECT aggregation, organization_id, external_subscription_id, code, hour, dimensions, sum(n) AS missing
+    FROM
+    (
+        SELECT aggregation, organization_id, external_subscription_id, code, hour, dimensions, toInt64(count()) AS n
+        FROM events
+        WHERE aggregation != '' AND (organization_id, external_subscription_id, code, hour) IN (SELECT * FROM touched)
+        GROUP BY aggregation, organization_id, external_subscription_id, code, hour, dimensions
+{{each_rollup}}
+    )
+    GROUP BY aggregation, organization_id, external_subscription_id, code, hour, dimensions
+    HAVING missing != 0
 )
 GROUP BY aggregation, organization_id, external_subscription_id, code, hour
-HAVING missing != 0

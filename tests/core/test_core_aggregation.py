@@ -12,9 +12,11 @@ from app.core.aggregation import (
     Aggregation,
     Sample,
     Units,
+    WeighedSpan,
     aggregate,
     decimal_value,
     round_units,
+    weighted_units,
 )
 from app.core.money import decimal_places, exact
 
@@ -148,14 +150,59 @@ def test_other_kinds() -> None:
     assert aggregate(Aggregation.COUNT, window) == Units(Decimal(3), 3)
     assert aggregate(Aggregation.SUM, window) == Units(Decimal("-10.5"), 3)
     assert aggregate(Aggregation.MAX, window) == Units(Decimal(-1), 3)
-    for kind in SUPPORTED:
+    for kind in SUPPORTED - {Aggregation.WEIGHTED_SUM}:
         assert aggregate(kind, iter([])) == Units(Decimal(0), 0)
 
 
-@pytest.mark.parametrize("kind", sorted(set(Aggregation) - SUPPORTED))
-def test_unsupported_kinds(kind: Aggregation) -> None:
-    with pytest.raises(ValueError, match="not supported"):
+@pytest.mark.parametrize("kind", [*sorted(set(Aggregation) - SUPPORTED), Aggregation.WEIGHTED_SUM])
+def test_kinds_that_cannot_be_aggregated(kind: Aggregation) -> None:
+    """A custom one never; a weighted sum not without the span that it is weighed over."""
+    with pytest.raises(ValueError, match="cannot be aggregated"):
         aggregate(kind, [])
+
+
+def test_latest() -> None:
+    window = [
+        Sample(2, "b", Decimal(5), None, "add", ingested=1),
+        Sample(2, "c", Decimal(6), None, "add", ingested=0),
+        Sample(2, "a", Decimal(7), None, "add", ingested=1),
+        Sample(1, "z", Decimal(9), None, "add", ingested=9),
+    ]
+    assert aggregate(Aggregation.LATEST, window) == Units(Decimal(5), 4)
+    assert aggregate(Aggregation.LATEST, [sample(3, None, value="-1")]) == Units(Decimal(0), 1)
+
+
+DAY = 86_400
+APRIL = WeighedSpan(0, 30 * DAY, 30)
+
+
+def test_weighted_sum_example() -> None:
+    window = [sample(5 * DAY * 1000, None, value="20"), sample(20 * DAY * 1000, None, value="-15")]
+    units = aggregate(Aggregation.WEIGHTED_SUM, window, APRIL, Decimal(10))
+    assert units == Units(Decimal("21.66666666666666666667"), 2, level=Decimal(15))
+    assert units.total_aggregated_units == 15
+    assert aggregate(Aggregation.WEIGHTED_SUM, [], APRIL, Decimal(10)).units == 10
+
+
+def test_a_weighted_span_ends_with_the_second_of_its_last_millisecond() -> None:
+    assert WeighedSpan.of(1_500, 10_000, 1) == WeighedSpan(1, 10, 1)
+    assert WeighedSpan.of(1_000, 10_001, 1) == WeighedSpan(1, 10, 1)
+    assert WeighedSpan.of(0, 10_002, 1) == WeighedSpan(0, 11, 1)
+
+
+@quick
+@given(
+    st.lists(st.tuples(st.integers(0, 30 * DAY * 1000 - 1), st.decimals(-1000, 1000, places=18))), st.decimals(-9, 9)
+)
+def test_two_sums_are_enough_to_weigh_levels(changes: list[tuple[int, Decimal]], opening: Decimal) -> None:
+    """The store keeps the sum of the changes and of each change times its second; the rule walks from level to level."""
+    window = [sample(at, None, value=str(value), transaction=str(n)) for n, (at, value) in enumerate(changes)]
+    walked = aggregate(Aggregation.WEIGHTED_SUM, window, APRIL, opening)
+    with exact():
+        total = sum((value for _, value in changes), Decimal(0))
+        moment = sum((value * (at // 1000) for at, value in changes), Decimal(0))
+        assert weighted_units(opening, total, moment, APRIL) == walked.units
+        assert walked.level == opening + total
 
 
 def naive_unique(window: list[Sample]) -> int:
@@ -181,7 +228,7 @@ def test_twins_match_the_naive_rules(window: list[Sample], random: object) -> No
     shuffled = list(window)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     with localcontext(Context(prec=2, rounding=ROUND_UP)):
-        results = {kind: aggregate(kind, shuffled) for kind in SUPPORTED}
+        results = {kind: aggregate(kind, shuffled, APRIL) for kind in SUPPORTED}
     assert results[Aggregation.COUNT] == Units(Decimal(len(window)), len(window))
     assert Fraction(results[Aggregation.SUM].units) == sum((Fraction(s.value) for s in window), Fraction(0))
     assert results[Aggregation.MAX].units == max([s.value for s in window], default=0)

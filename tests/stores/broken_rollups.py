@@ -18,20 +18,23 @@ from uuid import UUID
 from app.catalog.metrics import create_metric
 from app.clock import system_now
 from app.config import Settings
-from app.core.aggregation import Aggregation, Sample, aggregate
+from app.core.aggregation import Aggregation, Sample, WeighedSpan, aggregate
 from app.customers.organizations import create_organization
 from app.metering.events import Event, EventRow, MetricDefinition, enriched
 from app.metering.ingest import Ingest, encode_lines
+from app.metering.rollups import ROLLUPS
 from app.metering.stored import list_events
-from app.metering.windows import window
+from app.metering.usage import NOTHING
+from app.metering.windows import floor_ms, window
 from app.service import Service, open_service
 from app.stores.clickhouse import Query
 
 METRICS = {
     "calls": Aggregation.COUNT, "bytes": Aggregation.SUM, "peak": Aggregation.MAX, "users": Aggregation.UNIQUE_COUNT,
+    "level": Aggregation.LATEST, "disk": Aggregation.WEIGHTED_SUM,
 }  # fmt: skip
-TABLES = {"calls": "count", "bytes": "sum", "peak": "max", "users": "unique"}
 FROM, TO = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 5, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+SPAN = WeighedSpan.of(floor_ms(FROM), floor_ms(TO) + 1, 31)
 NOON = 1_715_342_400_000
 HOUR = 3_600_000
 
@@ -75,11 +78,14 @@ class Bench:
 
     def counted(self, case: str, measure: Callable[..., Any] | None = None) -> Counted:
         """What the service makes of a case's events."""
-        windows = [window(self.organization, case, code, kind, FROM, TO) for code, kind in METRICS.items()]
+        windows = [
+            window(self.organization, case, code, kind, FROM, TO, period_days=31) for code, kind in METRICS.items()
+        ]
         units = (measure or self.service.measure)(windows)
         return {
             code: [format(one.units.normalize(), "f"), one.events_count]
-            for code, one in zip(METRICS, units, strict=True)
+            for code, buckets in zip(METRICS, units, strict=True)
+            for one in [buckets.get((), NOTHING)]
         }
 
     @staticmethod
@@ -98,7 +104,7 @@ class Bench:
                 for one in events
                 if one.code == code
             ]
-            units = aggregate(kind, samples)
+            units = aggregate(kind, samples, SPAN)
             answer[code] = [format(units.units.normalize(), "f"), units.events_count]
         return answer
 
@@ -127,13 +133,12 @@ async def nothing_broken(bench: Bench) -> None:
 
 
 async def emptied_rollups(bench: Bench) -> None:
-    for code, table in TABLES.items():
-        case = f"emptied {table}"
+    for code, kind in METRICS.items():
+        case = f"emptied {code}"
         events = bench.events(case)
         await bench.accept(events)
-        bench.service.clickhouse.command(
-            Query(f"clear_usage_{table}", {"organization_id": bench.organization, "code": code})
-        )
+        scope = {"organization_id": bench.organization, "code": code}
+        bench.service.clickhouse.command(Query("clear_metric", scope, ROLLUPS[kind].fragments))
         broken = bench.counted(case)[code]
         mended = await bench.service.upkeep.reconcile()
         bench.note(case, events, broken=(broken != bench.right(events)[code], True), mended=(mended > 0, True))

@@ -12,7 +12,8 @@ from tests.support import environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CASES = [
-    "nothing broken", "emptied count", "emptied sum", "emptied max", "emptied unique", "raw only", "counted twice",
+    "nothing broken", "emptied calls", "emptied bytes", "emptied peak", "emptied users",
+    "emptied level", "emptied disk", "raw only", "counted twice",
     "before billing", "journal only", "same twice", "other twice", "moved twice",
 ]  # fmt: skip
 

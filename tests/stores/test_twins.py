@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.core.aggregation import Aggregation, Sample, aggregate, decimal_value
+from app.core.aggregation import Aggregation, Sample, WeighedSpan, aggregate, decimal_value
 from tests.factories import (
     Json,
     event,
@@ -31,7 +31,11 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR = 3_600_000
 METRICS = {
     "calls": Aggregation.COUNT, "bytes": Aggregation.SUM, "peak": Aggregation.MAX, "users": Aggregation.UNIQUE_COUNT,
+    "level": Aggregation.LATEST, "disk": Aggregation.WEIGHTED_SUM, "stock": Aggregation.SUM,
+    "seats": Aggregation.UNIQUE_COUNT, "volume": Aggregation.WEIGHTED_SUM,
 }  # fmt: skip
+RECURRING = {"stock", "seats", "volume"}
+ITEMS = {"users", "seats"}
 ZONES = [
     "UTC",
     "Asia/Kolkata",
@@ -43,6 +47,7 @@ ZONES = [
 ]
 FIRST = datetime(2024, 3, 1, tzinfo=UTC)
 """Berlin, New York and Chatham change their clocks around this month."""
+DAYS = 31
 
 Expected = dict[str, tuple[Decimal, int]]
 
@@ -55,7 +60,17 @@ class Book:
         self.expected: dict[str, Expected] = {}
         set_clock(api, "2024-03-20T11:22:33Z")
         # Free of charge, so that no sum is too large for an invoice.
-        make_plan(api, charges=[standard(make_metric(api, code, kind), "0") for code, kind in METRICS.items()])
+        metrics = [
+            make_metric(
+                api,
+                code,
+                kind,
+                recurring=code in RECURRING,
+                weighted_interval="seconds" if kind is Aggregation.WEIGHTED_SUM else None,
+            )
+            for code, kind in METRICS.items()
+        ]
+        make_plan(api, charges=[standard(metric, "0") for metric in metrics])
         for zone in ZONES:
             make_customer(api, customer_in(zone), timezone=zone, currency="EUR")
 
@@ -105,7 +120,7 @@ SENT = st.builds(
 def as_event(subscription: str, number: int, sent: tuple[Any, ...]) -> Json:
     code, at, value, item, operation = sent
     absolute = (FIRST - EPOCH) // timedelta(milliseconds=1) + at
-    properties = {"value": item if code == "users" else value, "operation_type": operation}
+    properties = {"value": item if code in ITEMS else value, "operation_type": operation}
     if operation is None:
         del properties["operation_type"]
     # Transaction ids that sort otherwise than they are sent.
@@ -113,16 +128,21 @@ def as_event(subscription: str, number: int, sent: tuple[Any, ...]) -> Json:
     return event(code, subscription, f"{absolute // 1000}.{absolute % 1000:03d}", transaction, **properties)
 
 
-def twin(events: list[Json], first: int, last: int) -> Expected:
-    """What Python makes of the events from one millisecond to another, both included."""
+def twin(events: list[Json], first: int, end: int, days: int) -> Expected:
+    """What Python makes of the events from one millisecond to before another; recurring metrics count what was before."""
+    span = WeighedSpan.of(first, end, days)
     samples: dict[str, list[Sample]] = {code: [] for code in METRICS}
+    opening = dict.fromkeys(METRICS, Decimal(0))
     for one in events:
-        at = int(Decimal(one["timestamp"]) * 1000)
-        if first <= at <= last:
-            text, operation = one["properties"]["value"], one["properties"].get("operation_type", "add")
-            value = decimal_value(text) or Decimal(0)
-            samples[one["code"]].append(Sample(at, one["transaction_id"], value, text, operation))
-    units = {code: aggregate(kind, samples[code]) for code, kind in METRICS.items()}
+        code, at = one["code"], int(Decimal(one["timestamp"]) * 1000)
+        text, operation = one["properties"]["value"], one["properties"].get("operation_type", "add")
+        value = decimal_value(text) or Decimal(0)
+        carried = at < first and code in RECURRING
+        if carried and METRICS[code] is Aggregation.WEIGHTED_SUM:
+            opening[code] += value
+        elif (carried or first <= at) and at < end:
+            samples[code].append(Sample(at, one["transaction_id"], value, text, operation, one["ingested"]))
+    units = {code: aggregate(kind, samples[code], span, opening[code]) for code, kind in METRICS.items()}
     return {code: (max(one.units, Decimal(0)), one.events_count) for code, one in units.items()}
 
 
@@ -140,15 +160,15 @@ def test_current_usage(
     started_at = FIRST + timedelta(minutes=started)
     make_subscription(book.api, subscription, customer=customer_in(zone), subscription_at=started_at.isoformat())
     sent: list[Json] = []
-    for batch in batches:
-        fresh = [as_event(subscription, len(sent) + number, one) for number, one in enumerate(batch)]
+    for number, batch in enumerate(batches):
+        fresh = [as_event(subscription, len(sent) + place, one) for place, one in enumerate(batch)]
         send_events(book.api, fresh)
-        sent += fresh
+        sent += [{**one, "ingested": number} for one in fresh]
         if look:  # what has been sent so far goes to the rollups on its own
             usage_of(book.api, subscription, customer_in(zone))
     usage = usage_of(book.api, subscription, customer_in(zone))
     first = milliseconds(usage["from_datetime"])
-    expected = twin(sent, first, milliseconds(usage["to_datetime"]) + 999)
+    expected = twin(sent, first, milliseconds(usage["to_datetime"]) + 1000, DAYS)
     got = {
         one["billable_metric"]["code"]: (Decimal(one["units"]), one["events_count"]) for one in usage["charges_usage"]
     }

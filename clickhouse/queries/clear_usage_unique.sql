@@ -1,3 +1,0 @@
--- Empties a metric's rollup before its events are read anew.
-DELETE FROM usage_unique
-WHERE organization_id = {organization_id:UUID} AND code = {code:String}

@@ -1,0 +1,20 @@
+-- The same for any span: its whole hours from the rollup, the rest from the raw table.
+SELECT part.code AS code, part.split AS split, {{folded}}
+FROM
+(
+    SELECT u.code AS code, {{kept_split}} AS split, {{kept}}
+    FROM {{table}} AS u
+    WHERE u.organization_id = {organization_id:UUID}
+        AND u.external_subscription_id = {external_subscription_id:String}
+        AND u.code IN {codes:Array(String)}
+        AND u.hour >= {from_hour:Int32}
+        AND u.hour < {end_hour:Int32}
+    GROUP BY code, split
+    UNION ALL
+    SELECT v.code AS code, {{raw_split}} AS split, {{raw}}
+    FROM events AS v
+-- include: edges_of_one
+    GROUP BY code, split
+) AS part
+GROUP BY code, split
+SETTINGS max_threads = 1
