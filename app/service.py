@@ -80,12 +80,13 @@ class Service:
 
     def measure(self, windows: Sequence[Window]) -> list[Usage]:
         """The usage of windows, as the rollups have it."""
-        return measure(self.clickhouse, windows)
+        with self.upkeep.reading() as unreliable:
+            return measure(self.clickhouse, windows, unreliable)
 
     def measure_for_billing(self, windows: Sequence[Window]) -> list[Usage]:
         """The usage of windows about to be billed: their cells are held against the raw table first."""
         self.upkeep.reconcile_windows(windows)
-        return measure(self.clickhouse, windows)
+        return self.measure(windows)
 
 
 def open_service(settings: Settings) -> Service:

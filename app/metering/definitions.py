@@ -50,13 +50,15 @@ class Definitions:
                         BillableMetric.code,
                         BillableMetric.aggregation_type,
                         BillableMetric.field_name,
+                        BillableMetric.dimension_keys,
                     ).where(
                         BillableMetric.deleted_at.is_(None),
                         tuple_(BillableMetric.organization_id, BillableMetric.code).in_(wanted),
                     )
                 )
-                for organization, code, aggregation, field_name in rows:
-                    found[str(organization), code] = MetricDefinition(Aggregation(aggregation), field_name)
+                for organization, code, aggregation, field_name, dimension_keys in rows:
+                    kind = Aggregation(aggregation)
+                    found[str(organization), code] = MetricDefinition(kind, field_name, tuple(dimension_keys))
         # What was read while something changed may be old already: it serves this block and is then read again.
         until = time.monotonic() + REMEMBER_SECONDS if changes == self._changes else 0.0
         for key in keys:

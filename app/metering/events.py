@@ -106,10 +106,11 @@ class EventRow(Struct, gc=False):
 
 
 class MetricDefinition(Struct, frozen=True):
-    """What of a billable metric its events are read with."""
+    """What of a billable metric its events are read with. `dimension_keys` are the properties its usage is split by."""
 
     aggregation: Aggregation
     field_name: str | None
+    dimension_keys: tuple[str, ...] = ()
 
 
 def read_event(
@@ -249,6 +250,8 @@ def enriched(event: Event, metric: MetricDefinition | None, ingested_at: str) ->
     )
     if metric is not None:
         row.aggregation = metric.aggregation
+        if metric.dimension_keys:
+            row.dimensions = {key: text for key in metric.dimension_keys if (text := event.properties.get(key))}
         text = event.properties.get(metric.field_name) if metric.field_name else None
         if metric.aggregation is Aggregation.COUNT:
             row.value = "1"

@@ -38,8 +38,7 @@ def reconcile_windows(clickhouse: ClickHouse, windows: Sequence[Window], settled
     """Put right the cells of usage windows that are about to be billed."""
     if not windows:
         return 0
-    counted = [part for w in windows for part in (w.counted, w.opening) if part is not None]
-    spans = [(w.organization_id, w.external_subscription_id, w.code, *w.hours_touched) for w in counted]
+    spans = [(w.organization_id, w.external_subscription_id, w.code, *w.hours_touched) for w in windows]
     return _mend(
         clickhouse,
         "compare_windows",

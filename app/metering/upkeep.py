@@ -3,27 +3,24 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.clock import system_now
-from app.core.aggregation import Aggregation
 from app.errors import ApiError
-from app.metering.events import MetricDefinition, enriched
-from app.metering.ingest import Ingest, encode_lines
+from app.metering.ingest import Ingest
 from app.metering.journal import Journal
 from app.metering.keys import Key
 from app.metering.reconcile import reconcile_metric, reconcile_since, reconcile_windows
-from app.metering.rollups import ROLLUPS
-from app.metering.stored import EPOCH, event_of, recent_keys
+from app.metering.rereading import MetricKey, pending_dimensions, pending_readings, read_anew, split_anew
+from app.metering.stored import EPOCH, recent_keys
 from app.metering.windows import Window
-from app.models import BillableMetric, Setting
-from app.stores.clickhouse import ClickHouse, Query
+from app.models import Setting
+from app.stores.clickhouse import ClickHouse
 from app.stores.postgres import Postgres
 
 log = structlog.get_logger(__name__)
@@ -34,8 +31,10 @@ OVERLAP = timedelta(minutes=5)
 inserts. Embedded, a mark is set while no block is there."""
 UNSETTLED = timedelta(seconds=30)
 """How long a cell must have been left alone before a process may mend what others could be writing."""
-CHUNK = 20_000
+OTHERS_SECONDS = 65.0
+"""How long other processes may still read, or read events, as a metric was before its change."""
 RETRY_SECONDS = 2.0
+READERS_STEP_SECONDS = 0.01
 
 
 class Upkeep:
@@ -50,6 +49,9 @@ class Upkeep:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._readings: dict[UUID, set[asyncio.Task[None]]] = {}
+        self._readers: set[object] = set()
+        self._unreliable: set[MetricKey] = set()
+        self._split_again: set[MetricKey] = set()
 
     def learn_keys(self) -> Iterator[Sequence[Key]]:
         """Keys of events stored since the last call, by whichever process; of all events at the first call."""
@@ -64,8 +66,10 @@ class Upkeep:
         if journal is not None:
             await asyncio.to_thread(journal.restore, self._clickhouse)
         await self.reconcile()
-        for organization_id, code in await asyncio.to_thread(self._pending_metrics):
+        for organization_id, code in await asyncio.to_thread(pending_readings, self._postgres):
             self._read_again(organization_id, code)
+        for key in await asyncio.to_thread(pending_dimensions, self._postgres):
+            self._split_when_pending(key)
         self._spawn(self._keep_reconciling())
 
     async def stop(self) -> None:
@@ -93,6 +97,17 @@ class Upkeep:
         mended: int = self._from_thread(self._reconcile_windows(windows))
         return mended
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[frozenset[MetricKey]]:
+        """The time of a read of usage; gives the metrics whose rollups must not be used. For any thread."""
+        reader = object()
+        self._readers.add(reader)
+        try:
+            elsewhere = [] if self._clickhouse.embedded else pending_dimensions(self._postgres)
+            yield frozenset([*self._unreliable.copy(), *elsewhere])
+        finally:
+            self._readers.discard(reader)
+
     def wait_until_readable(self, organization_id: UUID) -> None:
         """Wait until all acknowledged events count in what is read. For threads other than the loop's."""
         ingest = self._ingest
@@ -106,6 +121,9 @@ class Upkeep:
             self._loop.call_soon_threadsafe(self._read_again, organization_id, code)
 
     async def _reconcile_windows(self, windows: Sequence[Window]) -> int:
+        if any(one.recurring for one in windows):
+            # What came before a window was compared when it was ingested, but for what came since the last mark.
+            await self.reconcile()
         async with self._quiet():
             return await asyncio.to_thread(reconcile_windows, self._clickhouse, windows, self._settled_before())
 
@@ -151,61 +169,53 @@ class Upkeep:
         while True:
             try:
                 async with self._quiet():
-                    await asyncio.to_thread(self._reread, organization_id, code)
+                    await asyncio.to_thread(
+                        read_anew, self._postgres, self._clickhouse, organization_id, code, self._settled_before()
+                    )
             except (ApiError, OSError) as error:
                 log.warning("metric.reading_failed", code=code, error=str(error)[:500])
                 await asyncio.sleep(RETRY_SECONDS)
             else:
-                return
+                break
+        self._split_when_pending((organization_id, code))
 
-    def _reread(self, organization_id: UUID, code: str) -> None:
-        """Bring a code's stored events in line with its metric as it is now. Safe to interrupt and to repeat."""
-        with self._postgres.session() as db:
-            metric = db.scalar(
-                select(BillableMetric).where(
-                    BillableMetric.organization_id == organization_id,
-                    BillableMetric.code == code,
-                    BillableMetric.deleted_at.is_(None),
-                )
-            )
-        if metric is not None and not metric.backfill_pending:
-            return
-        scope = {"organization_id": organization_id, "code": code}
-        read, unread = self._clickhouse.rows(Query("metric_events", scope))[0]
-        if read:
-            self._clickhouse.command(Query("unread_metric", scope))
-        for rollup in ROLLUPS.values() if read else ():
-            self._clickhouse.command(Query("clear_metric", scope, rollup.fragments))
-        if metric is None:
-            return
-        if read or unread:
-            definition = MetricDefinition(Aggregation(metric.aggregation_type), metric.field_name)
-            self._backfill(definition, scope)
-            reconcile_metric(self._clickhouse, organization_id, code, self._settled_before())
-        with self._postgres.session() as db:
-            db.execute(
-                update(BillableMetric)
-                .where(BillableMetric.id == metric.id, BillableMetric.updated_at == metric.updated_at)
-                .values(backfill_pending=False)
-            )
+    def _split_when_pending(self, key: MetricKey) -> None:
+        if key in self._unreliable:
+            self._split_again.add(key)
+        else:
+            self._unreliable.add(key)
+            self._spawn(self._split_metric(key))
 
-    def _backfill(self, metric: MetricDefinition, scope: dict[str, Any]) -> None:
-        """Write kept events again as the metric reads them. The rollups follow by reconciling the metric."""
-        self._clickhouse.command(Query("drop_unread", scope))
-        while rows := self._clickhouse.rows(Query("unread_events", {**scope, "limit": CHUNK})):
-            lines = encode_lines(
-                enriched(event, metric, event.received_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"))
-                for event in map(event_of, rows)
-            )
-            self._clickhouse.insert_lines("events", lines)
-            self._clickhouse.command(Query("drop_unread", scope))
+    async def _split_metric(self, key: MetricKey) -> None:
+        """Split a metric's usage by more keys. Meanwhile its windows are read from the raw events."""
+        while True:
+            self._split_again.discard(key)
+            try:
+                done = await self._split(key)
+                if done and key not in self._split_again:
+                    self._unreliable.discard(key)
+                    return
+            except (ApiError, OSError) as error:
+                log.warning("metric.splitting_failed", code=key[1], error=str(error)[:500])
+                await asyncio.sleep(RETRY_SECONDS)
 
-    def _pending_metrics(self) -> list[tuple[UUID, str]]:
-        with self._postgres.session() as db:
-            rows = db.execute(
-                select(BillableMetric.organization_id, BillableMetric.code).where(BillableMetric.backfill_pending)
-            )
-            return [(organization_id, code) for organization_id, code in rows]
+    async def _split(self, key: MetricKey) -> bool:
+        await self._readers_gone()
+        async with self._quiet():  # blocks that were made with fewer keys are in the store now
+            pass
+        if not self._clickhouse.embedded:
+            await asyncio.sleep(OTHERS_SECONDS)
+        splitting = await asyncio.to_thread(split_anew, self._postgres, self._clickhouse, *key)
+        for hours in splitting.stretches if splitting is not None else ():
+            async with self._quiet():
+                await asyncio.to_thread(reconcile_metric, self._clickhouse, *key, self._settled_before(), hours)
+        return splitting is None or await asyncio.to_thread(splitting.finish)
+
+    async def _readers_gone(self) -> None:
+        """Wait for those who read now: they may not know yet that a rollup is about to be emptied."""
+        now = set(self._readers)
+        while now & self._readers:  # noqa: ASYNC110 (readers are threads and cannot set an event of the loop)
+            await asyncio.sleep(READERS_STEP_SECONDS)
 
     def _read_mark(self) -> datetime:
         with self._postgres.session() as db:

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from app.core.aggregation import Aggregation, Units, latest_units, weighted_units
 from app.core.money import ZERO, exact
+from app.metering.rereading import MetricKey
 from app.metering.rollups import ROLLUPS, Rollup
 from app.metering.windows import HOUR_MS, Window
 from app.stores.clickhouse import ClickHouse, Query
@@ -21,9 +21,6 @@ Usage = Mapping[Hashable, Units]
 
 Kept = tuple[Any, ...]
 """What a rollup keeps, folded: the number of events, then the rollup's columns in their order."""
-
-MetricKey = tuple[UUID, str]
-"""An organization and an event code."""
 
 _threads = ThreadPoolExecutor(4, thread_name_prefix="usage")
 

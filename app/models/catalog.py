@@ -5,6 +5,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import Column, ColumnElement, ForeignKey, Index, Table, and_, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Cents, Id, Json, Rate
@@ -60,6 +61,12 @@ class BillableMetric(Base):
             "code",
             postgresql_where=text("backfill_pending"),
         ),
+        Index(
+            "ix_billable_metrics_pending_dimensions",
+            "organization_id",
+            "code",
+            postgresql_where=text("dimensions_pending"),
+        ),
     )
 
     id: Mapped[Id]
@@ -75,6 +82,8 @@ class BillableMetric(Base):
     rounding_function: Mapped[str | None]
     rounding_precision: Mapped[int | None]
     filters: Mapped[list[Json]] = mapped_column(default=list)
+    dimension_keys: Mapped[list[str]] = mapped_column(JSONB, default=list)
+    dimensions_pending: Mapped[bool] = mapped_column(default=False)
     backfill_pending: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

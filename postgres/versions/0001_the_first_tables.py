@@ -79,6 +79,8 @@ def upgrade() -> None:
     sa.Column('rounding_function', sa.Text(), nullable=True),
     sa.Column('rounding_precision', sa.Integer(), nullable=True),
     sa.Column('filters', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('dimension_keys', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('dimensions_pending', sa.Boolean(), nullable=False),
     sa.Column('backfill_pending', sa.Boolean(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
@@ -87,6 +89,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_billable_metrics'))
     )
     op.create_index('ix_billable_metrics_pending_backfill', 'billable_metrics', ['organization_id', 'code'], unique=False, postgresql_where=sa.text('backfill_pending'))
+    op.create_index('ix_billable_metrics_pending_dimensions', 'billable_metrics', ['organization_id', 'code'], unique=False, postgresql_where=sa.text('dimensions_pending'))
     op.create_index('uq_billable_metrics_code', 'billable_metrics', ['organization_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
     op.create_table('customers',
     sa.Column('id', sa.Uuid(), nullable=False),
@@ -436,6 +439,7 @@ def downgrade() -> None:
     op.drop_index('uq_customers_external_id', table_name='customers', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_table('customers')
     op.drop_index('uq_billable_metrics_code', table_name='billable_metrics', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_index('ix_billable_metrics_pending_dimensions', table_name='billable_metrics', postgresql_where=sa.text('dimensions_pending'))
     op.drop_index('ix_billable_metrics_pending_backfill', table_name='billable_metrics', postgresql_where=sa.text('backfill_pending'))
     op.drop_table('billable_metrics')
     op.drop_index('uq_api_keys_digest', table_name='api_keys')

@@ -1,0 +1,134 @@
+"""Reading stored events anew, because their metric has appeared, changed or gone, or splits its usage by more keys."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, update
+
+from app.core.aggregation import Aggregation
+from app.metering.events import MetricDefinition, enriched
+from app.metering.ingest import encode_lines
+from app.metering.reconcile import reconcile_metric
+from app.metering.rollups import ROLLUPS
+from app.metering.stored import event_of
+from app.models import BillableMetric
+from app.stores.clickhouse import ClickHouse, Query
+from app.stores.postgres import Postgres
+
+CHUNK = 20_000
+STRETCH_HOURS = 31 * 24
+"""How many hours of a metric are made anew at a time: events are not taken in meanwhile."""
+
+MetricKey = tuple[UUID, str]
+"""An organization and an event code."""
+
+
+def pending_readings(postgres: Postgres) -> list[MetricKey]:
+    """The metrics whose events have yet to be read anew."""
+    return _keys(postgres, BillableMetric.backfill_pending)
+
+
+def pending_dimensions(postgres: Postgres) -> list[MetricKey]:
+    """The metrics whose usage has yet to be split by their keys."""
+    return _keys(postgres, BillableMetric.dimensions_pending)
+
+
+def read_anew(
+    postgres: Postgres, clickhouse: ClickHouse, organization_id: UUID, code: str, settled_before: datetime
+) -> None:
+    """Bring a code's stored events in line with its metric as it is now. Safe to interrupt and to repeat."""
+    metric = _metric(postgres, organization_id, code)
+    if metric is not None and not metric.backfill_pending:
+        return
+    scope = {"organization_id": organization_id, "code": code}
+    read, unread = clickhouse.rows(Query("metric_events", scope))[0]
+    if read:
+        clickhouse.command(Query("unread_metric", scope))
+        _clear(clickhouse, scope)
+    if metric is None:
+        return
+    if read or unread:
+        definition = MetricDefinition(
+            Aggregation(metric.aggregation_type), metric.field_name, tuple(metric.dimension_keys)
+        )
+        _backfill(clickhouse, definition, scope)
+        reconcile_metric(clickhouse, organization_id, code, settled_before)
+    with postgres.session() as db:
+        db.execute(
+            update(BillableMetric)
+            .where(BillableMetric.id == metric.id, BillableMetric.updated_at == metric.updated_at)
+            .values(backfill_pending=False)
+        )
+
+
+def split_anew(postgres: Postgres, clickhouse: ClickHouse, organization_id: UUID, code: str) -> "Splitting | None":
+    """Begin to split a metric's stored usage by its dimension keys: its events are, its rollup is emptied."""
+    metric = _metric(postgres, organization_id, code)
+    if metric is None or not metric.dimensions_pending:
+        return None
+    scope = {"organization_id": organization_id, "code": code}
+    clickhouse.command(Query("redimension", {**scope, "keys": metric.dimension_keys}))
+    _clear(clickhouse, scope)
+    first, last = clickhouse.rows(Query("metric_hours", scope))[0]
+    stretches = [(hour, hour + STRETCH_HOURS) for hour in range(first, last + 1, STRETCH_HOURS)]
+    return Splitting(postgres, metric.id, metric.dimension_keys, stretches)
+
+
+@dataclass(frozen=True, slots=True)
+class Splitting:
+    """A rollup that has been emptied, to be filled again by reconciling the metric stretch by stretch."""
+
+    postgres: Postgres
+    metric_id: UUID
+    keys: list[str]
+    stretches: list[tuple[int, int]]
+
+    def finish(self) -> bool:
+        """Note that all stretches are filled; False when the keys have grown meanwhile, and it is to be done again."""
+        with self.postgres.session() as db:
+            metric = db.get(BillableMetric, self.metric_id, with_for_update=True)
+            if metric is not None and not set(metric.dimension_keys) <= set(self.keys):
+                return False
+            if metric is not None:
+                metric.dimensions_pending = False
+        return True
+
+
+def _clear(clickhouse: ClickHouse, scope: dict[str, Any]) -> None:
+    for rollup in ROLLUPS.values():
+        clickhouse.command(Query("clear_metric", scope, rollup.fragments))
+
+
+def _backfill(clickhouse: ClickHouse, metric: MetricDefinition, scope: dict[str, Any]) -> None:
+    """Write kept events again as the metric reads them. The rollups follow by reconciling the metric."""
+    clickhouse.command(Query("drop_unread", scope))
+    while rows := clickhouse.rows(Query("unread_events", {**scope, "limit": CHUNK})):
+        lines = encode_lines(
+            enriched(event, metric, event.received_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"))
+            for event in map(event_of, rows)
+        )
+        clickhouse.insert_lines("events", lines)
+        clickhouse.command(Query("drop_unread", scope))
+
+
+def _metric(postgres: Postgres, organization_id: UUID, code: str) -> BillableMetric | None:
+    with postgres.session() as db:
+        return db.scalar(
+            select(BillableMetric).where(
+                BillableMetric.organization_id == organization_id,
+                BillableMetric.code == code,
+                BillableMetric.deleted_at.is_(None),
+            )
+        )
+
+
+def _keys(postgres: Postgres, condition: Any) -> list[MetricKey]:
+    with postgres.session() as db:
+        rows = db.execute(
+            select(BillableMetric.organization_id, BillableMetric.code).where(
+                condition, BillableMetric.deleted_at.is_(None)
+            )
+        )
+        return [(organization_id, code) for organization_id, code in rows]
