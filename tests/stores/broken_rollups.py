@@ -20,6 +20,7 @@ from app.clock import system_now
 from app.config import Settings
 from app.core.aggregation import Aggregation, Sample, WeighedSpan, aggregate
 from app.customers.organizations import create_organization
+from app.errors import StoreDown
 from app.metering.events import Event, EventRow, MetricDefinition, enriched
 from app.metering.ingest import Ingest, encode_lines
 from app.metering.rollups import ROLLUPS
@@ -27,7 +28,7 @@ from app.metering.stored import list_events
 from app.metering.usage import NOTHING
 from app.metering.windows import floor_ms, window
 from app.service import Service, open_service
-from app.stores.clickhouse import Query
+from app.stores.clickhouse import ClickHouse, Query
 
 METRICS = {
     "calls": Aggregation.COUNT, "bytes": Aggregation.SUM, "peak": Aggregation.MAX, "users": Aggregation.UNIQUE_COUNT,
@@ -219,6 +220,49 @@ async def two_processes(bench: Bench) -> None:
     bench.note("moved twice", moved, billed=(billed, bench.right(moved)))
 
 
+class Away:
+    """The store, which does not answer when the tables in `away` are written to."""
+
+    def __init__(self, clickhouse: ClickHouse):
+        self._clickhouse = clickhouse
+        self.away: set[str] = set()
+
+    def insert_lines(self, table: str, lines: bytes) -> None:
+        if table in self.away:
+            raise StoreDown("clickhouse")
+        self._clickhouse.insert_lines(table, lines)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clickhouse, name)
+
+
+async def store_away(bench: Bench) -> None:
+    """The store does not answer for a while: requests are refused or, once durable, counted as soon as it is back."""
+    service = bench.service
+    store = Away(service.clickhouse)
+    ingest = Ingest(store, service.definitions, service.settings, lambda: iter(()), None)  # type: ignore[arg-type]
+    ingest.start()
+    events, refused = bench.events("store away", 20), 0
+    store.away = {"events"}
+    for _ in range(2):
+        try:
+            await ingest.accept(list(events), batch=True)
+        except StoreDown:
+            refused += 1
+    store.away = set()
+    await ingest.accept(list(events), batch=True)
+    store.away = {"rollup_feed"}
+    durable = bench.events("store away", 20, 20)
+    await ingest.accept(list(durable), batch=True)
+    wanted = ingest.needs_reconcile.is_set()
+    store.away = set()
+    await ingest.accept(list(durable), batch=True)
+    await service.upkeep.reconcile()
+    await ingest.accept(bench.events("store away", 10, 40), batch=True)
+    await ingest.stop()
+    bench.note("store away", bench.events("store away", 50), refused=(refused, 2), wanted=(wanted, True))
+
+
 def replace_properties(event: Event, value: str) -> Event:
     """The same key with another value, a little later in the same hour."""
     return Event(
@@ -254,6 +298,7 @@ async def main(data_dir: Path) -> dict[str, Any]:
             before_billing,
             journal_only,
             two_processes,
+            store_away,
         ):
             await case(bench)
         await service.stop()
