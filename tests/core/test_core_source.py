@@ -9,7 +9,7 @@ import app.core
 
 ALLOWED_OUTSIDE = {
     "calendar", "collections", "contextlib", "copy", "dataclasses", "datetime", "decimal", "enum", "functools",
-    "iso4217", "re", "typing", "zoneinfo",
+    "iso4217", "operator", "re", "typing", "zoneinfo",
 }  # fmt: skip
 FILES = sorted(Path(app.core.__file__).parent.rglob("*.py"))
 CLOCK_AND_IO = {"now", "today", "utcnow", "open", "print", "input", "getenv"}
