@@ -9,7 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from app.core.aggregation import Aggregation
-from app.core.charge_models import ChargeModel, PriceFunction, compile_price
+from app.core.charges.pricing import compile_price
+from app.core.charges.usage import ChargeModel, PriceFunction
 from app.core.taxes import TaxRate
 from app.models import Charge, Customer, Plan, Tax
 

@@ -13,7 +13,7 @@ from app.billing.close import Measure, billed_subscription
 from app.billing.fees import charge_amounts, charge_windows
 from app.core.aggregation import Units
 from app.core.boundaries import Boundaries, current
-from app.core.charge_models import FeeAmounts
+from app.core.charges.fees import FeeAmounts
 from app.core.periods import local_date
 from app.core.taxes import invoice_taxes
 from app.customers.customers import find_customer

@@ -9,9 +9,10 @@ from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 from app.billing.book import ChargeTerms, PlanTerms, TaxBook, Taxes
-from app.core.aggregation import Units, round_units
+from app.core.aggregation import Aggregation, Units, round_units
 from app.core.boundaries import Boundaries, Terms
-from app.core.charge_models import FeeAmounts, fee_amounts
+from app.core.charges.fees import FeeAmounts, fee_amounts
+from app.core.charges.usage import BucketUsage, ones
 from app.core.money import exact, from_minor, minor_int
 from app.core.periods import BillingTime, Interval
 from app.core.subscription_fee import subscription_fee
@@ -146,8 +147,23 @@ def line_fees(line: BilledLine, usage: Sequence[Usage], taxes: TaxBook) -> list[
 
 def charge_amounts(charge: ChargeTerms, usage: Units, currency: str) -> FeeAmounts:
     """Units rounded by the metric, priced by the charge, rounded once to the currency (metering spec 2.8, 3.7, 3.10)."""
-    units = round_units(usage.units, charge.rounding_function, charge.rounding_precision)
-    return fee_amounts(units, charge.price(units, usage.events_count), currency)
+    bucket = bucket_usage(charge, usage, currency)
+    return fee_amounts(bucket, charge.price(bucket), currency)
+
+
+def bucket_usage(charge: ChargeTerms, usage: Units, currency: str) -> BucketUsage:
+    """What was measured of a bucket, as the charge's price sees it.
+
+    The one place where single events come in, for the prices that look at them (``needs_events``). Counted events are
+    known without being read: each is 1.
+    """
+    counted = charge.aggregation in (Aggregation.COUNT, Aggregation.UNIQUE_COUNT)
+    return BucketUsage(
+        units=round_units(usage.units, charge.rounding_function, charge.rounding_precision),
+        events_count=usage.events_count,
+        precise_total_amount=from_minor(usage.precise_total_amount_cents, currency),
+        runs=ones(usage.units) if counted else None,
+    )
 
 
 def tax_amounts(amounts: FeeAmounts, taxes: Taxes) -> FeeTaxes:

@@ -8,20 +8,17 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
 
-from app.catalog.metrics import RECURRING_AGGREGATIONS, metrics_by_id
+from app.catalog.metrics import metrics_by_id
 from app.catalog.taxes import taxes_by_code
-from app.core.charge_models import (
-    SUPPORTED_MODELS,
-    ChargeModel,
-    clean_properties,
-    default_properties,
-    property_errors,
-)
+from app.core.aggregation import Aggregation
+from app.core.charges.combinations import combination_errors
+from app.core.charges.pricing import needs_events
+from app.core.charges.properties import clean_properties, default_properties
+from app.core.charges.usage import SUPPORTED_MODELS, ChargeModel
+from app.core.charges.validation import property_errors
 from app.errors import NotFound, Problems, invalid
 from app.models import BillableMetric, Charge, Plan
 from app.validation import Changes, as_uuid, check_one_of, empty
-
-IN_ADVANCE_AGGREGATIONS = ("count_agg", "sum_agg", "unique_count_agg")
 
 _EDITABLE_IN_USE = frozenset({"id", "invoice_display_name", "properties", "filters", "tax_codes"})
 _GROUPING = ("pricing_group_keys", "presentation_group_keys")
@@ -117,25 +114,28 @@ def _check_properties(problems: Problems, model: ChargeModel, draft: _Draft) -> 
         ),
     ]
     for properties in cleaned:
-        problems.extend("properties", property_errors(model, properties))
+        errors = property_errors(model, properties, draft.metric.aggregation_type)
+        problems.extend("properties", errors)
+        # Usage is not yet measured event by event: a price that looks at single events cannot be billed.
+        if not errors and needs_events(model, properties, draft.metric.aggregation_type):
+            problems.add("charge_model", "value_is_invalid")
 
 
 def _check_combination(problems: Problems, draft: _Draft, model: str | None) -> None:
-    changes, aggregation = draft.changes, draft.metric.aggregation_type
-    in_advance, invoiceable = changes.get("pay_in_advance"), changes.get("invoiceable") is not False
-    if in_advance and aggregation not in IN_ADVANCE_AGGREGATIONS:
-        problems.add("pay_in_advance", "invalid_aggregation_type_or_charge_model")
-    if changes.get("prorated") and (
-        aggregation not in RECURRING_AGGREGATIONS or (in_advance and model != ChargeModel.STANDARD)
-    ):
-        problems.add("prorated", "invalid_billable_metric_or_charge_model")
-    if changes.get("min_amount_cents") and in_advance:
-        problems.add("min_amount_cents", "not_compatible_with_pay_in_advance")
-    if not invoiceable and not in_advance:
-        problems.add("invoiceable", "must_be_true_unless_pay_in_advance")
+    changes = draft.changes
     check_one_of(problems, changes, "regroup_paid_fees", ("invoice",))
-    if changes.get("regroup_paid_fees") and (invoiceable or not in_advance):
-        problems.add("regroup_paid_fees", "only_compatible_with_pay_in_advance_and_non_invoiceable")
+    errors = combination_errors(
+        ChargeModel(model) if model in SUPPORTED_MODELS else None,
+        Aggregation(draft.metric.aggregation_type),
+        recurring=draft.metric.recurring,
+        pay_in_advance=bool(changes.get("pay_in_advance")),
+        prorated=bool(changes.get("prorated")),
+        invoiceable=changes.get("invoiceable") is not False,
+        regroup_paid_fees=not empty(changes.get("regroup_paid_fees")),
+        min_amount_cents=changes.get("min_amount_cents") or 0,
+    )
+    for field, codes in errors.items():
+        problems.extend(field, codes)
 
 
 def _properties(draft: _Draft, model: ChargeModel) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""Graduated charges: each tier's part of the quantity costs what that tier says (metering spec 3.7 to 3.9)."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from app.core.charges.ranges import Tier, tier_containing, tiers
+from app.core.charges.usage import BucketUsage, Priced, PriceFunction, Waterfall, per_unit
+from app.core.charges.validation import Properties
+from app.core.money import ZERO, decimal_text, exact
+
+_PERCENT = Decimal("0.01")
+_ONE = Decimal(1)
+_NOTHING = decimal_text(ZERO)
+
+
+def graduated(properties: Properties) -> PriceFunction:
+    """Over the tiers reached, the units in each times its ``per_unit_amount``, and its ``flat_amount``."""
+    return _tiered(
+        tiers(properties["graduated_ranges"], "per_unit_amount"), "graduated_ranges", "per_unit_amount", _ONE
+    )
+
+
+def graduated_percentage(properties: Properties) -> PriceFunction:
+    """Over the tiers reached, ``rate`` percent of the units in each, and its ``flat_amount``."""
+    of = tiers(properties["graduated_percentage_ranges"], "rate")
+    return _tiered(of, "graduated_percentage_ranges", "rate", _PERCENT)
+
+
+def _tiered(of: Sequence[Tier], details_key: str, price_key: str, scale: Decimal) -> PriceFunction:
+    hides_unused_price = price_key == "per_unit_amount"
+
+    def priced(usage: BucketUsage) -> Priced:
+        units = usage.units
+        amount = ZERO
+        details: list[dict[str, object]] = []
+        with exact():
+            for tier in of:
+                # The first tier is always reached: its flat amount is due even without usage.
+                if details and units <= tier.lower:
+                    break
+                inside = max((units if tier.upper is None else min(units, tier.upper)) - tier.lower, ZERO)
+                cost = inside * tier.price * scale
+                amount += cost + tier.flat
+                details.append(
+                    {
+                        "from_value": tier.from_value,
+                        "to_value": tier.to_value,
+                        "flat_unit_amount": tier.flat_text,
+                        price_key: tier.price_text if inside or not hides_unused_price else _NOTHING,
+                        "units": decimal_text(inside),
+                        "per_unit_total_amount": decimal_text(cost),
+                        "total_with_flat_amount": decimal_text(cost + tier.flat),
+                    }
+                )
+            unit_amount = per_unit(amount, usage.full)
+        return Priced(amount, unit_amount, {details_key: details})
+
+    return priced
+
+
+def prorated_graduated(properties: Properties) -> PriceFunction:
+    """The portions of the waterfall, laid on the tiers by their full value, each slice at its tier's price for the
+    portion's share of the period (metering spec 3.9).
+
+    A negative portion takes its slices off the top, at their tiers' prices for the removing portion's share; below 0
+    there is nothing to price. The flat amounts of all tiers up to the highest one touched are due in full. Nothing
+    is due when the portions add up to less than 0. ``ValueError`` for a usage without waterfall.
+    """
+    of = tiers(properties["graduated_ranges"], "per_unit_amount")
+
+    def priced(usage: BucketUsage) -> Priced:
+        if usage.waterfall is None:
+            raise ValueError("a prorated graduated price needs the single events")
+        with exact():
+            cost, level, highest = _poured(of, usage.waterfall)
+            if level < 0:
+                return Priced(ZERO, ZERO, {})
+            top = tier_containing(of, highest)
+            amount = cost + sum((tier.flat for tier in of if tier.lower <= top.lower), ZERO)
+            return Priced(amount, per_unit(amount, level), {})
+
+    return priced
+
+
+def _poured(of: Sequence[Tier], waterfall: Waterfall) -> tuple[Decimal, Decimal, Decimal]:
+    """What the slices cost, the level in the end, and the highest one on the way."""
+    cost = level = highest = ZERO
+    for portion in waterfall.portions:
+        before, level = level, level + portion.value
+        highest = max(highest, level)
+        bottom, top = sorted((before, level))
+        whole = sum((_between(tier, bottom, top) * tier.price for tier in of), ZERO)
+        cost += (whole if portion.value > 0 else -whole) * portion.days
+    # Divided once, so that what comes out even stays even.
+    return cost / waterfall.period_days, level, highest
+
+
+def _between(tier: Tier, bottom: Decimal, top: Decimal) -> Decimal:
+    """How much of the stretch from ``bottom`` to ``top`` lies in the tier."""
+    end = top if tier.upper is None else min(top, tier.upper)
+    return max(end - max(bottom, tier.lower), ZERO)

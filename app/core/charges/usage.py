@@ -1,0 +1,96 @@
+"""What goes into a price and what comes out of it (metering spec 3.7, 3.8)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from app.core.money import ZERO
+
+ONE = Decimal(1)
+
+
+class ChargeModel(StrEnum):
+    """``charge_model`` of a charge (metering spec 3.7)."""
+
+    STANDARD = "standard"
+    GRADUATED = "graduated"
+    PACKAGE = "package"
+    PERCENTAGE = "percentage"
+    VOLUME = "volume"
+    GRADUATED_PERCENTAGE = "graduated_percentage"
+    DYNAMIC = "dynamic"
+    CUSTOM = "custom"
+
+
+SUPPORTED_MODELS = frozenset(ChargeModel) - {ChargeModel.CUSTOM}
+"""Models that have a price. A custom one would run the customer's own code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """``times`` events in a row with the same value."""
+
+    value: Decimal
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """A quantity that lasts for ``days`` days of a period; a negative one takes back what came before."""
+
+    value: Decimal
+    days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    """The portions of a prorated usage in the order of time, and the days of the whole period (metering spec 3.9)."""
+
+    portions: tuple[Portion, ...]
+    period_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class BucketUsage:
+    """The usage of one bucket of a charge, as its price sees it.
+
+    ``units`` come after proration and the metric's rounding; ``full_units`` are the ones that are not prorated, None
+    when they are the same. ``precise_total_amount`` is the sum of the events' own amounts, in currency units.
+    ``runs`` are the values of the single events, and ``waterfall`` what each adds for how long, both in the order of
+    time; None unless ``needs_events`` says that the price looks at them.
+    """
+
+    units: Decimal
+    events_count: int
+    full_units: Decimal | None = None
+    precise_total_amount: Decimal = ZERO
+    runs: tuple[Run, ...] | None = None
+    waterfall: Waterfall | None = None
+
+    @property
+    def full(self) -> Decimal:
+        """The units that are shown, and that unit prices are per."""
+        return self.units if self.full_units is None else self.full_units
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """Price of a usage, unrounded, in currency units, with the breakdown shown to clients."""
+
+    amount: Decimal
+    unit_amount: Decimal
+    amount_details: dict[str, object]
+
+
+PriceFunction = Callable[[BucketUsage], Priced]
+
+
+def ones(count: Decimal | int) -> tuple[Run, ...]:
+    """The runs of a metric whose events each count as 1: count and unique count (metering spec 3.7)."""
+    return (Run(ONE, int(count)),) if count > 0 else ()
+
+
+def per_unit(amount: Decimal, units: Decimal) -> Decimal:
+    """The unit price that is shown: 0 where there are no units. To be called in ``money.exact()``."""
+    return amount / units if units else ZERO
