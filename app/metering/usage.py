@@ -3,15 +3,15 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from app.core.aggregation import Aggregation, Units, latest_units, weighted_units
+from app.core.aggregation import Aggregation, Sample, Units, latest_units, weighted_units
 from app.core.money import ZERO, exact
 from app.metering.rereading import MetricKey
 from app.metering.rollups import ROLLUPS, Rollup
-from app.metering.windows import HOUR_MS, Window
+from app.metering.windows import FIRST_MS, HOUR_MS, Window
 from app.stores.clickhouse import ClickHouse, Query
 
 NOTHING = Units(ZERO, 0)
@@ -66,6 +66,26 @@ def measure(
                 into = (opened if read.opens else found)[read.index]
                 into[bucket] = _fold(rollup, into[bucket], kept) if bucket in into else kept
         return [_units(one, *parts) for one, *parts in zip(windows, found, opened, strict=True)]
+
+
+def single_events(clickhouse: ClickHouse, windows: Sequence[Window]) -> list[dict[Hashable, list[Sample]]]:
+    """The events of each window's buckets one by one, by time and then by transaction id, for prices that depend on
+    them singly. Those that carry something over begin with all that came before; the windows must not be many millions
+    of events.
+    """
+    found: list[dict[Hashable, list[Sample]]] = [{} for _ in windows]
+    reads: dict[Aggregation, list[_Read]] = defaultdict(list)
+    for index, one in enumerate(windows):
+        whole = replace(one, from_ms=FIRST_MS) if one.recurring else one
+        if not whole.is_empty:
+            reads[one.aggregation].append(_Read(index, whole, opens=False, raw=True))
+    for aggregation, batch in reads.items():
+        query = Query("events_many", _table(batch), ROLLUPS[aggregation].fragments)
+        for position, split, *rest in clickhouse.rows(query):
+            read = batch[position]
+            bucket = read.window.split.bucket(tuple(split))
+            found[read.index].setdefault(bucket, []).append(Sample(*rest))
+    return found
 
 
 def _units(window: Window, found: Mapping[Hashable, Kept], opened: Mapping[Hashable, Kept]) -> Usage:
