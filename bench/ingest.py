@@ -24,7 +24,7 @@ from litestar import Litestar, Request, Response
 from app.clock import system_now
 from app.config import Settings
 from app.core.aggregation import Aggregation
-from app.metering.events import Event, EventBatchBody, MetricDefinition, enriched, read_batch
+from app.metering.events import EventBatchBody, MetricDefinition, enriched, read_batch
 from app.metering.ingest import encode_lines
 from app.running import configure_logging
 from app.stores.clickhouse import open_clickhouse
@@ -138,8 +138,8 @@ def insert_straight(size: int, now: int) -> tuple[float, float]:
     count = BATCHES * BATCH
     for sent in _blocks("straight", now, count, size):
         given = decode(encode({"events": sent})).events
-        events: list[Event] = read_batch(given, size, organization_id, received_at, received_at)
-        blocks.append(encode_lines([enriched(one, metrics[one.code], ingested_at) for one in events]))
+        events, _ = read_batch(given, size, organization_id, received_at, received_at)
+        blocks.append(encode_lines([enriched(one, metrics[one.code], ingested_at) for one in events.values()]))
     settings = Settings()
     configure_logging(settings.log_level)
     with folder() as root:

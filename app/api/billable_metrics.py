@@ -4,14 +4,22 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
+import litestar
+import msgspec
 from litestar import Controller
 from msgspec import UNSET, Meta, Struct
 
-from app.api.given import Db, Now, Org, Paging, Running
+from app.api.documented import TakesExpression
+from app.api.given import Called, Db, Now, Org, Paging, Running
+from app.api.request import UNREADABLE, ExactRequest
 from app.api.routes import delete, get, post, put
 from app.api.wire import Opt, PageMeta, Str, changes, fill, instant, paginate
 from app.catalog.metrics import create_metric, delete_metric, find_metric, live_metrics, update_metric
+from app.core.expressions import EvaluationError, InvalidExpression, parse
 from app.core.money import PLACES_LIMIT
+from app.errors import invalid
+from app.metering.evaluation import try_out
+from app.metering.events import EventInput, explain_undecodable
 from app.models import BillableMetric
 from app.stores.postgres import after_commit
 
@@ -74,6 +82,24 @@ class BillableMetricsAnswer(Struct):
     meta: PageMeta
 
 
+class ExpressionBody(Struct):
+    """`expression` and the event it is tried out on; the values of its properties keep their literal text."""
+
+    expression: str | None = None
+    event: EventInput | None = None
+
+
+class ExpressionResult(Struct):
+    value: str
+
+
+class ExpressionAnswer(Struct):
+    expression_result: ExpressionResult
+
+
+_tried = msgspec.json.Decoder(ExpressionBody)
+
+
 def metric_object(metric: BillableMetric) -> BillableMetricObject:
     """A metric as it is on the wire."""
     return fill(
@@ -98,6 +124,30 @@ class BillableMetricController(Controller):
         metric = create_metric(db, organization.id, changes(data.billable_metric), now)
         _tell(db, service, organization.id, metric.code)
         return BillableMetricAnswer(metric_object(metric))
+
+    @litestar.post(
+        "/evaluate_expression",
+        status_code=200,
+        operation_class=TakesExpression,
+    )
+    async def evaluate_expression(self, request: ExactRequest, caller: Called) -> ExpressionAnswer:
+        """Try an expression out on an event. Nothing is stored."""
+        body = await request.body()
+        try:
+            given = _tried.decode(body)
+        except UNREADABLE as error:
+            raise explain_undecodable(error, batch=False) from error
+        if not given.expression:
+            raise invalid("expression", "value_is_mandatory")
+        if given.event is None:
+            raise invalid("event", "value_is_mandatory")
+        try:
+            result = try_out(parse(given.expression), given.event, caller.now)
+        except InvalidExpression:
+            raise invalid("expression", "invalid_expression") from None
+        except EvaluationError:
+            raise invalid("event", "invalid_event") from None
+        return ExpressionAnswer(ExpressionResult(result))
 
     @get()
     def list_billable_metrics(self, db: Db, organization: Org, paging: Paging) -> BillableMetricsAnswer:

@@ -14,12 +14,13 @@ from msgspec import Struct
 
 from app.api.documented import TakesEvent, TakesEvents
 from app.api.given import Called, Db, Org, Paging, Running
-from app.api.request import ExactRequest
+from app.api.request import UNREADABLE, ExactRequest
 from app.api.routes import get
 from app.api.wire import PageMeta, instant
 from app.clock import system_now
 from app.customers.lookup import owner_of_event, started_at_of
 from app.errors import Invalid, NotFound, invalid
+from app.metering.acceptance import refusal
 from app.metering.events import (
     Event,
     EventBatchBody,
@@ -35,8 +36,6 @@ from app.service import Service
 
 _one = msgspec.json.Decoder(EventBody)
 _many = msgspec.json.Decoder(EventBatchBody)
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 _encoder = msgspec.json.Encoder()
 
 
@@ -93,8 +92,10 @@ class EventController(Controller):
             raise explain_undecodable(error, batch=True) from error
         service: Service = state.service
         limit = service.settings.max_batch_events
-        events = read_batch(given, limit, str(caller.organization_id), caller.now, system_now())
-        return _answer(EventsAnswer(_objects(await service.ingest.accept(events, batch=True))))
+        events, wrong = read_batch(given, limit, str(caller.organization_id), caller.now, system_now())
+        if wrong:
+            raise refusal(wrong | await service.ingest.failures(events))
+        return _answer(EventsAnswer(_objects(await service.ingest.accept(list(events.values()), batch=True))))
 
     @get()
     def list_events(

@@ -8,6 +8,9 @@ from litestar import Request
 
 from app.errors import BadRequest
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading JSON that is broken, not UTF-8 or nested too deep raises."""
+
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
@@ -23,5 +26,5 @@ class ExactRequest(Request[Any, Any, Any]):
         body = await self.body()
         try:
             return _decoder.decode(body) if body else None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise BadRequest(f"malformed JSON: {error}") from error

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
+from app.core.expressions import InvalidExpression, parse
 from app.errors import Forbidden, NotFound, Problems
 from app.models import BillableMetric, Charge, Plan
 from app.validation import Changes, assign, check_code, check_mandatory, check_one_of, empty
@@ -19,9 +20,10 @@ ROUNDING_FUNCTIONS = ("round", "ceil", "floor")
 
 _EDITABLE = ("name", "description")
 _FROZEN_IN_USE = (
-    "code", "aggregation_type", "field_name", "recurring", "weighted_interval", "rounding_function", "rounding_precision",
+    "code", "aggregation_type", "field_name", "expression", "recurring", "weighted_interval",
+    "rounding_function", "rounding_precision",
 )  # fmt: skip
-_READ_BY_EVENTS = ("code", "aggregation_type", "field_name", "filters")
+_READ_BY_EVENTS = ("code", "aggregation_type", "field_name", "expression", "filters")
 
 
 def live_metrics(organization_id: UUID) -> Select[BillableMetric]:
@@ -134,6 +136,7 @@ def check_metric(db: Session, organization_id: UUID, changes: Changes, metric: B
         problems.add("field_name", "value_is_mandatory")
     if changes.get("recurring") and aggregation in SUPPORTED_AGGREGATIONS and aggregation not in RECURRING_AGGREGATIONS:
         problems.add("recurring", "not_compatible_with_aggregation_type")
+    _check_expression(problems, changes.get("expression"))
     check_one_of(problems, changes, "weighted_interval", ("seconds",))
     check_one_of(problems, changes, "rounding_function", ROUNDING_FUNCTIONS)
     code = changes.get("code")
@@ -143,6 +146,14 @@ def check_metric(db: Session, organization_id: UUID, changes: Changes, metric: B
             problems.add("code", "value_already_exist")
     _check_filters(problems, changes.get("filters") or ())
     problems.check()
+
+
+def _check_expression(problems: Problems, text: str | None) -> None:
+    if text:
+        try:
+            parse(text)
+        except InvalidExpression:
+            problems.add("expression", "invalid_expression")
 
 
 def _check_filters(problems: Problems, filters: Sequence[dict[str, Any]]) -> None:
@@ -159,6 +170,7 @@ def _write(metric: BillableMetric, changes: Changes, now: datetime) -> None:
     assign(metric, changes, (*_EDITABLE, *_FROZEN_IN_USE))
     metric.rounding_function = metric.rounding_function or None
     metric.recurring = bool(metric.recurring)
+    metric.expression = metric.expression or None
     if metric.aggregation_type == COUNT:
         metric.field_name = None
     if "filters" in changes:

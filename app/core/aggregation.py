@@ -106,9 +106,15 @@ def decimal_value(text: str | None) -> Decimal | None:
         return None
     if _FITTING(text):
         return Decimal(text) or ZERO
-    if len(text) > MAX_VALUE_TEXT or not _NUMBER(text):
-        return None
-    return _fitted(Decimal(text))
+    value = read_number(text)
+    return None if value is None else _fitted(value)
+
+
+def read_number(text: str) -> Decimal | None:
+    """The number that a property's text looks like, every digit of it and of any size: plain and exponent notation
+    in ASCII. None when it is not a finite number, or longer than ``MAX_VALUE_TEXT`` characters.
+    """
+    return Decimal(text) if len(text) <= MAX_VALUE_TEXT and _NUMBER(text) else None
 
 
 def _fitted(value: Decimal) -> Decimal | None:

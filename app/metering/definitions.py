@@ -6,7 +6,6 @@ from uuid import UUID
 
 from sqlalchemy import select, tuple_
 
-from app.core.aggregation import Aggregation
 from app.metering.events import MetricDefinition
 from app.models import BillableMetric
 from app.stores.postgres import Postgres
@@ -50,15 +49,16 @@ class Definitions:
                         BillableMetric.code,
                         BillableMetric.aggregation_type,
                         BillableMetric.field_name,
+                        BillableMetric.expression,
                         BillableMetric.dimension_keys,
                     ).where(
                         BillableMetric.deleted_at.is_(None),
                         tuple_(BillableMetric.organization_id, BillableMetric.code).in_(wanted),
                     )
                 )
-                for organization, code, aggregation, field_name, dimension_keys in rows:
-                    kind = Aggregation(aggregation)
-                    found[str(organization), code] = MetricDefinition(kind, field_name, tuple(dimension_keys))
+                for organization, code, aggregation, field_name, expression, dimension_keys in rows:
+                    metric = MetricDefinition.of(aggregation, field_name, expression, dimension_keys)
+                    found[str(organization), code] = metric
         # What was read while something changed may be old already: it serves this block and is then read again.
         until = time.monotonic() + REMEMBER_SECONDS if changes == self._changes else 0.0
         for key in keys:
@@ -69,7 +69,14 @@ class Definitions:
         known = self._known.get(key)
         return known[1] if known is not None else None
 
+    def with_expression(self, keys: Iterable[CodeKey]) -> dict[CodeKey, MetricDefinition]:
+        """Those of the keys, all loaded, whose events have an expression to evaluate."""
+        known = ((key, self.get(key)) for key in keys)
+        return {key: metric for key, metric in known if metric is not None and metric.expression is not None}
+
     def forget(self, organization_id: UUID, code: str) -> None:
-        """A metric has changed: load it anew before its next event."""
+        """A metric has changed: load it anew for the next block. One that is being made keeps what it has loaded."""
         self._changes += 1
-        self._known.pop((str(organization_id), code), None)
+        known = self._known.get((str(organization_id), code))
+        if known is not None:
+            self._known[str(organization_id), code] = (0.0, known[1])

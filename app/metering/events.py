@@ -1,17 +1,18 @@
 """Events: what is accepted, how it is read, and how it is written to the store (metering spec 1.2 to 1.6, 1.13)."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from app.core.aggregation import Aggregation, decimal_value
-from app.errors import ApiError, BadRequest, Invalid
+from app.core.expressions import Expression, parse
+from app.errors import ApiError, BadRequest, Details, Invalid
 
 LATEST_MS = 10_413_791_999_999
 """The last millisecond of 2299, the end of what the store's DateTime64 can hold."""
@@ -50,22 +51,31 @@ class EventBatchBody(Struct):
 
 class Event(Struct, gc=False, frozen=True):
     """A valid event of an organization. `key` is what makes it one event (metering spec 1.4); `properties` are the texts
-    that are stored and compared; `echo` is what the sender sent of them."""
+    that are stored; `echo` is what the sender sent of them. `replaced` are the texts, as sent, that the result of an
+    expression has taken the place of; None where nothing had been sent."""
 
     key: tuple[str, str, str]
     code: str
     timestamp_ms: int
     timestamp_given: bool
     properties: dict[str, str]
-    echo: dict[str, Raw] | dict[str, str]
+    echo: Mapping[str, Raw | str]
     precise_total_amount_cents: Decimal | None
     received_at: datetime
+    replaced: dict[str, str | None] | None = None
+
+    @property
+    def sent(self) -> dict[str, str]:
+        """The properties as they were sent, before an expression was evaluated."""
+        if not self.replaced:
+            return self.properties
+        return {name: text for name, text in {**self.properties, **self.replaced}.items() if text is not None}
 
     def repeats(self, first: "Event") -> bool:
         """Whether this is a replay of `first`, which has the same key: same content, and the same time or none given."""
         return (
             self.code == first.code
-            and self.properties == first.properties
+            and self.sent == first.sent
             and self.precise_total_amount_cents == first.precise_total_amount_cents
             and (not self.timestamp_given or self.timestamp_ms == first.timestamp_ms)
         )
@@ -80,7 +90,7 @@ class EventObject(Struct, gc=False):
     code: str
     timestamp: str
     precise_total_amount_cents: str | None
-    properties: dict[str, Any]
+    properties: Mapping[str, Any]
     lago_subscription_id: str | None
     external_subscription_id: str
     created_at: str
@@ -103,14 +113,25 @@ class EventRow(Struct, gc=False):
     operation: str
     dimensions: dict[str, str]
     ingested_at: str
+    replaced: dict[str, str | None] | UnsetType = UNSET
 
 
 class MetricDefinition(Struct, frozen=True):
-    """What of a billable metric its events are read with. `dimension_keys` are the properties its usage is split by."""
+    """What of a billable metric its events are read with. `dimension_keys` are the properties its usage is split by;
+    `expression` is there only where it has a field to fill."""
 
     aggregation: Aggregation
     field_name: str | None
     dimension_keys: tuple[str, ...] = ()
+    expression: Expression | None = None
+
+    @staticmethod
+    def of(
+        aggregation: str, field_name: str | None, expression: str | None, dimension_keys: Sequence[str]
+    ) -> "MetricDefinition":
+        """The definition in a metric's columns."""
+        parsed = parse(expression) if expression and field_name else None
+        return MetricDefinition(Aggregation(aggregation), field_name, tuple(dimension_keys), parsed)
 
 
 def read_event(
@@ -153,27 +174,26 @@ def read_event(
 
 def read_batch(
     given: Sequence[EventInput] | None, limit: int, organization_id: str, now: datetime, received_at: datetime
-) -> list[Event]:
-    """All events of a batch, valid.
+) -> tuple[dict[int, Event], dict[int, Details]]:
+    """The valid events of a batch by position, and what is wrong with the others; then none is accepted (metering
+    spec 1.5).
 
     Raises:
-        Invalid: `no_events`, `too_many_events`, or by position what is wrong; then none is accepted (metering spec 1.5).
+        Invalid: `no_events`, `too_many_events`.
     """
     if not given:
         raise Invalid({"events": ["no_events"]})
     if len(given) > limit:
         raise Invalid({"events": ["too_many_events"]})
-    events: list[Event] = []
-    wrong: dict[str, dict[str, list[str]]] = {}
+    events: dict[int, Event] = {}
+    wrong: dict[int, Details] = {}
     for position, one in enumerate(given):
         event = read_event(one, organization_id, now, received_at)
         if isinstance(event, Event):
-            events.append(event)
+            events[position] = event
         else:
-            wrong[str(position)] = event
-    if wrong:
-        raise Invalid(wrong)
-    return events
+            wrong[position] = event
+    return events, wrong
 
 
 def explain_undecodable(error: Exception, *, batch: bool) -> ApiError:
@@ -248,11 +268,13 @@ def enriched(event: Event, metric: MetricDefinition | None, ingested_at: str) ->
         dimensions={},
         ingested_at=ingested_at,
     )
+    if event.replaced:
+        row.replaced = event.replaced
     if metric is not None:
         row.aggregation = metric.aggregation
         if metric.dimension_keys:
             row.dimensions = {key: text for key in metric.dimension_keys if (text := event.properties.get(key))}
-        text = event.properties.get(metric.field_name) if metric.field_name else None
+        text = _metered_text(event, metric)
         if metric.aggregation is Aggregation.COUNT:
             row.value = "1"
         elif metric.aggregation is Aggregation.UNIQUE_COUNT:
@@ -262,6 +284,14 @@ def enriched(event: Event, metric: MetricDefinition | None, ingested_at: str) ->
             value = decimal_value(text)
             row.value = "0" if value is None else format(value, "f")
     return row
+
+
+def _metered_text(event: Event, metric: MetricDefinition) -> str | None:
+    """What an event has in its metric's field; where an expression fills the field, its result and nothing else."""
+    field = metric.field_name
+    if not field or (metric.expression is not None and field not in (event.replaced or ())):
+        return None
+    return event.properties.get(field)
 
 
 def event_object(

@@ -12,10 +12,10 @@ answered after the trip.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,9 +23,10 @@ import structlog
 
 from app.clock import system_now
 from app.config import Settings
-from app.errors import ApiError, Invalid, StoreDown, TooManyRequests
-from app.metering.definitions import Definitions
-from app.metering.events import Event, EventRow, enriched
+from app.errors import Details, StoreDown, TooManyRequests
+from app.metering.acceptance import Request, decide, failures
+from app.metering.definitions import CodeKey, Definitions
+from app.metering.events import Event, EventRow, MetricDefinition, enriched
 from app.metering.journal import Journal
 from app.metering.keys import Key, KeyFilter
 from app.metering.stored import find_events
@@ -40,30 +41,12 @@ encode_lines = msgspec.json.Encoder().encode_lines
 
 
 @dataclass(slots=True)
-class _Request:
-    """The events of one HTTP request, waiting to be written. `batch` says how errors name their place."""
-
-    events: list[Event]
-    batch: bool
-    answer: asyncio.Future[list[Event]]
-
-
-@dataclass(slots=True)
 class _Block:
     """Rows that are durable and not yet in the rollups, and if they are in the journal not yet in `events` either."""
 
     number: int
     lines: bytes
     keys: list[Key]
-
-
-@dataclass(slots=True)
-class _Accepted:
-    """What one block takes from its requests: the new events in order, and each request's answer or refusal."""
-
-    fresh: dict[Key, Event] = field(default_factory=dict)
-    answers: list[tuple[_Request, list[Event]]] = field(default_factory=list)
-    refused: list[tuple[_Request, ApiError]] = field(default_factory=list)
 
 
 class Ingest:
@@ -84,7 +67,7 @@ class Ingest:
         self._definitions = definitions
         self._settings = settings
         self._journal = journal
-        self._waiting: list[_Request] = []
+        self._waiting: list[Request] = []
         self._waiting_events = 0
         self._together = 1
         self._arrived = asyncio.Event()
@@ -127,17 +110,24 @@ class Ingest:
         """Store the events of one request, all or none, and return them as stored: a replay gives its first event.
 
         Raises:
-            Invalid: `value_already_exist`, for an event whose key is another event's.
+            Invalid: `value_already_exist`, for an event whose key is another event's; `expression_evaluation_failed`, for
+                a new one that its metric's expression has no result for.
             TooManyRequests: more is waiting than may wait; nothing was taken.
             StoreDown: ClickHouse does not answer; the request may be sent again.
         """
         if self._waiting_events + len(events) > self._settings.max_queued_events and self._waiting_events:
             raise TooManyRequests
-        request = _Request(events, batch, asyncio.get_running_loop().create_future())
+        request = Request(events, batch, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         self._waiting_events += len(events)
         self._arrived.set()
         return await request.answer
+
+    async def failures(self, events: Mapping[int, Event]) -> dict[int, Details]:
+        """Which of these events their metric's expression has no result for, and why."""
+        async with self._write_lock:  # definitions are loaded for one purpose at a time
+            metrics = await self._metrics_with_expression(events.values())
+        return await self._run(failures, events, metrics) if metrics else {}
 
     @property
     def is_settled(self) -> bool:
@@ -206,7 +196,7 @@ class Ingest:
                 break
             await asyncio.sleep(GATHER_STEP_SECONDS)
 
-    def _take(self) -> list[_Request]:
+    def _take(self) -> list[Request]:
         """The next block's requests: at least one, and no more events than a block should have."""
         taken, size = 0, 0
         for request in self._waiting:
@@ -221,19 +211,23 @@ class Ingest:
         return requests
 
     @staticmethod
-    def _refuse(requests: list[_Request], error: Exception) -> None:
+    def _refuse(requests: list[Request], error: Exception) -> None:
         if not isinstance(error, StoreDown):
             log.error("ingest.failed", exc_info=error)
         for request in requests:
             if not request.answer.done():
                 request.answer.set_exception(error)
 
-    async def _write(self, requests: list[_Request]) -> None:
+    async def _write(self, requests: list[Request]) -> None:
         if self._must_restore:
             await self.settled()
             await self.restore()
-        stored = await self._stored_suspects(requests)
-        accepted = self._decide(requests, stored)
+        metrics = await self._metrics_with_expression(event for request in requests for event in request.events)
+        seen = await self._seen_before(requests)
+        if metrics:  # evaluating takes its time, which the other requests need not wait for
+            accepted = await self._run(decide, requests, seen, metrics)
+        else:
+            accepted = decide(requests, seen, metrics)
         for request, refusal in accepted.refused:
             if not request.answer.done():
                 request.answer.set_exception(refusal)
@@ -245,56 +239,34 @@ class Ingest:
             if not request.answer.done():
                 request.answer.set_result(answer)
 
-    async def _stored_suspects(self, requests: list[_Request]) -> dict[Key, Event]:
-        """The stored events of those keys that may have been seen before and are not in `_recent`."""
-        if not self._clickhouse.embedded:
-            await self._learn_keys()
-        suspects = {
-            event.key
-            for request in requests
-            for event in request.events
-            if event.key not in self._recent and (not self._knows_all or event.key in self._known)
-        }
-        if not suspects:
-            return {}
-        doubtful = suspects & self._doubtful
-        stored: dict[Key, Event] = await self._run(
-            find_events, self._clickhouse, sorted(suspects - doubtful), sorted(doubtful)
-        )
-        return stored
-
-    def _decide(self, requests: list[_Request], stored: dict[Key, Event]) -> _Accepted:
-        """Which events are new, which are replays, and which requests are refused (metering spec 1.4).
-
-        Requests count in the order they came: a later one is held against what the earlier ones of the block brought.
-        """
-        accepted = _Accepted()
-        for request in requests:
-            mine: dict[Key, Event] = {}
-            answer: list[Event] = []
-            conflicts: list[int] = []
-            for position, event in enumerate(request.events):
-                key = event.key
-                first = mine.get(key) or accepted.fresh.get(key) or self._recent.get(key) or stored.get(key)
-                if first is None:
-                    mine[key] = event
-                    answer.append(event)
-                elif event.repeats(first):
-                    answer.append(first)
-                else:
-                    conflicts.append(position)
-            if conflicts:
-                accepted.refused.append((request, _conflict(conflicts, batch=request.batch)))
-            else:
-                accepted.fresh.update(mine)
-                accepted.answers.append((request, answer))
-        return accepted
-
-    async def _insert(self, fresh: dict[Key, Event]) -> None:
-        codes = {(event.key[0], event.code) for event in fresh.values()}
+    async def _metrics_with_expression(self, events: Iterable[Event]) -> dict[CodeKey, MetricDefinition]:
+        """Load the definitions that these events are read with; gives those that have something to evaluate."""
+        codes = {(event.key[0], event.code) for event in events}
         unknown = self._definitions.unknown(codes)
         if unknown:
             await self._run(self._definitions.load, unknown)
+        return self._definitions.with_expression(codes)
+
+    async def _seen_before(self, requests: list[Request]) -> dict[Key, Event]:
+        """Those of the requests' events that are there already: written a moment ago, or stored."""
+        if not self._clickhouse.embedded:
+            await self._learn_keys()
+        seen: dict[Key, Event] = {}
+        suspects: set[Key] = set()
+        for request in requests:
+            for event in request.events:
+                key = event.key
+                first = self._recent.get(key)
+                if first is not None:
+                    seen[key] = first
+                elif not self._knows_all or key in self._known:
+                    suspects.add(key)
+        if suspects:
+            doubtful = suspects & self._doubtful
+            seen |= await self._run(find_events, self._clickhouse, sorted(suspects - doubtful), sorted(doubtful))
+        return seen
+
+    async def _insert(self, fresh: dict[Key, Event]) -> None:
         lines = encode_lines(self._rows(fresh))
         keys = list(fresh)
         if self._journal is not None:
@@ -370,8 +342,3 @@ class Ingest:
 
     async def _run(self, function: Callable[..., Any], *arguments: object) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
-
-
-def _conflict(positions: list[int], *, batch: bool) -> Invalid:
-    taken = {"transaction_id": ["value_already_exist"]}
-    return Invalid({str(position): taken for position in positions} if batch else taken)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
-from app.core.aggregation import Aggregation
+from app.metering.evaluation import evaluated_or_kept
 from app.metering.events import MetricDefinition, enriched
 from app.metering.ingest import encode_lines
 from app.metering.reconcile import reconcile_metric
@@ -50,8 +50,8 @@ def read_anew(
     if metric is None:
         return
     if read or unread:
-        definition = MetricDefinition(
-            Aggregation(metric.aggregation_type), metric.field_name, tuple(metric.dimension_keys)
+        definition = MetricDefinition.of(
+            metric.aggregation_type, metric.field_name, metric.expression, metric.dimension_keys
         )
         _backfill(clickhouse, definition, scope)
         reconcile_metric(clickhouse, organization_id, code, settled_before)
@@ -105,9 +105,10 @@ def _backfill(clickhouse: ClickHouse, metric: MetricDefinition, scope: dict[str,
     """Write kept events again as the metric reads them. The rollups follow by reconciling the metric."""
     clickhouse.command(Query("drop_unread", scope))
     while rows := clickhouse.rows(Query("unread_events", {**scope, "limit": CHUNK})):
+        events = (evaluated_or_kept(event_of(row), metric) for row in rows)
         lines = encode_lines(
             enriched(event, metric, event.received_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"))
-            for event in map(event_of, rows)
+            for event in events
         )
         clickhouse.insert_lines("events", lines)
         clickhouse.command(Query("drop_unread", scope))

@@ -74,7 +74,7 @@ def _ordered(keys: Sequence[Key]) -> list[tuple[UUID, str, str]]:
 
 def event_of(row: Sequence[Any]) -> Event:
     """An event from a row of the queries above."""
-    organization, subscription, transaction, code, milliseconds, properties, precise, ingested_at = row
+    organization, subscription, transaction, code, milliseconds, properties, precise, ingested_at, replaced = row
     return Event(
         key=(str(organization), subscription, transaction),
         code=code,
@@ -84,4 +84,5 @@ def event_of(row: Sequence[Any]) -> Event:
         echo=properties,
         precise_total_amount_cents=precise,
         received_at=ingested_at.replace(tzinfo=UTC),
+        replaced=replaced or None,
     )

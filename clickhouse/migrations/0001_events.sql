@@ -1,4 +1,5 @@
 -- Every accepted event, as it was sent and as its metric reads it. `aggregation` is empty while no metric has its code.
+-- `replaced` is what was sent in the fields that an expression's result was written to; NULL where nothing was.
 -- `hour` counts hours since 1970-01-01 00:00 UTC: toStartOfHour would wrap outside of 1970 to 2106.
 CREATE TABLE events
 (
@@ -16,6 +17,7 @@ CREATE TABLE events
     operation Enum8('add' = 0, 'remove' = 1),
     dimensions Map(String, String),
     ingested_at DateTime64(6, 'UTC'),
+    replaced Map(String, Nullable(String)),
     INDEX ingested ingested_at TYPE minmax GRANULARITY 1
 )
 ENGINE = MergeTree

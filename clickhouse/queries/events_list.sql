@@ -7,7 +7,8 @@ SELECT
     toUnixTimestamp64Milli(timestamp) AS timestamp_ms,
     properties,
     precise_total_amount_cents,
-    ingested_at
+    ingested_at,
+    replaced
 FROM events
 WHERE organization_id = {organization_id:UUID}
     AND ({any_subscription:Bool} OR external_subscription_id = {external_subscription_id:String})

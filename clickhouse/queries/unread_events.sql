@@ -7,7 +7,8 @@ SELECT
     toUnixTimestamp64Milli(timestamp) AS timestamp_ms,
     properties,
     precise_total_amount_cents,
-    ingested_at
+    ingested_at,
+    replaced
 FROM events
 WHERE organization_id = {organization_id:UUID} AND code = {code:String} AND aggregation = ''
 ORDER BY external_subscription_id, timestamp, transaction_id

@@ -1,0 +1,91 @@
+"""Which events of a block are taken, and what each of its requests is answered (metering spec 1.4, 1.5, 2.3)."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from app.core.expressions import EvaluationError
+from app.errors import ApiError, Details, Invalid
+from app.metering.definitions import CodeKey
+from app.metering.evaluation import evaluated
+from app.metering.events import Event, MetricDefinition
+from app.metering.keys import Key
+
+_TAKEN = {"transaction_id": ["value_already_exist"]}
+
+
+@dataclass(slots=True)
+class Request:
+    """The events of one HTTP request, waiting to be written. `batch` says how errors name their place."""
+
+    events: list[Event]
+    batch: bool
+    answer: asyncio.Future[list[Event]]
+
+
+@dataclass(slots=True)
+class Accepted:
+    """What one block takes from its requests: the new events in order, and each request's answer or refusal."""
+
+    fresh: dict[Key, Event] = field(default_factory=dict)
+    answers: list[tuple[Request, list[Event]]] = field(default_factory=list)
+    refused: list[tuple[Request, ApiError]] = field(default_factory=list)
+
+
+def decide(
+    requests: Sequence[Request], seen: Mapping[Key, Event], metrics: Mapping[CodeKey, MetricDefinition]
+) -> Accepted:
+    """Which events are new, which are replays, and which requests are refused.
+
+    `seen` are the events there are already, among the requests' keys; `metrics` those with an expression, among the
+    requests' codes. Only new events are evaluated: a replay is its first event, whatever its expression says today.
+    Requests count in the order they came: a later one is held against what the earlier ones of the block brought.
+    """
+    accepted = Accepted()
+    for request in requests:
+        mine: dict[Key, Event] = {}
+        answer: list[Event] = []
+        wrong: dict[int, Details] = {}
+        for position, event in enumerate(request.events):
+            key = event.key
+            first = mine.get(key) or accepted.fresh.get(key) or seen.get(key)
+            if first is None:
+                if metrics and (metric := metrics.get((key[0], event.code))) is not None:
+                    try:
+                        event = evaluated(event, metric)  # noqa: PLW2901 (this is the event from here on)
+                    except EvaluationError as error:
+                        wrong[position] = _failure(error)
+                mine[key] = event
+                answer.append(event)
+            elif event.repeats(first):
+                answer.append(first)
+            else:
+                wrong[position] = _TAKEN
+        if wrong:
+            accepted.refused.append((request, refusal(wrong) if request.batch else Invalid(wrong[0])))
+        else:
+            accepted.fresh.update(mine)
+            accepted.answers.append((request, answer))
+    return accepted
+
+
+def failures(events: Mapping[int, Event], metrics: Mapping[CodeKey, MetricDefinition]) -> dict[int, Details]:
+    """Which of these events, by position, their metric's expression has no result for, and why."""
+    failed: dict[int, Details] = {}
+    for position, event in events.items():
+        metric = metrics.get((event.key[0], event.code))
+        if metric is not None:
+            try:
+                evaluated(event, metric)
+            except EvaluationError as error:
+                failed[position] = _failure(error)
+    return failed
+
+
+def refusal(wrong: Mapping[int, Details]) -> Invalid:
+    """The error for a batch, from what is wrong with its elements by position."""
+    return Invalid({str(position): wrong[position] for position in sorted(wrong)})
+
+
+def _failure(error: EvaluationError) -> str:
+    return f"expression_evaluation_failed: {error}"
