@@ -31,6 +31,7 @@ from tests.support import Server, client, seeded, wait_for
 
 SUBSCRIPTIONS = [f"sub{number}" for number in range(6)]
 METRICS = {"calls": "count_agg", "bytes": "sum_agg", "peak": "max_agg", "users": "unique_count_agg"}
+EXPRESSIONS = {"bytes": "event.properties.value * 1.000"}
 ROUNDS = 4
 SENDERS = 4
 MAY = 1_714_521_600
@@ -132,7 +133,10 @@ def test_no_acknowledged_event_is_lost_or_counted_twice(crashing: Server) -> Non
     api = crashing.organization(sandbox=True)
     set_clock(api, "2024-05-01T00:00:00Z")
     fields = {"users": "user"}
-    metrics = [make_metric(api, code, kind, fields.get(code)) for code, kind in METRICS.items()]
+    metrics = [
+        make_metric(api, code, kind, fields.get(code), expression=EXPRESSIONS.get(code))
+        for code, kind in METRICS.items()
+    ]
     make_plan(api, charges=[standard(metric) for metric in metrics])
     make_customer(api)
     for subscription in SUBSCRIPTIONS:

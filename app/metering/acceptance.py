@@ -55,6 +55,7 @@ def decide(
                         event = evaluated(event, metric)  # noqa: PLW2901 (this is the event from here on)
                     except EvaluationError as error:
                         wrong[position] = _failure(error)
+                        continue
                 mine[key] = event
                 answer.append(event)
             elif event.repeats(first):

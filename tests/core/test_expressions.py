@@ -1,5 +1,6 @@
 """Metric expressions: the grammar, what its parts give, and arithmetic held against a separate evaluation."""
 
+import contextlib
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 from typing import NamedTuple
 
@@ -286,7 +287,5 @@ def test_any_text_is_an_expression_or_refused(text: str) -> None:
         expression = parse(text)
     except InvalidExpression:
         return
-    try:
+    with contextlib.suppress(EvaluationError):
         assert isinstance(expression.evaluate("c", 0, {}), str)
-    except EvaluationError as error:
-        assert str(error)
