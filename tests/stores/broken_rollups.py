@@ -24,7 +24,7 @@ from app.errors import StoreDown
 from app.metering.events import Event, EventRow, MetricDefinition, enriched
 from app.metering.ingest import Ingest, encode_lines
 from app.metering.rollups import ROLLUPS
-from app.metering.stored import list_events
+from app.metering.stored import find_events, list_events
 from app.metering.usage import NOTHING
 from app.metering.windows import floor_ms, window
 from app.service import Service, open_service
@@ -197,6 +197,28 @@ async def journal_only(bench: Bench) -> None:
     bench.note("journal only", events, again=(again, 0))
 
 
+async def sent_again_on_the_way(bench: Bench) -> None:
+    """Events leave the memory of what is on its way while a replay of theirs waits for others to be looked up."""
+    case, ingest = "on the way", bench.service.ingest
+    stored, on_the_way = bench.events(case, 5), bench.events(case, 5, start=5)
+    await bench.accept(stored)
+    await ingest.accept(list(on_the_way), batch=True)
+    run = ingest._run
+
+    async def run_slowly(function: Callable[..., Any], *arguments: object) -> Any:
+        found = await run(function, *arguments)
+        if function is find_events:
+            await ingest.settled()
+        return found
+
+    ingest._run = run_slowly  # type: ignore[method-assign]
+    try:
+        await bench.accept([*stored, *on_the_way])
+    finally:
+        del ingest._run  # type: ignore[method-assign]
+    bench.note(case, [*stored, *on_the_way])
+
+
 async def two_processes(bench: Bench) -> None:
     """Two processes accept the same keys within milliseconds: once the same events, once other ones."""
     service = bench.service
@@ -297,6 +319,7 @@ async def main(data_dir: Path) -> dict[str, Any]:
             counted_twice,
             before_billing,
             journal_only,
+            sent_again_on_the_way,
             two_processes,
             store_away,
         ):

@@ -14,6 +14,7 @@ class Interrupted:
     def __init__(self) -> None:
         self.meanwhile: Callable[[], None] = lambda: None
         self.queries = 0
+        self.rows: list[Any] = []
 
     @contextmanager
     def session(self) -> Iterator["Interrupted"]:
@@ -22,7 +23,7 @@ class Interrupted:
     def execute(self, *_: Any) -> list[Any]:
         self.queries += 1
         self.meanwhile()
-        return []
+        return self.rows
 
 
 def test_a_change_during_the_load_is_not_forgotten() -> None:
@@ -37,6 +38,22 @@ def test_a_change_during_the_load_is_not_forgotten() -> None:
     definitions.load([key])
     assert definitions.unknown([key]) == []
     assert definitions.get(key) is None
+
+
+def test_a_block_that_is_being_made_keeps_the_definition_it_has_loaded() -> None:
+    database = Interrupted()
+    definitions = Definitions(database)  # type: ignore[arg-type]
+    organization = uuid4()
+    key = (str(organization), "calls")
+    database.rows = [(organization, "calls", "sum_agg", "value", "event.timestamp", ["region"])]
+    definitions.load([key])
+    loaded = definitions.get(key)
+    assert loaded is not None
+    assert (loaded.aggregation, loaded.field_name, loaded.dimension_keys) == ("sum_agg", "value", ("region",))
+    definitions.forget(organization, "calls")
+    assert definitions.get(key) is loaded
+    assert definitions.with_expression([key]) == {key: loaded}
+    assert definitions.unknown([key]) == [key]
 
 
 def test_a_code_that_no_metric_can_have_is_not_asked_for() -> None:
