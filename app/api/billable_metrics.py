@@ -14,7 +14,7 @@ from app.api.given import Called, Db, Now, Org, Paging, Running
 from app.api.request import UNREADABLE, ExactRequest
 from app.api.routes import delete, get, post, put
 from app.api.wire import Opt, PageMeta, Str, changes, fill, instant, paginate
-from app.catalog.metrics import create_metric, delete_metric, find_metric, live_metrics, update_metric
+from app.catalog.metrics import TRY_OUT, create_metric, delete_metric, find_metric, live_metrics, update_metric
 from app.core.expressions import EvaluationError, InvalidExpression, parse
 from app.core.money import PLACES_LIMIT
 from app.errors import invalid
@@ -125,11 +125,7 @@ class BillableMetricController(Controller):
         _tell(db, service, organization.id, metric.code)
         return BillableMetricAnswer(metric_object(metric))
 
-    @litestar.post(
-        "/evaluate_expression",
-        status_code=200,
-        operation_class=TakesExpression,
-    )
+    @litestar.post(f"/{TRY_OUT}", status_code=200, operation_class=TakesExpression)
     async def evaluate_expression(self, request: ExactRequest, caller: Called) -> ExpressionAnswer:
         """Try an expression out on an event. Nothing is stored."""
         body = await request.body()

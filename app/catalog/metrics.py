@@ -17,6 +17,8 @@ COUNT = "count_agg"
 SUPPORTED_AGGREGATIONS = (COUNT, "sum_agg", "max_agg", "latest_agg", "unique_count_agg", "weighted_sum_agg")
 RECURRING_AGGREGATIONS = ("sum_agg", "unique_count_agg", "weighted_sum_agg")
 ROUNDING_FUNCTIONS = ("round", "ceil", "floor")
+TRY_OUT = "evaluate_expression"
+"""What stands in a path where a metric's code does, and can therefore be no metric's."""
 
 _EDITABLE = ("name", "description")
 _FROZEN_IN_USE = (
@@ -129,6 +131,8 @@ def check_metric(db: Session, organization_id: UUID, changes: Changes, metric: B
     problems = Problems()
     check_mandatory(problems, changes, ("name", "code"), creating=metric is None)
     check_code(problems, changes)
+    if changes.get("code") == TRY_OUT:
+        problems.add("code", "value_is_invalid")
     if aggregation not in SUPPORTED_AGGREGATIONS:
         problems.add("aggregation_type", "value_is_invalid")
     field_name = changes.get("field_name", metric.field_name if metric else None)

@@ -106,6 +106,7 @@ def test_all_that_is_missing_is_told_at_once(api: httpx.Client) -> None:
         ("code", "/seats", {"code": ["value_is_invalid"]}),
         ("code", "a//b", {"code": ["value_is_invalid"]}),
         ("code", "..", {"code": ["value_is_invalid"]}),
+        ("code", "evaluate_expression", {"code": ["value_is_invalid"]}),
         ("code", "a\x00", {"code": ["value_is_invalid"]}),
         ("name", 3, {"name": ["value_is_invalid"]}),
         ("recurring", "often", {"recurring": ["value_is_invalid"]}),
@@ -124,11 +125,6 @@ def test_not_every_aggregation_recurs(api: httpx.Client, aggregation: str) -> No
     sent = {"name": "x", "code": "x", "aggregation_type": aggregation, "field_name": "n", "recurring": True}
     refused = problems(api.post(URL, json={"billable_metric": sent}))
     assert refused == {"recurring": ["not_compatible_with_aggregation_type"]}
-
-
-def test_what_comes_later_is_neutral(api: httpx.Client) -> None:
-    made = make_metric(api, recurring=True, weighted_interval="seconds")
-    assert (made["recurring"], made["weighted_interval"]) == (False, None)
 
 
 def test_custom_aggregation_is_not_available(api: httpx.Client) -> None:

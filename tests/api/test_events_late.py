@@ -24,6 +24,7 @@ from tests.factories import (
 from tests.support import Server, running
 
 NOON = 1_715_342_400
+STORAGE = "round(event.properties.mb / 1024, 3) * event.properties.replicas"
 EVENTS = [
     event("bytes", "sub", NOON + 3_600 * number, value=number, other=str(10 * number), item=f"i{number % 4}")
     for number in range(10)
@@ -49,6 +50,11 @@ def may(narrow: Server) -> httpx.Client:
 def plan_for(api: httpx.Client, metric: dict[str, object]) -> None:
     make_plan(api, charges=[standard(metric)])
     make_subscription(api)
+
+
+def stored(api: httpx.Client, transaction: str) -> dict[str, str]:
+    properties: dict[str, str] = ok(api.get(f"/api/v1/events/{transaction}"))["event"]["properties"]
+    return properties
 
 
 class TestMetricsThatComeLater:
@@ -115,6 +121,72 @@ class TestMetricsThatComeLater:
         sender.join()
         plan_for(may, metric)
         assert units_of(may)["bytes"] == 200
+
+
+class TestExpressionsThatComeLater:
+    def test_events_kept_for_a_metric_are_evaluated_when_it_comes(self, may: httpx.Client) -> None:
+        sent = [event("storage", "sub", NOON + mb, f"t-{mb}", mb=mb, replicas=2) for mb in (512, 1024)]
+        send_events(may, sent)
+        plan_for(may, make_metric(may, "storage", "sum_agg", "gb", expression=STORAGE))
+        send_events(may, sent)
+        assert units_of(may) == {"storage": 3}
+        assert stored(may, "t-512") == {"mb": "512", "replicas": "2", "gb": "1.0"}
+        send_events(may, sent)
+        assert units_of(may) == {"storage": 3}
+
+    def test_one_without_a_result_counts_as_not_numeric(self, may: httpx.Client) -> None:
+        """It has been acknowledged: it is kept as sent, and so is its replay; what it has in the field is no result."""
+        sent = [
+            event("storage", "sub", NOON, "bad", gb=100),
+            event("storage", "sub", NOON, "good", mb=1024, replicas=2),
+            event("users", "sub", NOON, "bad-user", gb="ann"),
+            event("users", "sub", NOON, "good-user", mb=1024, replicas=2),
+        ]
+        send_events(may, sent)
+        metric = make_metric(may, "storage", "sum_agg", "gb", expression=STORAGE)
+        users = make_metric(may, "users", "unique_count_agg", "gb", expression=STORAGE)
+        make_plan(may, charges=[standard(metric), standard(users)])
+        make_subscription(may)
+        assert units_of(may) == {"storage": 2, "users": 1}
+        assert stored(may, "bad") == {"gb": "100"}
+        send_events(may, sent)
+        assert units_of(may) == {"storage": 2, "users": 1}
+
+    def test_a_result_is_never_computed_again(self, may: httpx.Client) -> None:
+        """Not even from itself, when the metric's events are read anew."""
+        make_metric(may, "doubled", "sum_agg", "n", expression="event.properties.n * 2")
+        send_events(may, [event("doubled", "sub", NOON, "t", n=5)])
+        url = "/api/v1/billable_metrics/doubled"
+        for change in ({"filters": [{"key": "k", "values": ["v"]}]}, {"expression": "event.properties.n * 3"}):
+            ok(may.put(url, json={"billable_metric": change}))
+        send_events(may, [event("doubled", "sub", NOON, "u", n=1)])
+        ok(may.delete(url))
+        plan_for(may, make_metric(may, "doubled", "sum_agg", "n", expression="event.properties.n * 100"))
+        assert units_of(may) == {"doubled": 13}
+        assert (stored(may, "t"), stored(may, "u")) == ({"n": "10"}, {"n": "3"})
+
+    def test_events_of_a_metric_that_gets_an_expression_or_another_field(self, may: httpx.Client) -> None:
+        metric = make_metric(may, "storage", "sum_agg", "n")
+        send_events(may, [event("storage", "sub", NOON, "t", n=5)])
+        url = "/api/v1/billable_metrics/storage"
+        ok(may.put(url, json={"billable_metric": {"expression": "event.properties.n * 2"}}))
+        assert stored(may, "t") == {"n": "10"}
+        ok(may.put(url, json={"billable_metric": {"field_name": "m"}}))
+        assert stored(may, "t") == {"n": "10", "m": "10"}
+        assert ok(send_event(may, event("storage", "sub", NOON, "t", n=5)))["event"]["properties"]["m"] == "10"
+        plan_for(may, metric)
+        assert units_of(may) == {"storage": 10}
+
+    def test_a_replay_after_the_expression_has_changed(self, may: httpx.Client) -> None:
+        metric = make_metric(may, "storage", "sum_agg", "gb", expression="event.properties.mb / 1024")
+        sent = [event("storage", "sub", NOON, f"t-{mb}", mb=mb) for mb in (1024, 2048)]
+        send_events(may, sent)
+        url = "/api/v1/billable_metrics/storage"
+        for change in ("event.properties.mb / 2048", "event.properties.missing", None):
+            ok(may.put(url, json={"billable_metric": {"expression": change}}))
+            assert [one["properties"]["gb"] for one in send_events(may, sent)] == ["1", "2"]
+        plan_for(may, metric)
+        assert units_of(may) == {"storage": 3}
 
 
 class TestTooMuch:

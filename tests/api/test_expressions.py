@@ -1,6 +1,5 @@
-"""Metric expressions over HTTP: tried out, evaluated at ingest, and for events that came before them."""
+"""Metric expressions over HTTP: tried out, kept by metrics, evaluated for the events that are sent."""
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -23,7 +22,7 @@ from tests.factories import (
     standard,
     units_of,
 )
-from tests.support import Server, running
+from tests.support import Server
 
 METRICS = "/api/v1/billable_metrics"
 NOON = 1_715_342_400
@@ -55,18 +54,6 @@ def storage(api: httpx.Client) -> httpx.Client:
     organization(api)
     subscribe(api, make_metric(api, "storage", "sum_agg", "gb", expression=STORAGE))
     return api
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with little in it: changing a metric goes through all partitions."""
-    with running(tmp_path_factory.mktemp("expressions") / "data") as one:
-        yield one
-
-
-@pytest.fixture
-def may(small: Server) -> httpx.Client:
-    return organization(small.organization(sandbox=True))
 
 
 def stored(api: httpx.Client, transaction: str) -> Json:
@@ -283,66 +270,3 @@ class TestReplays:
         for _ in range(2):
             assert ok(send_event(api, sent))["event"]["properties"] == first
             assert units_of(api) == {"clock": 1_714_521_600}
-
-    def test_a_replay_after_the_expression_has_changed(self, may: httpx.Client) -> None:
-        metric = make_metric(may, "storage", "sum_agg", "gb", expression="event.properties.mb / 1024")
-        sent = [event("storage", "sub", NOON, f"t-{mb}", mb=mb) for mb in (1024, 2048)]
-        send_events(may, sent)
-        url = f"{METRICS}/storage"
-        for change in ("event.properties.mb / 2048", "event.properties.missing", None):
-            ok(may.put(url, json={"billable_metric": {"expression": change}}))
-            assert [one["properties"]["gb"] for one in send_events(may, sent)] == ["1", "2"]
-        subscribe(may, metric)
-        assert units_of(may) == {"storage": 3}
-
-
-class TestEventsBeforeTheExpression:
-    def test_events_kept_for_a_metric_are_evaluated_when_it_comes(self, may: httpx.Client) -> None:
-        sent = [event("storage", "sub", NOON + mb, f"t-{mb}", mb=mb, replicas=2) for mb in (512, 1024)]
-        send_events(may, sent)
-        subscribe(may, make_metric(may, "storage", "sum_agg", "gb", expression=STORAGE))
-        send_events(may, sent)
-        assert units_of(may) == {"storage": 3}
-        assert stored(may, "t-512") == {"mb": "512", "replicas": "2", "gb": "1.0"}
-        send_events(may, sent)
-        assert units_of(may) == {"storage": 3}
-
-    def test_one_without_a_result_counts_as_not_numeric(self, may: httpx.Client) -> None:
-        """It has been acknowledged: it is kept as sent, and so is its replay; what it has in the field is no result."""
-        sent = [
-            event("storage", "sub", NOON, "bad", gb=100),
-            event("storage", "sub", NOON, "good", mb=1024, replicas=2),
-        ]
-        send_events(may, sent)
-        metric = make_metric(may, "storage", "sum_agg", "gb", expression=STORAGE)
-        users = make_metric(may, "users", "unique_count_agg", "gb", expression=STORAGE)
-        subscribe(may, metric, users)
-        assert units_of(may) == {"storage": 2, "users": 0}
-        assert stored(may, "bad") == {"gb": "100"}
-        send_events(may, sent)
-        assert units_of(may) == {"storage": 2, "users": 0}
-
-    def test_a_result_is_never_computed_again(self, may: httpx.Client) -> None:
-        """Not even from itself, when the metric's events are read anew."""
-        make_metric(may, "doubled", "sum_agg", "n", expression="event.properties.n * 2")
-        send_events(may, [event("doubled", "sub", NOON, "t", n=5)])
-        url = f"{METRICS}/doubled"
-        for change in ({"filters": [{"key": "k", "values": ["v"]}]}, {"expression": "event.properties.n * 3"}):
-            ok(may.put(url, json={"billable_metric": change}))
-        send_events(may, [event("doubled", "sub", NOON, "u", n=1)])
-        ok(may.delete(url))
-        subscribe(may, make_metric(may, "doubled", "sum_agg", "n", expression="event.properties.n * 100"))
-        assert units_of(may) == {"doubled": 13}
-        assert (stored(may, "t"), stored(may, "u")) == ({"n": "10"}, {"n": "3"})
-
-    def test_events_of_a_metric_that_gets_an_expression_or_another_field(self, may: httpx.Client) -> None:
-        metric = make_metric(may, "storage", "sum_agg", "n")
-        send_events(may, [event("storage", "sub", NOON, "t", n=5)])
-        url = f"{METRICS}/storage"
-        ok(may.put(url, json={"billable_metric": {"expression": "event.properties.n * 2"}}))
-        assert stored(may, "t") == {"n": "10"}
-        ok(may.put(url, json={"billable_metric": {"field_name": "m"}}))
-        assert stored(may, "t") == {"n": "10", "m": "10"}
-        assert ok(send_event(may, event("storage", "sub", NOON, "t", n=5)))["event"]["properties"]["m"] == "10"
-        subscribe(may, metric)
-        assert units_of(may) == {"storage": 10}
