@@ -13,7 +13,7 @@ from app.core.aggregation import Aggregation, Units, round_units
 from app.core.boundaries import Boundaries, Terms
 from app.core.charges.fees import FeeAmounts, fee_amounts
 from app.core.charges.usage import BucketUsage, ones
-from app.core.money import exact, from_minor, minor_int
+from app.core.money import ZERO, exact, from_minor, minor_int
 from app.core.periods import BillingTime, Interval
 from app.core.subscription_fee import subscription_fee
 from app.core.taxes import FeeTaxes, fee_taxes
@@ -158,10 +158,11 @@ def bucket_usage(charge: ChargeTerms, usage: Units, currency: str) -> BucketUsag
     known without being read: each is 1.
     """
     counted = charge.aggregation in (Aggregation.COUNT, Aggregation.UNIQUE_COUNT)
+    own_amounts = usage.precise_total_amount_cents
     return BucketUsage(
         units=round_units(usage.units, charge.rounding_function, charge.rounding_precision),
         events_count=usage.events_count,
-        precise_total_amount=from_minor(usage.precise_total_amount_cents, currency),
+        precise_total_amount=from_minor(own_amounts, currency) if own_amounts else ZERO,
         runs=ones(usage.units) if counted else None,
     )
 

@@ -122,7 +122,7 @@ def to_minor(amount: Decimal, currency: str) -> Decimal:
 
 def minor_int(x: Decimal) -> int:
     """Unrounded minor units to the integer that is billed: one half-up rounding (metering spec 4.2)."""
-    return int(round_half_up(x))
+    return int(x.to_integral_value(ROUND_HALF_UP))
 
 
 def from_minor(x: Decimal | int, currency: str) -> Decimal:

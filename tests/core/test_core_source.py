@@ -41,4 +41,13 @@ def test_source(path: Path) -> None:
 
 def test_every_module_is_read() -> None:
     names = {path.stem for path in FILES}
-    assert {"money", "periods", "aggregation", "charge_models", "subscription_fee", "taxes"} <= names
+    assert {
+        "money",
+        "periods",
+        "aggregation",
+        "pricing",
+        "percentage",
+        "proration",
+        "subscription_fee",
+        "taxes",
+    } <= names

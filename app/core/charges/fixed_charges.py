@@ -57,7 +57,7 @@ def prorated_units(changes: Iterable[UnitsChange], span: ProratedSpan) -> Decima
         return sum(
             (
                 round_half_up(units * days / span.period_days, _PLACES)
-                for (day, units), end in zip(standing, ends, strict=True)
+                for (day, units), end in zip(standing, ends, strict=False)
                 if (days := (min(end, after_last) - max(day, first)).days) > 0
             ),
             ZERO,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
-from app.core.charges.ranges import Tier, tier_containing, tiers
+from app.core.charges.ranges import Tier, place_of, tiers
 from app.core.charges.usage import BucketUsage, Priced, PriceFunction, Waterfall, per_unit
 from app.core.charges.validation import Properties
 from app.core.money import ZERO, decimal_text, exact
@@ -27,33 +27,41 @@ def graduated_percentage(properties: Properties) -> PriceFunction:
 
 
 def _tiered(of: Sequence[Tier], details_key: str, price_key: str, scale: Decimal) -> PriceFunction:
-    hides_unused_price = price_key == "per_unit_amount"
+    def details(tier: Tier, inside: Decimal, cost: Decimal) -> dict[str, object]:
+        return {
+            "from_value": tier.from_value,
+            "to_value": tier.to_value,
+            "flat_unit_amount": tier.flat_text,
+            price_key: tier.price_text if inside or price_key == "rate" else _NOTHING,
+            "units": decimal_text(inside),
+            "per_unit_total_amount": decimal_text(cost),
+            "total_with_flat_amount": decimal_text(cost + tier.flat),
+        }
+
+    # What a tier comes to when it is used up never changes.
+    prices: list[Decimal] = []
+    full_details: list[dict[str, object]] = []
+    amounts_below = [ZERO]
+    with exact():
+        for tier in of:
+            prices.append(tier.price * scale)
+            if tier.upper is not None:
+                inside = tier.upper - tier.lower
+                cost = inside * prices[-1]
+                full_details.append(details(tier, inside, cost))
+                amounts_below.append(amounts_below[-1] + cost + tier.flat)
 
     def priced(usage: BucketUsage) -> Priced:
         units = usage.units
-        amount = ZERO
-        details: list[dict[str, object]] = []
+        # The first tier is always reached: its flat amount is due even without usage.
+        top = place_of(units, of)
+        tier = of[top]
         with exact():
-            for tier in of:
-                # The first tier is always reached: its flat amount is due even without usage.
-                if details and units <= tier.lower:
-                    break
-                inside = max((units if tier.upper is None else min(units, tier.upper)) - tier.lower, ZERO)
-                cost = inside * tier.price * scale
-                amount += cost + tier.flat
-                details.append(
-                    {
-                        "from_value": tier.from_value,
-                        "to_value": tier.to_value,
-                        "flat_unit_amount": tier.flat_text,
-                        price_key: tier.price_text if inside or not hides_unused_price else _NOTHING,
-                        "units": decimal_text(inside),
-                        "per_unit_total_amount": decimal_text(cost),
-                        "total_with_flat_amount": decimal_text(cost + tier.flat),
-                    }
-                )
-            unit_amount = per_unit(amount, usage.full)
-        return Priced(amount, unit_amount, {details_key: details})
+            inside = max(units - tier.lower, ZERO)
+            cost = inside * prices[top]
+            amount = amounts_below[top] + cost + tier.flat
+            shown = [*map(dict, full_details[:top]), details(tier, inside, cost)]
+            return Priced(amount, per_unit(amount, usage.full), {details_key: shown})
 
     return priced
 
@@ -75,8 +83,7 @@ def prorated_graduated(properties: Properties) -> PriceFunction:
             cost, level, highest = _poured(of, usage.waterfall)
             if level < 0:
                 return Priced(ZERO, ZERO, {})
-            top = tier_containing(of, highest)
-            amount = cost + sum((tier.flat for tier in of if tier.lower <= top.lower), ZERO)
+            amount = cost + sum((tier.flat for tier in of[: place_of(highest, of) + 1]), ZERO)
             return Priced(amount, per_unit(amount, level), {})
 
     return priced

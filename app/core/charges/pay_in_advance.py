@@ -25,16 +25,12 @@ class HighWater:
     """How far the events of a period have moved the level of one bucket, and how far up they have brought it.
 
     Kept for each subscription, charge, filter and group; each period starts at 0, also below what was carried over.
+    The maximum never falls, and never lies below 0. ``started`` tells whether an event has been charged yet.
     """
 
     current: Decimal = ZERO
     maximum: Decimal = ZERO
-
-    def after(self, change: Decimal) -> "HighWater":
-        """The state after an event that changes the level. The maximum never falls, and never lies below 0."""
-        with exact():
-            current = self.current + change
-        return HighWater(current, max(self.maximum, current))
+    started: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +38,14 @@ class AdvanceEvent:
     """What one event adds to its bucket.
 
     ``billed`` is the quantity it bills, ``shown`` the units its fee shows, ``counted`` by how many it raises the
-    number of events. ``precise_amount`` is the event's own amount in currency units, for a dynamic charge.
+    number of events. ``follows``: something has been charged before. ``precise_amount`` is the event's own amount in
+    currency units, for a dynamic charge.
     """
 
     billed: Decimal
     shown: Decimal
     counted: int
+    follows: bool
     precise_amount: Decimal = ZERO
 
 
@@ -59,12 +57,16 @@ def advance(
     ``change`` is 1 for a count, the value for a sum, and for a unique count 1, -1 or 0: whether the item has come, has
     gone, or neither. Where nothing is billed, a sum shows the event's own value unless that is negative.
     """
-    after = state.after(change)
     with exact():
-        billed = after.maximum - state.maximum
+        current = state.current + change
+        maximum = max(state.maximum, current)
+        billed = maximum - state.maximum
     unique = aggregation is Aggregation.UNIQUE_COUNT
     shown = billed if billed or unique else max(change, ZERO)
-    return after, AdvanceEvent(billed, shown, int(billed) if unique else 1, precise_amount)
+    counted = int(billed) if unique else 1
+    started = state.started or (counted > 0 and current >= 0)
+    event = AdvanceEvent(billed, shown, counted, state.started or not counted, precise_amount)
+    return HighWater(current, maximum, started), event
 
 
 def event_fee(
@@ -73,14 +75,15 @@ def event_fee(
     """The fee of one event; ``usage`` is that of its bucket up to and with it (window of metering spec 1.9).
 
     The difference is rounded half-up for this event alone. A flat amount due at 0 units is charged with the first
-    event that bills something. The unit price is the rounded amount per unit shown. Details are the differences that
-    the event makes, for percentage and graduated percentage charges. Raises ``money.UnknownCurrency``.
+    event: only for that one, and only without units carried over, the price before it counts as 0. The unit price is
+    the rounded amount per unit shown. Details are the differences that the event makes, for percentage and graduated
+    percentage charges. Raises ``money.UnknownCurrency``.
     """
     before = _without(usage, event)
+    known: Details = {}
     with exact():
         amount, details = _due(price, usage)
-        known: Details = {}
-        if before.units or not event.billed:
+        if event.follows or before.units > 0:
             less, known = _due(price, before)
             amount -= less
     return _fee(event.shown, amount, _DIFFERENCES.get(model, _no_details)(details, known), currency)

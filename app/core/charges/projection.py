@@ -21,12 +21,12 @@ class Progress:
     of_days: int
 
     @classmethod
-    def at(cls, now: datetime, from_: datetime, to: datetime, tz: ZoneInfo) -> "Progress":
-        """The progress of a window between two instants, both included: nothing before it, all of it after its end."""
+    def at(cls, instant: datetime, from_: datetime, to: datetime, tz: ZoneInfo) -> "Progress":
+        """The progress of the window from one instant to another, both included: nothing before it, all of it after."""
         of_days = calendar_days(from_, to, tz)
-        if now < from_:
+        if instant < from_:
             return cls(0, of_days)
-        return cls(of_days if now > to else calendar_days(from_, now, tz), of_days)
+        return cls(of_days if instant > to else calendar_days(from_, instant, tz), of_days)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,6 @@ def tiers(ranges: object, price_key: str) -> list[Tier]:
     return found
 
 
-def tier_containing(of: Sequence[Tier], units: Decimal) -> Tier:
-    """The one tier that a quantity lies in; the first one for 0 and below."""
-    return next((tier for tier in of if tier.upper is None or units <= tier.upper), of[-1])
+def place_of(units: Decimal, of: Sequence[Tier]) -> int:
+    """The position of the one tier that a quantity lies in; that of the first one for 0 and below."""
+    return next((place for place, tier in enumerate(of) if tier.upper is None or units <= tier.upper), 0)

@@ -1,6 +1,6 @@
 """Volume charges: the whole quantity costs what the one tier says that it lies in (metering spec 3.7, 3.8)."""
 
-from app.core.charges.ranges import tier_containing, tiers
+from app.core.charges.ranges import place_of, tiers
 from app.core.charges.usage import BucketUsage, Priced, PriceFunction, per_unit
 from app.core.charges.validation import Properties
 from app.core.money import ZERO, decimal_text, exact
@@ -16,7 +16,7 @@ def volume(properties: Properties) -> PriceFunction:
     def priced(usage: BucketUsage) -> Priced:
         with exact():
             full = max(usage.full, ZERO)
-            tier = tier_containing(of, full)
+            tier = of[place_of(full, of)]
             cost = max(usage.units, ZERO) * tier.price
             amount = cost + tier.flat
             each = per_unit(cost, full) if usage.full_units is not None else tier.price if full else ZERO
