@@ -276,6 +276,10 @@ class TestCharges:
                 ["invalid_graduated_ranges"],
             ),
             ("standard", ["amount"], ["value_is_invalid"]),
+            ("package", {"amount": "1", "package_size": 0}, ["invalid_package_size", "invalid_free_units"]),
+            ("percentage", {"rate": 1, "fixed_amount": "-1"}, ["invalid_rate", "invalid_fixed_amount"]),
+            ("volume", {"volume_ranges": [RANGES[0], {**RANGES[1], "from_value": 12}]}, ["invalid_volume_ranges"]),
+            ("graduated_percentage", {"amount": "1"}, ["missing_graduated_percentage_ranges"]),
         ],
     )
     def test_property_rules(self, api: httpx.Client, model: str, properties: object, codes: list[str]) -> None:
@@ -293,9 +297,7 @@ class TestCharges:
         ("fields", "answer"),
         [
             ({"charge_model": None}, {"charge_model": ["value_is_mandatory"]}),
-            ({"charge_model": "package"}, {"charge_model": ["value_is_invalid"]}),
-            ({"charge_model": "percentage"}, {"charge_model": ["value_is_invalid"]}),
-            ({"charge_model": "dynamic"}, {"charge_model": ["value_is_invalid"]}),
+            ({"charge_model": "custom"}, {"charge_model": ["value_is_invalid"]}),
             ({"charge_model": "free"}, {"charge_model": ["value_is_invalid"]}),
             ({"min_amount_cents": -1}, {"min_amount_cents": ["value_is_out_of_range"]}),
             (
@@ -326,6 +328,11 @@ class TestCharges:
         assert in_advance == {"pay_in_advance": ["invalid_aggregation_type_or_charge_model"]}
         prorated = problems(post(api, charges=[standard(calls, prorated=True)]))
         assert prorated == {"prorated": ["invalid_billable_metric_or_charge_model"]}
+        dynamic = problems(post(api, charges=[standard(calls, charge_model="dynamic", properties={})]))
+        assert dynamic == {"charge_model": ["invalid_aggregation_type_or_charge_model"]}
+        latest = make_metric(api, "latest", "latest_agg")
+        rated = problems(post(api, charges=[standard(latest, charge_model="percentage", properties={"rate": "1"})]))
+        assert rated == {"properties": ["invalid_value"]}
 
     def test_what_comes_later_is_neutral(self, api: httpx.Client) -> None:
         region = [{"key": "region", "values": ["us"]}]

@@ -2,17 +2,19 @@
 
 from decimal import Decimal
 from fractions import Fraction
+from itertools import permutations
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.aggregation import Aggregation
-from app.core.charges.instant import INSTANT_MODELS, compile_instant
+from app.core.aggregation import Aggregation, Sample
+from app.core.charges.events import runs
+from app.core.charges.instant_estimates import INSTANT_MODELS, compile_instant
 from app.core.charges.pricing import compile_price, needs_events, price
 from app.core.charges.properties import default_properties
-from app.core.charges.usage import SUPPORTED_MODELS, BucketUsage, ChargeModel, Priced, ones
+from app.core.charges.usage import SUPPORTED_MODELS, BucketUsage, ChargeModel, Priced, Run, ones
 from tests.pricing import DYNAMIC, PACKAGE, PERCENTAGE, STANDARD, fraction, money_text, quantities, quick, spent, used
 
 PACKAGES: dict[str, object] = {"amount": "4.5", "package_size": 100, "free_units": 50}
@@ -296,6 +298,16 @@ def test_more_usage_never_costs_less(events: list[Decimal], free_events: int, fr
         priced = compile_price(PERCENTAGE, properties)
         amounts = [priced(spent(*events[:count])).amount for count in range(len(events) + 1)]
         assert amounts == sorted(amounts)
+
+
+def test_runs_follow_time_and_then_transaction_ids() -> None:
+    events = [
+        Sample(2, "b", Decimal(1), None, "add"), Sample(1, "z", Decimal(3), None, "add"),
+        Sample(2, "a", Decimal(2), None, "add"),
+    ]  # fmt: skip
+    for order in permutations(events):
+        assert runs(order) == (Run(Decimal(3)), Run(Decimal(2)), Run(Decimal(1)))
+    assert runs([]) == ()
 
 
 def test_dynamic() -> None:

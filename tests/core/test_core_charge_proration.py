@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.aggregation import Sample
+from app.core.aggregation import Aggregation, Sample, aggregate
+from app.core.charges.events import in_order
 from app.core.charges.fees import fee_amounts
 from app.core.charges.pricing import compile_price, price
 from app.core.charges.proration import (
     ProratedSpan,
     ProratedUnits,
-    in_order,
+    items_present,
+    prorate,
     prorate_sum,
     prorate_unique_count,
     prorated_quantity,
@@ -270,6 +272,38 @@ def test_items_count_for_the_days_they_are_seen(data: st.DataObject) -> None:
         seen += len(today)
     assert fraction(found.units) == rounded_up(Fraction(seen, of.period_days))
     assert found.full_units == len(present)
+
+
+@quick
+@given(st.data())
+def test_what_came_before_is_carried_over(data: st.DataObject) -> None:
+    """All events at once, and the ones inside on top of what those before have come to."""
+    of = data.draw(spans())
+    when = st.integers(-90 * 24, 0).map(lambda hours: of.from_ + timedelta(hours=hours)) | instants(of)
+    drawn = data.draw(
+        st.lists(
+            st.tuples(when, st.sampled_from("abcd"), st.sampled_from(["add", "remove"]), st.integers(-9, 9)),
+            max_size=14,
+        )
+    )
+    events = [at(one, value, name, what, number) for number, (one, name, what, value) in enumerate(drawn)]
+    mixed = data.draw(st.permutations(events))
+    first_ms = at(of.from_).timestamp_ms
+    before = [event for event in in_order(events) if event.timestamp_ms < first_ms]
+    inside = [event for event in in_order(events) if event.timestamp_ms >= first_ms]
+    carried = sum((event.value for event in before), Decimal(0))
+    assert prorate(Aggregation.SUM, mixed, of) == prorate_sum(carried, inside, of)
+    items = items_present(before)
+    assert prorate(Aggregation.UNIQUE_COUNT, mixed, of) == prorate_unique_count(items, inside, of)
+    assert len(items) == aggregate(Aggregation.UNIQUE_COUNT, before).units
+    full = [prorate(kind, mixed, of).full_units for kind in (Aggregation.SUM, Aggregation.UNIQUE_COUNT)]
+    assert full == [aggregate(kind, mixed).units for kind in (Aggregation.SUM, Aggregation.UNIQUE_COUNT)]
+
+
+def test_only_sums_and_items_are_prorated() -> None:
+    for aggregation in set(Aggregation) - {Aggregation.SUM, Aggregation.UNIQUE_COUNT}:
+        with pytest.raises(ValueError, match="cannot be prorated"):
+            prorate(aggregation, [], APRIL)
 
 
 def naive_waterfall(table: Table, portions: Sequence[Portion], period_days: int) -> Fraction:

@@ -1,24 +1,19 @@
-"""Proration of recurring metrics: units count for the days that they last (metering spec 3.9).
-
-Events are ``Sample``s, each once, in any order: it is the order of time that counts, and that of transaction ids at one
-instant.
-"""
+"""Proration of recurring metrics: units count for the days that they last (metering spec 3.9)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from app.core.aggregation import Sample
+from app.core.aggregation import Aggregation, Sample
+from app.core.charges.events import in_order, instant, moment, split_at
 from app.core.charges.usage import ONE, Portion, Waterfall
 from app.core.money import ZERO, ceil_to, exact
 from app.core.periods import calendar_days, local_date
 
 PRORATED_PLACES = 5
 """Decimal places that prorated units are rounded up to."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +35,9 @@ class ProratedSpan:
         """The days of all of it: how long what was carried over lasts."""
         return max(calendar_days(self.from_, self.to, self.tz) - self.ends_by_upgrade, 0)
 
-    def days_from(self, instant: datetime) -> int:
+    def days_from(self, since: datetime) -> int:
         """How long what is added at an instant lasts, that day included, and that of an upgrade too."""
-        return max(calendar_days(max(instant, self.from_), self.to, self.tz), 0)
+        return max(calendar_days(max(since, self.from_), self.to, self.tz), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +49,41 @@ class ProratedUnits:
     waterfall: Waterfall
 
 
+def prorate(aggregation: Aggregation, events: Iterable[Sample], span: ProratedSpan) -> ProratedUnits:
+    """The prorated units of a bucket from all its events up to the end of the span, since the first one ever.
+
+    ``ValueError`` for an aggregation other than sum and unique count.
+    """
+    earlier, inside = split_at(events, span.from_)
+    match aggregation:
+        case Aggregation.SUM:
+            with exact():
+                carried = sum((event.value for event in earlier), ZERO)
+            return prorate_sum(carried, inside, span)
+        case Aggregation.UNIQUE_COUNT:
+            return prorate_unique_count(items_present(earlier), inside, span)
+        case _:
+            raise ValueError(f"{aggregation} cannot be prorated")
+
+
+def items_present(events: Iterable[Sample]) -> list[str]:
+    """The items present after all these events, in the order in which they were added (metering spec 2.5)."""
+    present: dict[str, None] = {}
+    for event in in_order(events):
+        if event.item and event.operation == "remove":
+            present.pop(event.item, None)
+        elif event.item:
+            present.setdefault(event.item)
+    return list(present)
+
+
 def prorate_sum(carried: Decimal, events: Iterable[Sample], span: ProratedSpan) -> ProratedUnits:
     """A prorated sum: ``carried`` is the sum of all values before the span, ``events`` are those inside.
 
     What was carried over lasts for the whole span, a value from its local day on.
     """
     portions = [Portion(carried, span.days)] if carried else []
-    portions += [Portion(event.value, span.days_from(_instant(event))) for event in in_order(events)]
+    portions += [Portion(event.value, span.days_from(instant(event))) for event in in_order(events)]
     return _prorated(portions, span)
 
 
@@ -83,23 +106,10 @@ def prorate_unique_count(carried: Sequence[str], events: Iterable[Sample], span:
     return _prorated([portion for _, portion in steps], span)
 
 
-def in_order(events: Iterable[Sample]) -> list[Sample]:
-    """Events as they follow each other; at one instant by transaction id (metering spec 1.9)."""
-    return sorted(events, key=_moment)
-
-
 def prorated_quantity(quantity: Decimal, days: int, period_days: int) -> Decimal:
     """A quantity that lasts for some days of a period, as it is priced: rounded up to 5 decimals."""
     with exact():
         return ceil_to(quantity * days / period_days, PRORATED_PLACES)
-
-
-def _moment(event: Sample) -> tuple[int, str]:
-    return event.timestamp_ms, event.transaction_id
-
-
-def _instant(event: Sample) -> datetime:
-    return _EPOCH + timedelta(milliseconds=event.timestamp_ms)
 
 
 def _stays(
@@ -114,12 +124,12 @@ def _stays(
         removes = event.operation == "remove"
         if removes is (since is None):
             continue
-        at = _instant(event)
+        at = instant(event)
         if since is None:
-            since, began = _moment(event), at
+            since, began = moment(event), at
         else:
             days = max(calendar_days(max(began, span.from_), min(at, span.to), span.tz), 0)
-            steps += [(since, Portion(ONE, days)), (_moment(event), Portion(-ONE, 0))]
+            steps += [(since, Portion(ONE, days)), (moment(event), Portion(-ONE, 0))]
             since = None
     if since is not None:
         days = span.days if since is present_since else span.days_from(began)
@@ -129,7 +139,7 @@ def _stays(
 
 def _without_short_absences(events: Sequence[Sample], tz: ZoneInfo) -> list[Sample]:
     """The events of one item without the removals that are followed by another event on the same local day."""
-    last_of_day = {local_date(_instant(event), tz): event for event in events}
+    last_of_day = {local_date(instant(event), tz): event for event in events}
     kept = {id(event) for event in last_of_day.values()}
     return [event for event in events if event.operation != "remove" or id(event) in kept]
 
