@@ -221,8 +221,10 @@ def test_an_item_that_goes_is_not_a_first_event() -> None:
     assert state.started
 
 
-def test_an_item_that_goes_has_no_fixed_amount() -> None:
-    price, state, present = compile_price(PERCENTAGE, {"rate": "10", "fixed_amount": "1"}), HighWater(), 0
+@pytest.mark.parametrize("bound", [None, "0.2"])
+def test_an_item_that_goes_has_no_fixed_amount(bound: str | None) -> None:
+    properties = {"rate": "10", "fixed_amount": "1", "per_transaction_min_amount": bound}
+    price, state, present = compile_price(PERCENTAGE, properties), HighWater(), 0
     found = []
     for change in (1, 1, -1, 1, 0, 1):
         present += change
