@@ -34,6 +34,7 @@ from app.api.taxes import TaxController
 from app.api.test_clock import TestClockController
 from app.api.usage import UsageController
 from app.api.wire import provide_page
+from app.catalog.changes import changed_metrics
 from app.clock import now_of
 from app.errors import Unauthorized
 from app.models import Organization
@@ -43,7 +44,8 @@ ENDINGS = ThreadPoolExecutor(4, thread_name_prefix="commit")
 
 
 async def provide_db(state: State) -> AsyncIterator[Session]:
-    """A session whose transaction is the request's: committed before the answer is sent, rolled back on an error.
+    """A session whose transaction is the request's: committed before the answer is sent, rolled back on an error. Once it
+    is committed, the service is told which metrics it has changed.
 
     Transactions end in threads of their own: were they to share those of the handlers, handlers waiting for a lock could
     fill them all, and the commit that frees the lock would never run.
@@ -59,6 +61,8 @@ async def provide_db(state: State) -> AsyncIterator[Session]:
             await loop.run_in_executor(ENDINGS, transaction.__exit__, type(error), error, error.__traceback__)
         return
     await loop.run_in_executor(ENDINGS, transaction.__exit__, None, None, None)
+    for organization_id, code in changed_metrics(session):
+        service.metrics_changed(organization_id, code)
 
 
 def provide_caller(request: ExactRequest) -> Caller:

@@ -1,18 +1,17 @@
 """One running Meterhouse: its settings, its two stores, and what works on them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
 from app.billing.due import DueRunner
+from app.billing.remembered import PriceBook
 from app.config import Settings
 from app.metering.definitions import Definitions
 from app.metering.ingest import Ingest
 from app.metering.journal import Journal
+from app.metering.meter import Meter
 from app.metering.upkeep import Upkeep
-from app.metering.usage import Usage, measure
-from app.metering.windows import Window
 from app.stores.clickhouse import ClickHouse, open_clickhouse
 from app.stores.data_dir import DataDir
 from app.stores.postgres import Postgres, open_postgres
@@ -27,15 +26,20 @@ class Service:
     clickhouse: ClickHouse
     definitions: Definitions
     upkeep: Upkeep
+    meter: Meter = field(init=False)
+    billing_meter: Meter = field(init=False)
     due: DueRunner = field(init=False)
     journal: Journal | None = None
     data_dir: DataDir | None = None
+    price_book: PriceBook = field(default_factory=PriceBook)
     _ingest: Ingest | None = None
 
     def __post_init__(self) -> None:
         settings = self.settings
+        self.meter = Meter(self.clickhouse, self.upkeep, for_billing=False)
+        self.billing_meter = Meter(self.clickhouse, self.upkeep, for_billing=True)
         delay = timedelta(seconds=settings.billing_delay_seconds)
-        self.due = DueRunner(self.postgres, self.measure_for_billing, settings.close_chunk, delay)
+        self.due = DueRunner(self.postgres, self.billing_meter, settings.close_chunk, delay)
 
     @property
     def ingest(self) -> Ingest:
@@ -77,16 +81,6 @@ class Service:
     def wait_until_readable(self, organization_id: UUID) -> None:
         """Wait until every event acknowledged so far counts in what is read. For threads other than the loop's."""
         self.upkeep.wait_until_readable(organization_id)
-
-    def measure(self, windows: Sequence[Window]) -> list[Usage]:
-        """The usage of windows, as the rollups have it."""
-        with self.upkeep.reading() as unreliable:
-            return measure(self.clickhouse, windows, unreliable)
-
-    def measure_for_billing(self, windows: Sequence[Window]) -> list[Usage]:
-        """The usage of windows about to be billed: their cells are held against the raw table first."""
-        self.upkeep.reconcile_windows(windows)
-        return self.measure(windows)
 
 
 def open_service(settings: Settings) -> Service:

@@ -13,8 +13,9 @@ from decimal import Decimal
 from uuid import uuid4
 
 from app.billing.book import ChargeTerms
-from app.billing.fees import charge_amounts
+from app.billing.charge_usage import bucket_usage
 from app.core.aggregation import Aggregation, Units
+from app.core.charges.fees import fee_amounts
 from app.core.charges.pricing import compile_price
 from app.core.charges.usage import ChargeModel
 
@@ -49,7 +50,8 @@ def main() -> None:
         measured = counted if charge.aggregation is Aggregation.COUNT else summed
         began = time.process_time()
         for usage in measured:
-            total += charge_amounts(charge, usage, "EUR").amount_cents
+            bucket = bucket_usage(charge, usage, "EUR")
+            total += fee_amounts(bucket, charge.price(bucket), "EUR").amount_cents
         used[position] = time.process_time() - began
     print(f"Pricing {SUBSCRIPTIONS:,} subscriptions x {len(charges)} charges, one core; {total / 100:,.2f} EUR in all")
     for charge, seconds in zip(charges, used, strict=True):

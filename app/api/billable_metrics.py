@@ -1,6 +1,5 @@
 """`/api/v1/billable_metrics` (metering spec 2.1)."""
 
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -10,18 +9,18 @@ from litestar import Controller
 from msgspec import UNSET, Meta, Struct
 
 from app.api.documented import TakesExpression
-from app.api.given import Called, Db, Now, Org, Paging, Running
+from app.api.given import Called, Db, Now, Org, Paging
 from app.api.request import UNREADABLE, ExactRequest
 from app.api.routes import delete, get, post, put
 from app.api.wire import Opt, PageMeta, Str, changes, fill, instant, paginate
 from app.catalog.metrics import TRY_OUT, create_metric, delete_metric, find_metric, live_metrics, update_metric
+from app.clock import system_now
 from app.core.expressions import EvaluationError, InvalidExpression, parse
 from app.core.money import PLACES_LIMIT
 from app.errors import invalid
 from app.metering.evaluation import try_out
 from app.metering.events import EventInput, explain_undecodable
 from app.models import BillableMetric
-from app.stores.postgres import after_commit
 
 Places = Annotated[int, Meta(ge=-PLACES_LIMIT, le=PLACES_LIMIT)]
 
@@ -118,11 +117,10 @@ class BillableMetricController(Controller):
 
     @post()
     def create_billable_metric(
-        self, data: BillableMetricBody, db: Db, organization: Org, service: Running, now: datetime
+        self, data: BillableMetricBody, db: Db, organization: Org, now: Now
     ) -> BillableMetricAnswer:
         """Make a metric."""
         metric = create_metric(db, organization.id, changes(data.billable_metric), now)
-        _tell(db, service, organization.id, metric.code)
         return BillableMetricAnswer(metric_object(metric))
 
     @litestar.post(f"/{TRY_OUT}", status_code=200, operation_class=TakesExpression)
@@ -159,32 +157,20 @@ class BillableMetricController(Controller):
     @put("/{code:path}")
     def update_billable_metric(
         self,
-        *,
         code: str,
         data: BillableMetricBody,
         db: Db,
         organization: Org,
-        service: Running,
         now: Now,
     ) -> BillableMetricAnswer:
         """Change a metric. Once a plan prices it, only its name, description and filters can change."""
         metric = find_metric(db, organization.id, code[1:], lock=True)
-        old_code = metric.code
         update_metric(db, metric, changes(data.billable_metric), now)
-        for changed in {old_code, metric.code}:
-            _tell(db, service, organization.id, changed)
         return BillableMetricAnswer(metric_object(metric))
 
     @delete("/{code:path}")
-    def remove_billable_metric(
-        self, code: str, db: Db, organization: Org, service: Running, now: datetime
-    ) -> BillableMetricAnswer:
-        """Delete a metric, and its charges from all plans."""
+    def remove_billable_metric(self, code: str, db: Db, organization: Org, now: Now) -> BillableMetricAnswer:
+        """Delete a metric, its charges from all plans, and its events of the subscriptions on these plans."""
         metric = find_metric(db, organization.id, code[1:], lock=True)
-        delete_metric(db, metric, now)
-        _tell(db, service, organization.id, metric.code)
+        delete_metric(db, metric, now, received_before=system_now())
         return BillableMetricAnswer(metric_object(metric))
-
-
-def _tell(db: Db, service: Running, organization_id: UUID, code: str) -> None:
-    after_commit(db, lambda: service.metrics_changed(organization_id, code))

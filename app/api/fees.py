@@ -24,8 +24,8 @@ class FeeItem(Struct):
     name: str
     description: str | None
     invoice_display_name: str | None
-    filters: None
-    filter_invoice_display_name: None
+    filters: dict[str, Any] | None
+    filter_invoice_display_name: str | None
     lago_item_id: UUID
     item_type: str
     grouped_by: dict[str, str | None]
@@ -117,6 +117,7 @@ def fee_object(fee: Fee) -> FeeObject:
     return FeeObject(
         lago_id=fee.id,
         lago_charge_id=fee.charge_id,
+        lago_charge_filter_id=fee.charge_filter_id,
         lago_invoice_id=fee.invoice_id,
         lago_subscription_id=fee.subscription_id,
         external_subscription_id=fee.subscription.external_id,
@@ -128,11 +129,11 @@ def fee_object(fee: Fee) -> FeeObject:
             name=fee.item_name,
             description=fee.item_description,
             invoice_display_name=fee.invoice_display_name,
-            filters=None,
-            filter_invoice_display_name=None,
+            filters=fee.item_filters,
+            filter_invoice_display_name=fee.filter_invoice_display_name,
             lago_item_id=fee.item_id,
             item_type="BillableMetric" if fee.fee_type == "charge" else "Subscription",
-            grouped_by={},
+            grouped_by=fee.grouped_by,
         ),
         amount_cents=fee.amount_cents,
         amount_currency=fee.currency,
@@ -141,7 +142,7 @@ def fee_object(fee: Fee) -> FeeObject:
         taxes_amount_cents=fee.taxes_amount_cents,
         taxes_precise_amount=decimal_text(from_minor(fee.taxes_precise_amount_cents, fee.currency)),
         taxes_rate=number(fee.taxes_rate),
-        total_aggregated_units=decimal_text(fee.units),
+        total_aggregated_units=decimal_text(fee.total_aggregated_units),
         total_amount_cents=fee.amount_cents + fee.taxes_amount_cents,
         total_amount_currency=fee.currency,
         units=decimal_text(fee.units),
@@ -155,6 +156,7 @@ def fee_object(fee: Fee) -> FeeObject:
         failed_at=instant_or_none(fee.failed_at),
         refunded_at=instant_or_none(fee.refunded_at),
         amount_details=exact_json(fee.amount_details),
+        presentation_breakdowns=fee.presentation_breakdowns,
         from_date=instant(fee.from_datetime),
         to_date=instant(fee.to_datetime),
         applied_taxes=[applied_tax_object(tax) for tax in fee.applied_taxes],

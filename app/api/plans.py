@@ -1,5 +1,6 @@
 """`/api/v1/plans` with the charges on them (billing spec 1.1, 1.11; metering spec 3.1)."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from app.api.taxes import TaxObject, tax_object
 from app.api.wire import Cents, Opt, PageMeta, Str, changes, exact_json, fill, instant, paginate
 from app.catalog.plans import create_plan, delete_plan, find_plan, live_plans, update_plan
 from app.customers.subscriptions import end_all
-from app.models import Charge, Plan
+from app.models import Charge, ChargeFilter, Plan
 
 
 class ChargeFilterInput(Struct):
@@ -97,6 +98,14 @@ class PlanBody(Struct):
     plan: PlanInput
 
 
+class ChargeFilterObject(Struct, kw_only=True):
+    lago_id: UUID
+    charge_code: str
+    invoice_display_name: str | None
+    properties: msgspec.Raw
+    values: dict[str, list[str]]
+
+
 class ChargeObject(Struct, kw_only=True):
     lago_id: UUID
     lago_billable_metric_id: UUID
@@ -112,7 +121,7 @@ class ChargeObject(Struct, kw_only=True):
     regroup_paid_fees: str | None = None
     prorated: bool = False
     min_amount_cents: int = 0
-    filters: list[Any] = []
+    filters: list[ChargeFilterObject]
     applied_pricing_unit: None = None
     accepts_target_wallet: bool = False
     lago_parent_id: UUID | None = None
@@ -162,9 +171,27 @@ def charge_object(charge: Charge) -> ChargeObject:
         lago_billable_metric_id=charge.billable_metric_id,
         billable_metric_code=charge.billable_metric.code,
         created_at=instant(charge.created_at),
-        properties=exact_json(charge.properties),
+        properties=exact_json(both_spellings(charge.properties)),
+        filters=[charge_filter_object(one, charge.code) for one in charge.filters],
         taxes=[tax_object(tax) for tax in charge.taxes],
     )
+
+
+def charge_filter_object(one: ChargeFilter, charge_code: str) -> ChargeFilterObject:
+    """A charge filter as it is on the wire."""
+    return fill(
+        ChargeFilterObject,
+        one,
+        lago_id=one.id,
+        charge_code=charge_code,
+        properties=exact_json(both_spellings(one.properties)),
+    )
+
+
+def both_spellings(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Properties with their grouping keys under the old name too (metering spec 3.1)."""
+    keys = properties.get("pricing_group_keys")
+    return {**properties, "grouped_by": keys} if keys else dict(properties)
 
 
 def plan_object(plan: Plan) -> PlanObject:
@@ -212,6 +239,6 @@ class PlanController(Controller):
         """Delete a plan; its subscriptions end and are billed for the last time."""
         plan = find_plan(db, organization.id, code[1:], lock=True)
         service.wait_until_readable(organization.id)
-        end_all(db, organization.id, now, service.measure_for_billing, plan=plan)
+        end_all(db, organization.id, now, service.billing_meter, plan=plan)
         delete_plan(plan, now)
         return PlanAnswer(plan_object(plan))

@@ -172,7 +172,7 @@ class SubscriptionController(Controller):
     ) -> SubscriptionAnswer:
         """Put a customer on a plan. Sent again with the same external id and plan, it answers with the same one."""
         sent = _read_instants(changes(data.subscription))
-        subscription = create_subscription(db, organization, sent, now, service.measure_for_billing)
+        subscription = create_subscription(db, organization, sent, now, service.billing_meter)
         return SubscriptionAnswer(extended_object(subscription, now))
 
     @get()
@@ -248,7 +248,7 @@ class SubscriptionController(Controller):
             db,
             subscription,
             now,
-            service.measure_for_billing,
+            service.billing_meter,
             invoice=on_termination_invoice,
             credit_note=on_termination_credit_note,
         )

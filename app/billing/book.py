@@ -1,7 +1,7 @@
 """The price book: plans with everything that pricing needs of them, loaded set-wise and made ready to price with."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from uuid import UUID
 
@@ -9,10 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from app.core.aggregation import Aggregation
-from app.core.charges.pricing import compile_price
+from app.core.buckets import ALL_VALUES, Splitter, expanded
+from app.core.charges.pricing import compile_price, needs_events
+from app.core.charges.properties import group_keys
 from app.core.charges.usage import ChargeModel, PriceFunction
 from app.core.taxes import TaxRate
-from app.models import Charge, Customer, Plan, Tax
+from app.models import Charge, ChargeFilter, Customer, Plan, Tax
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,29 @@ class AppliedTax:
 Taxes = tuple[AppliedTax, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ChargeFilterTerms:
+    """A charge filter: what it takes, with every stand-in for all values replaced, and its price as a function."""
+
+    id: UUID
+    invoice_display_name: str | None
+    values_as_sent: dict[str, list[str]]
+    values: Mapping[str, Sequence[str]]
+    group_keys: tuple[str, ...]
+    price: PriceFunction
+
+    @property
+    def display_name(self) -> str:
+        """Its name on invoices: its own, else its values; a key that takes them all by its name (metering spec 4.3)."""
+        names = [key if ALL_VALUES in values else ", ".join(values) for key, values in self.values_as_sent.items()]
+        return self.invoice_display_name or ", ".join(names)
+
+
 @dataclass(frozen=True, slots=True)
 class ChargeTerms:
-    """A charge with its metric, and its price as a function."""
+    """A charge with its metric, and its price as a function. Its filters are in the order they were made in, which decides
+    between equals; `display_order` is the order they are shown in.
+    """
 
     id: UUID
     code: str
@@ -51,6 +73,16 @@ class ChargeTerms:
     rounding_precision: int | None
     taxes: Taxes
     price: PriceFunction
+    prorated: bool = False
+    needs_events: bool = False
+    filters: tuple[ChargeFilterTerms, ...] = ()
+    display_order: tuple[int, ...] = ()
+    group_keys: tuple[str, ...] = ()
+    presentation_keys: tuple[str, ...] = ()
+    invoice_presentation_keys: tuple[str, ...] = ()
+    splitter: Splitter = field(default_factory=Splitter)
+    dimension_keys: frozenset[str] = frozenset()
+    dimensions_pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +126,7 @@ def load_plans(db: Session, plan_ids: Iterable[UUID]) -> dict[UUID, PlanTerms]:
             selectinload(Plan.taxes),
             selectinload(Plan.charges).selectinload(Charge.taxes),
             selectinload(Plan.charges).joinedload(Charge.billable_metric),
+            selectinload(Plan.charges).selectinload(Charge.filters),
         )
     )
     return {plan.id: _plan_terms(plan) for plan in plans}
@@ -101,11 +134,21 @@ def load_plans(db: Session, plan_ids: Iterable[UUID]) -> dict[UUID, PlanTerms]:
 
 def load_taxes(db: Session, customer_ids: Iterable[UUID], organization_ids: Iterable[UUID]) -> TaxBook:
     """The taxes of these customers and organizations, in two queries."""
+    return TaxBook(load_customer_taxes(db, customer_ids), load_organization_taxes(db, organization_ids))
+
+
+def load_customer_taxes(db: Session, customer_ids: Iterable[UUID]) -> dict[UUID, Taxes]:
+    """The taxes of those of the customers that have any of their own."""
     customers = db.scalars(
         select(Customer)
         .where(Customer.id.in_(set(customer_ids)), Customer.taxes.any())
         .options(selectinload(Customer.taxes))
     )
+    return {customer.id: _applied(customer.taxes) for customer in customers}
+
+
+def load_organization_taxes(db: Session, organization_ids: Iterable[UUID]) -> dict[UUID, Taxes]:
+    """The taxes of those of the organizations that apply some to all their customers."""
     of_organization: dict[UUID, list[Tax]] = {}
     for tax in db.scalars(
         select(Tax)
@@ -117,10 +160,7 @@ def load_taxes(db: Session, customer_ids: Iterable[UUID], organization_ids: Iter
         .order_by(Tax.code)
     ):
         of_organization.setdefault(tax.organization_id, []).append(tax)
-    return TaxBook(
-        {customer.id: _applied(customer.taxes) for customer in customers},
-        {organization: _applied(taxes) for organization, taxes in of_organization.items()},
-    )
+    return {organization: _applied(taxes) for organization, taxes in of_organization.items()}
 
 
 def _plan_terms(plan: Plan) -> PlanTerms:
@@ -140,7 +180,13 @@ def _plan_terms(plan: Plan) -> PlanTerms:
 
 
 def _charge_terms(charge: Charge) -> ChargeTerms:
-    metric = charge.billable_metric
+    metric, model = charge.billable_metric, ChargeModel(charge.charge_model)
+    vocabulary = {one["key"]: one["values"] for one in metric.filters}
+    oldest_first = sorted(charge.filters, key=lambda one: one.number)
+    filters = tuple(_filter_terms(one, charge, vocabulary) for one in oldest_first)
+    own_keys = group_keys(charge.properties, accepts_target_wallet=charge.accepts_target_wallet)
+    presentation = charge.properties.get("presentation_group_keys") or ()
+    shown = tuple(one["value"] for one in presentation if (one.get("options") or {}).get("display_in_invoice"))
     return ChargeTerms(
         id=charge.id,
         code=charge.code,
@@ -152,10 +198,34 @@ def _charge_terms(charge: Charge) -> ChargeTerms:
         metric_description=metric.description,
         aggregation=Aggregation(metric.aggregation_type),
         recurring=metric.recurring,
+        dimension_keys=frozenset(metric.dimension_keys),
+        dimensions_pending=metric.dimensions_pending,
         rounding_function=metric.rounding_function,
         rounding_precision=metric.rounding_precision,
         taxes=_applied(charge.taxes),
-        price=compile_price(ChargeModel(charge.charge_model), charge.properties),
+        price=compile_price(model, charge.properties, prorated=charge.prorated),
+        prorated=charge.prorated,
+        needs_events=any(
+            needs_events(model, properties, metric.aggregation_type, prorated=charge.prorated)
+            for properties in (charge.properties, *(one.properties for one in oldest_first))
+        ),
+        filters=filters,
+        display_order=tuple(sorted(range(len(filters)), key=lambda index: oldest_first[index].position)),
+        group_keys=own_keys,
+        presentation_keys=tuple(one["value"] for one in presentation),
+        invoice_presentation_keys=shown,
+        splitter=Splitter([one.values for one in filters], own_keys, [one.group_keys for one in filters]),
+    )
+
+
+def _filter_terms(one: ChargeFilter, charge: Charge, vocabulary: Mapping[str, Sequence[str]]) -> ChargeFilterTerms:
+    return ChargeFilterTerms(
+        id=one.id,
+        invoice_display_name=one.invoice_display_name,
+        values_as_sent=one.values,
+        values=expanded(one.values, vocabulary),
+        group_keys=group_keys(one.properties, accepts_target_wallet=charge.accepts_target_wallet),
+        price=compile_price(ChargeModel(charge.charge_model), one.properties, prorated=charge.prorated),
     )
 
 

@@ -5,7 +5,7 @@ once; a process that dies leaves nothing behind; and a unique key on (subscripti
 mistakes. The number of ClickHouse queries depends on the number of chunks and aggregation types only.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -14,16 +14,14 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session, contains_eager
 
+from app.billing.billed import BilledLine, BilledSubscription
 from app.billing.book import PlanTerms, load_plans, load_taxes
-from app.billing.fees import BilledLine, BilledSubscription, FeeDraft, line_fees
+from app.billing.charge_usage import AS_BILLED, charge_usage
+from app.billing.fees import FeeDraft, line_fees
 from app.billing.invoices import Payer, group_lines, write_invoices
 from app.core.boundaries import Boundaries, joined, periodic
-from app.metering.usage import Usage
-from app.metering.windows import Window
+from app.metering.meter import Meter
 from app.models import BillingPeriod, Customer, Invoice, Organization, Subscription
-
-Measure = Callable[[Sequence[Window]], Sequence[Usage]]
-"""Units of usage windows, after the store has been reconciled for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Closed:
 
 
 def close_chunk(
-    db: Session, scope: ColumnElement[bool], until: datetime, made_at: datetime, size: int, measure: Measure
+    db: Session, scope: ColumnElement[bool], until: datetime, made_at: datetime, size: int, meter: Meter
 ) -> Closed:
     """Close what was due at `until` for up to `size` customers; no customers means that nothing was left to claim.
 
@@ -53,23 +51,23 @@ def close_chunk(
         billed, boundary = billed_subscription(one, plans), one.next_billing_at
         if boundary is not None:
             lines.append(BilledLine(billed, "subscription_periodic", boundary, _boundaries(billed, boundary, before)))
-    invoices = bill_lines(
-        db, lines, {one.customer_id: payer_of(one.customer) for one in subscriptions}, made_at, measure
-    )
+    invoices = bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in subscriptions}, made_at, meter)
     _move_on(subscriptions, lines)
     db.flush()
     return Closed(len(claimed), len(invoices))
 
 
 def bill_lines(
-    db: Session, lines: Sequence[BilledLine], payers: dict[UUID, Payer], made_at: datetime, measure: Measure
+    db: Session, lines: Sequence[BilledLine], payers: dict[UUID, Payer], made_at: datetime, meter: Meter
 ) -> list[UUID]:
     """Measure, price and invoice lines; returns the ids of the invoices."""
-    windows = [line.windows() for line in lines]
-    usage = iter(measure([window for one in windows for window in one]))
+    with_charges = [line for line in lines if line.has_charges]
+    items = [(line.subscription, line.boundaries) for line in with_charges]
+    measured = charge_usage(meter, items, AS_BILLED)
+    usage = dict(zip(map(id, with_charges), measured, strict=True))
     taxes = load_taxes(db, payers, {payer.organization_id for payer in payers.values()})
     drafted: list[tuple[BilledLine, Sequence[FeeDraft]]] = [
-        (line, line_fees(line, [next(usage) for _ in mine], taxes)) for line, mine in zip(lines, windows, strict=True)
+        (line, line_fees(line, usage.get(id(line), ()), taxes)) for line in lines
     ]
     return write_invoices(db, group_lines(drafted, payers), made_at)
 

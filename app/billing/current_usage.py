@@ -8,28 +8,17 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session, contains_eager
 
-from app.billing.book import ChargeTerms, PlanTerms, load_plans, load_taxes
-from app.billing.close import Measure, billed_subscription
-from app.billing.fees import charge_amounts, charge_windows
-from app.core.aggregation import Units
+from app.billing.book import PlanTerms, TaxBook, load_customer_taxes
+from app.billing.charge_usage import AS_SHOWN, ChargeUsage, Options, charge_usage
+from app.billing.close import billed_subscription
+from app.billing.remembered import PriceBook
 from app.core.boundaries import Boundaries, current
-from app.core.charges.fees import FeeAmounts
 from app.core.periods import local_date
 from app.core.taxes import invoice_taxes
 from app.customers.customers import find_customer
 from app.errors import NotAllowed, NotFound
-from app.metering.usage import NOTHING
-from app.models import Customer, Subscription
-
-
-@dataclass(frozen=True, slots=True)
-class ChargeUsage:
-    """One charge's usage so far and what it would cost."""
-
-    charge: ChargeTerms
-    amounts: FeeAmounts
-    events_count: int
-    measured: Units
+from app.metering.meter import Meter
+from app.models import Customer, Organization, Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +41,11 @@ class Restriction:
     charge_code: str | None = None
     metric_code: str | None = None
 
+    @property
+    def is_given(self) -> bool:
+        """Whether not all charges are wanted."""
+        return not (self.charge_id is None and self.charge_code is None and self.metric_code is None)
+
     def apply(self, plan: PlanTerms) -> PlanTerms:
         """The plan with only the charges wanted.
 
@@ -73,27 +67,31 @@ class Restriction:
 
 def current_usage(
     db: Session,
-    organization_id: UUID,
+    meter: Meter,
+    book: PriceBook,
+    organization: Organization,
     external_customer_id: str,
     external_subscription_id: str,
     restriction: Restriction,
     now: datetime,
-    measure: Measure,
     *,
     apply_taxes: bool,
+    full_usage: bool = False,
+    options: Options = AS_SHOWN,
 ) -> CurrentUsage:
     """The usage of an active subscription in the period that contains `now`, the whole period and not just up to now.
 
     Raises:
         NotFound: `customer_not_found`, `charge_not_found`.
-        NotAllowed: `no_active_subscription`.
+        NotAllowed: `no_active_subscription`; `full_usage_not_allowed`, for usage since the subscription's start of all
+            charges, or of one that is prorated.
     """
     subscription = db.scalars(
         select(Subscription)
         .join(Subscription.customer)
         .join(Customer.organization)
         .where(
-            Subscription.organization_id == organization_id,
+            Subscription.organization_id == organization.id,
             Subscription.external_id == external_subscription_id,
             Subscription.status == "active",
             Customer.external_id == external_customer_id,
@@ -102,32 +100,30 @@ def current_usage(
         .options(contains_eager(Subscription.customer).contains_eager(Customer.organization))
     ).first()
     if subscription is None:
-        find_customer(db, organization_id, external_customer_id)
+        find_customer(db, organization.id, external_customer_id)
         raise NotAllowed("no_active_subscription")
-    customer_id = subscription.customer_id
-    plan = restriction.apply(load_plans(db, [subscription.plan_id])[subscription.plan_id])
+    plan = restriction.apply(book.plan(db, organization, subscription.plan_id))
     billed = billed_subscription(subscription, {plan.id: plan})
     boundaries = current(billed.terms, now)
-    usage = measure(charge_windows(billed, boundaries))
-    charges = [
-        ChargeUsage(charge, charge_amounts(charge, units, plan.currency), units.events_count, units)
-        for charge, units in zip(plan.charges, (buckets.get((), NOTHING) for buckets in usage), strict=True)
-    ]
-    amount = sum(one.amounts.amount_cents for one in charges)
+    if full_usage:
+        if not (restriction.is_given or options.only) or any(one.prorated for one in plan.charges):
+            raise NotAllowed("full_usage_not_allowed")
+        boundaries = replace(boundaries, charges_from=billed.started_at)
+    (charges,) = charge_usage(meter, [(billed, boundaries)], options)
+    fees = [(one.charge, fee) for one in charges for fee in one.fees]
+    amount = sum(fee.amounts.amount_cents for _, fee in fees)
     taxes = 0
     if apply_taxes:
-        book = load_taxes(db, [customer_id], [organization_id])
+        general = TaxBook(
+            load_customer_taxes(db, [billed.customer_id]), {organization.id: book.taxes(db, organization)}
+        )
+        whose = {"customer_id": billed.customer_id, "organization_id": organization.id}
         bases = [
             (
-                Decimal(one.amounts.amount_cents),
-                [
-                    tax.tax_rate
-                    for tax in book.taxes(
-                        one.charge.taxes, plan.taxes, customer_id=customer_id, organization_id=organization_id
-                    )
-                ],
+                Decimal(fee.amounts.amount_cents),
+                [tax.tax_rate for tax in general.taxes(charge.taxes, plan.taxes, **whose)],
             )
-            for one in charges
+            for charge, fee in fees
         ]
         taxes = invoice_taxes(bases, amount).amount_cents
     return CurrentUsage(

@@ -13,9 +13,10 @@ import structlog
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.billing.close import Measure, claim, close_chunk
+from app.billing.close import claim, close_chunk
 from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_subscriptions
 from app.errors import ApiError
+from app.metering.meter import Meter
 from app.models import Customer, Organization, Subscription
 from app.stores.postgres import Postgres
 
@@ -34,9 +35,9 @@ class Run:
 class DueRunner:
     """Runs what is due. `measure` gives the usage of windows that are about to be billed."""
 
-    def __init__(self, postgres: Postgres, measure: Measure, chunk: int, delay: timedelta):
+    def __init__(self, postgres: Postgres, meter: Meter, chunk: int, delay: timedelta):
         self._postgres = postgres
-        self._measure = measure
+        self._meter = meter
         self._chunk = chunk
         self._delay = delay
 
@@ -81,7 +82,7 @@ class DueRunner:
             within = scope & Customer.id.not_in(failed) if failed else scope
             try:
                 with self._postgres.session() as db:
-                    closed = close_chunk(db, within, instant, made_at, size, self._measure)
+                    closed = close_chunk(db, within, instant, made_at, size, self._meter)
             except ApiError:
                 raise
             except Exception as error:
@@ -136,10 +137,10 @@ class DueRunner:
                     done += 1
 
     def _activate(self, db: Session, subscription: Subscription, instant: datetime, made_at: datetime) -> None:
-        activate(db, subscription, instant, made_at, self._measure)
+        activate(db, subscription, instant, made_at, self._meter)
 
     def _terminate(self, db: Session, subscription: Subscription, instant: datetime, made_at: datetime) -> None:
-        end_subscriptions(db, [subscription], instant, made_at, self._measure)
+        end_subscriptions(db, [subscription], instant, made_at, self._meter)
 
 
 def _earliest(db: Session, scope: ColumnElement[bool], until: datetime, delay: timedelta) -> datetime | None:

@@ -13,8 +13,11 @@ import msgspec
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from app.billing.billed import BilledLine
 from app.billing.book import AppliedTax
-from app.billing.fees import BilledLine, FeeDraft
+from app.billing.charge_usage import BucketFee
+from app.billing.fees import FeeDraft
+from app.core.money import decimal_text
 from app.core.periods import local_date
 from app.core.taxes import InvoiceTaxes, invoice_taxes
 from app.models import BillingPeriod, Customer, Fee, FeeTax, Invoice, InvoiceTax, Organization
@@ -165,6 +168,10 @@ def _advance(db: Session, owner: type[Customer] | type[Organization], by: Mappin
     return {one: after - by[one] for one, after in rows}
 
 
+def _breakdowns(bucket: BucketFee) -> list[dict[str, Any]]:
+    return [{"presentation_by": one.by, "units": decimal_text(one.units)} for one in bucket.presented]
+
+
 class _Rows:
     """Rows of the invoice tables, gathered and written with COPY."""
 
@@ -247,7 +254,8 @@ class _Rows:
 
     def _add_fee(self, fee: FeeDraft, invoice_id: UUID, position: int, *, paid: bool) -> None:
         subscription, charge, amounts = fee.subscription, fee.charge, fee.amounts
-        plan = subscription.plan
+        plan, bucket = subscription.plan, fee.bucket
+        filter_ = bucket.filter if bucket else None
         if charge is None:
             item: dict[str, Any] = {
                 "item_code": plan.code,
@@ -255,6 +263,8 @@ class _Rows:
                 "item_description": plan.description,
                 "invoice_display_name": plan.invoice_display_name or subscription.name or plan.name,
                 "item_id": subscription.id,
+                "item_filters": None,
+                "filter_invoice_display_name": None,
             }
         else:
             item = {
@@ -263,6 +273,8 @@ class _Rows:
                 "item_description": charge.metric_description,
                 "invoice_display_name": charge.invoice_display_name or charge.metric_name,
                 "item_id": charge.metric_id,
+                "item_filters": _json.encode(filter_.values_as_sent).decode() if filter_ else None,
+                "filter_invoice_display_name": filter_.display_name if filter_ else None,
             }
         self._tables[Fee].append(
             {
@@ -272,6 +284,7 @@ class _Rows:
                 "customer_id": subscription.customer_id,
                 "subscription_id": subscription.id,
                 "charge_id": charge.id if charge else None,
+                "charge_filter_id": filter_.id if filter_ else None,
                 "position": position,
                 "fee_type": fee.fee_type,
                 **item,
@@ -281,7 +294,10 @@ class _Rows:
                 "taxes_amount_cents": fee.tax_amounts.amount_cents,
                 "taxes_precise_amount_cents": fee.tax_amounts.precise_amount_cents,
                 "taxes_rate": fee.tax_amounts.rate,
+                "grouped_by": _json.encode(bucket.group if bucket else {}).decode(),
+                "presentation_breakdowns": _json.encode(_breakdowns(bucket) if bucket else []).decode(),
                 "units": amounts.units,
+                "total_aggregated_units": bucket.total_aggregated_units if bucket else amounts.units,
                 "precise_unit_amount": amounts.precise_unit_amount,
                 "events_count": fee.events_count,
                 "amount_details": _json.encode(amounts.amount_details).decode(),

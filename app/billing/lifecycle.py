@@ -6,32 +6,33 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from app.billing.billed import BilledLine
 from app.billing.book import load_plans
-from app.billing.close import Measure, bill_lines, billed_subscription, close_chunk, payer_of
-from app.billing.fees import BilledLine
+from app.billing.close import bill_lines, billed_subscription, close_chunk, payer_of
 from app.core.boundaries import Boundaries, starting, terminating
+from app.metering.meter import Meter
 from app.models import Customer, Subscription
 
 
-def bill_start(db: Session, subscription: Subscription, instant: datetime, made_at: datetime, measure: Measure) -> None:
+def bill_start(db: Session, subscription: Subscription, instant: datetime, made_at: datetime, meter: Meter) -> None:
     """The first invoice of a plan paid in advance; nothing for a plan in arrears."""
     line = _line(db, subscription, "subscription_starting", instant)
     if line.subscription.plan.pay_in_advance:
-        bill_lines(db, [line], {subscription.customer_id: payer_of(subscription.customer)}, made_at, measure)
+        bill_lines(db, [line], {subscription.customer_id: payer_of(subscription.customer)}, made_at, meter)
 
 
 def bill_termination(
-    db: Session, subscriptions: Iterable[Subscription], instant: datetime, made_at: datetime, measure: Measure
+    db: Session, subscriptions: Iterable[Subscription], instant: datetime, made_at: datetime, meter: Meter
 ) -> None:
     """The last invoice of terminated subscriptions: usage and, in arrears, the fee of the current period until its end."""
     ended = list(subscriptions)
     lines = [_line(db, one, "subscription_terminating", instant) for one in ended]
-    bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in ended}, made_at, measure)
+    bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in ended}, made_at, meter)
 
 
-def close_customer(db: Session, customer_id: UUID, instant: datetime, made_at: datetime, measure: Measure) -> None:
+def close_customer(db: Session, customer_id: UUID, instant: datetime, made_at: datetime, meter: Meter) -> None:
     """Close every boundary of a customer that has passed, so that what follows starts from a billed past."""
-    while close_chunk(db, Customer.id == customer_id, instant, made_at, 1, measure).customers:
+    while close_chunk(db, Customer.id == customer_id, instant, made_at, 1, meter).customers:
         pass
 
 

@@ -1,100 +1,239 @@
 """Charges: the rules of a plan's list of them (metering spec 3.1 to 3.3, 6.7)."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, selectinload
 
-from app.catalog.metrics import metrics_by_id
+from app.catalog.charge_filters import FilterDraft, check_values, draft_list, write_list
+from app.catalog.dimensions import refresh_dimensions
+from app.catalog.metrics import lock_metrics
 from app.catalog.taxes import taxes_by_code
 from app.core.aggregation import Aggregation
 from app.core.charges.combinations import combination_errors
-from app.core.charges.pricing import needs_events
 from app.core.charges.properties import clean_properties, default_properties
 from app.core.charges.usage import SUPPORTED_MODELS, ChargeModel
 from app.core.charges.validation import property_errors
 from app.errors import NotFound, Problems, invalid
-from app.models import BillableMetric, Charge, Plan
-from app.validation import Changes, as_uuid, check_one_of, empty
+from app.models import BillableMetric, Charge, ChargeFilter, Plan
+from app.validation import Changes, as_uuid, check_code, check_one_of, empty
 
-_EDITABLE_IN_USE = frozenset({"id", "invoice_display_name", "properties", "filters", "tax_codes"})
-_GROUPING = ("pricing_group_keys", "presentation_group_keys")
+CHARGE_PARTS = (selectinload(Charge.billable_metric), selectinload(Charge.taxes), selectinload(Charge.filters))
+"""What must be loaded with a charge to show it whole."""
+
+Metrics = Mapping[UUID | None, BillableMetric]
+"""Locked metrics by their ids."""
+
+_DEFAULTS: dict[str, Any] = {
+    "pay_in_advance": False, "prorated": False, "invoiceable": True, "regroup_paid_fees": None, "min_amount_cents": 0,
+    "accepts_target_wallet": False,
+}  # fmt: skip
+_IN_FORCE = ("prorated", "accepts_target_wallet")
+"""Of these, what billing goes by. The others are checked, and stay as if they had not been sent."""
+_EDITABLE_IN_USE = frozenset(
+    {"id", "invoice_display_name", "properties", "filters", "tax_codes", "accepts_target_wallet"}
+)
 
 
-class _Draft(NamedTuple):
-    """One entry of the list that was sent, beside the charge it changes, if it changes one."""
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A charge as it will be: what was sent, beside the charge it changes, if it changes one, and its filters."""
 
     charge: Charge | None
     changes: Changes
     metric: BillableMetric
+    filters: Sequence[FilterDraft] = field(default=())
 
-    def value(self, field: str) -> Any:
+    def value(self, name: str) -> Any:
         """The field as it will be."""
-        return self.changes.get(field) if self.charge is None or field in self.changes else getattr(self.charge, field)
+        kept = getattr(self.charge, name) if self.charge is not None else None
+        value = self.changes.get(name) if self.charge is None or name in self.changes else kept
+        return _DEFAULTS.get(name) if empty(value) else value
+
+    def properties(self, model: ChargeModel) -> dict[str, Any]:
+        """What was sent, else what the charge has as long as its model stays, else the model's default; as it is stored."""
+        sent: dict[str, Any] | None = self.changes.get("properties")
+        charge = self.charge
+        if sent is None and charge is not None and charge.charge_model == model and "properties" not in self.changes:
+            sent = charge.properties
+        return clean_properties(model, default_properties(model) if sent is None else sent)
 
 
-def write_charges(
-    db: Session, plan: Plan, current: Sequence[Charge], sent: Sequence[Changes], *, in_use: bool, now: datetime
-) -> None:
+def charges_of(plan: Plan) -> Select[Charge]:
+    """The query of a plan's charges in their order, whole."""
+    return (
+        select(Charge)
+        .where(Charge.organization_id == plan.organization_id, Charge.plan_id == plan.id, Charge.deleted_at.is_(None))
+        .order_by(Charge.position, Charge.id)
+        .options(*CHARGE_PARTS)
+    )
+
+
+def find_charge(db: Session, plan: Plan, code: str) -> Charge:
+    """The charge of a plan with a code, whole and as it is stored now.
+
+    Raises:
+        NotFound: `charge_not_found`.
+    """
+    query = charges_of(plan).where(Charge.code == code).execution_options(populate_existing=True)
+    charge = db.scalars(query).one_or_none()
+    if charge is None:
+        raise NotFound("charge")
+    return charge
+
+
+def write_charges(db: Session, plan: Plan, sent: Sequence[Changes], *, in_use: bool, now: datetime) -> None:
     """Make a plan's charges those that were sent: changed by `id`, made without one, and removed when absent.
 
-    On a plan with subscriptions, what may not change is ignored.
+    On a plan with subscriptions, what may not change is ignored. The plan must be locked. The metrics are locked from
+    here on: nothing may be measured after this in the same transaction, for that may wait for them.
 
     Raises:
         NotFound: `billable_metrics_not_found`, `tax_not_found`.
         Invalid: a field breaks a rule.
     """
-    drafts = _drafts(db, plan.organization_id, current, sent, in_use=in_use)
+    used = db.scalars(charges_of(plan).with_only_columns(Charge.billable_metric_id))
+    metrics = lock_metrics(db, plan.organization_id, {*used, *_metric_ids(sent)})
+    current = db.scalars(charges_of(plan).execution_options(populate_existing=True)).all()
+    by_id = {charge.id: charge for charge in current}
+    drafts = []
+    for changes in sent:
+        known = as_uuid(changes.get("id"))
+        charge = by_id.pop(known, None) if known else None
+        drafts.append(_draft(charge, changes, metrics, in_use=in_use, missing="billable_metrics"))
+    codes = _checked(drafts, taken=())
+    for charge in by_id.values():
+        _remove(charge, now)
+    db.flush()
+    for position, (draft, code) in enumerate(zip(drafts, codes, strict=True)):
+        _write(db, plan, draft, code, position, now)
+    refresh_dimensions(db, metrics.values())
+
+
+def write_charge(
+    db: Session, plan: Plan, charge: Charge | None, changes: Changes, *, in_use: bool, now: datetime
+) -> Charge:
+    """Change one charge of a plan, or add one to its end. As `write_charges`, but `billable_metric_not_found`."""
+    used = [charge.billable_metric_id] if charge is not None else []
+    metrics = lock_metrics(db, plan.organization_id, {*used, *_metric_ids([changes])})
+    if charge is not None:
+        charge = find_charge(db, plan, charge.code)
+    draft = _draft(charge, changes, metrics, in_use=in_use, missing="billable_metric")
+    others = charges_of(plan).where(Charge.id != charge.id) if charge is not None else charges_of(plan)
+    siblings = db.execute(others.with_only_columns(Charge.code, Charge.position)).all()
+    (code,) = _checked([draft], taken=[code for code, _ in siblings])
+    last = max((position for _, position in siblings), default=-1)
+    written = _write(db, plan, draft, code, last + 1 if charge is None else charge.position, now)
+    refresh_dimensions(db, metrics.values())
+    plan.updated_at = now
+    db.flush()
+    return find_charge(db, plan, written.code)
+
+
+def remove_charge(db: Session, plan: Plan, charge: Charge, now: datetime) -> None:
+    """Remove a charge of a plan: its usage of the period is not billed (metering spec 6.8)."""
+    metrics, charge = _locked(db, plan, charge)
+    _remove(charge, now)
+    _touch(db, plan, metrics, now)
+
+
+def find_filter(charge: Charge, filter_id: str) -> ChargeFilter:
+    """The filter of a charge with an id.
+
+    Raises:
+        NotFound: `charge_filter_not_found`.
+    """
+    for one in charge.filters:
+        if one.id == as_uuid(filter_id):
+            return one
+    raise NotFound("charge_filter")
+
+
+def write_filter(
+    db: Session, plan: Plan, charge: Charge, filter_id: str | None, changes: Changes, now: datetime
+) -> ChargeFilter:
+    """Change one filter of a charge, or add one to its end.
+
+    Raises:
+        NotFound: `charge_filter_not_found`.
+        Invalid: a field breaks a rule.
+    """
+    metrics, charge = _locked(db, plan, charge)
+    changed = find_filter(charge, filter_id) if filter_id is not None else None
+    filters = [FilterDraft(one, changes if one is changed else {}) for one in charge.filters]
+    if changed is None:
+        filters.append(FilterDraft(None, changes))
+    problems = Problems()
+    _check_properties(problems, ChargeModel(charge.charge_model), _Draft(charge, {}, charge.billable_metric, filters))
+    problems.check()
+    write_list(db, charge, filters, now)
+    charge.updated_at = now
+    _touch(db, plan, metrics, now)
+    written = find_charge(db, plan, charge.code).filters
+    return written[-1] if changed is None else next(one for one in written if one.id == changed.id)
+
+
+def remove_filter(db: Session, plan: Plan, charge: Charge, filter_id: str, now: datetime) -> ChargeFilter:
+    """Remove a filter of a charge: what it took falls to the remaining buckets.
+
+    Raises:
+        NotFound: `charge_filter_not_found`.
+    """
+    metrics, charge = _locked(db, plan, charge)
+    removed = find_filter(charge, filter_id)
+    write_list(db, charge, [FilterDraft(one, {}) for one in charge.filters if one is not removed], now)
+    charge.updated_at = now
+    _touch(db, plan, metrics, now)
+    return removed
+
+
+def _locked(db: Session, plan: Plan, charge: Charge) -> tuple[Metrics, Charge]:
+    metrics = lock_metrics(db, plan.organization_id, {charge.billable_metric_id})
+    return metrics, find_charge(db, plan, charge.code)
+
+
+def _touch(db: Session, plan: Plan, metrics: Metrics, now: datetime) -> None:
+    plan.updated_at = now
+    refresh_dimensions(db, metrics.values())
+    db.flush()
+
+
+def _metric_ids(sent: Iterable[Changes]) -> set[UUID]:
+    """The metrics that are named."""
+    return {known for changes in sent if (known := as_uuid(changes.get("billable_metric_id"))) is not None}
+
+
+def _draft(charge: Charge | None, changes: Changes, metrics: Metrics, *, in_use: bool, missing: str) -> _Draft:
+    if charge is not None and in_use:
+        changes = {name: value for name, value in changes.items() if name in _EDITABLE_IN_USE}
+    metric_id = charge.billable_metric_id if charge is not None else None
+    if charge is None or "billable_metric_id" in changes:
+        metric_id = as_uuid(changes.get("billable_metric_id"))
+    if metric_id not in metrics:
+        raise NotFound(missing)
+    current = charge.filters if charge is not None else []
+    filters = [FilterDraft(one, {}) for one in current]
+    if "filters" in changes:
+        filters = draft_list(current, changes["filters"] or ())
+    return _Draft(charge, changes, metrics[metric_id], filters)
+
+
+def _checked(drafts: Sequence[_Draft], taken: Collection[str]) -> list[str]:
+    """Refuse what is wrong with the drafts; gives the code of each. The `taken` codes are those of other charges."""
     problems = Problems()
     for draft in drafts:
         _check(problems, draft)
     problems.check()
-    codes = _codes(drafts)
-    kept = {draft.charge.id for draft in drafts if draft.charge is not None}
-    for charge in current:
-        if charge.id not in kept:
-            charge.deleted_at = charge.updated_at = now
-    db.flush()
-    for position, (draft, code) in enumerate(zip(drafts, codes, strict=True)):
-        charge = draft.charge or Charge(
-            id=uuid4(), organization_id=plan.organization_id, plan_id=plan.id, created_at=now, taxes=[]
-        )
-        _write(db, charge, draft, code, now)
-        charge.position = position
-        db.add(charge)
-    db.flush()
-
-
-def _drafts(
-    db: Session, organization_id: UUID, current: Sequence[Charge], sent: Sequence[Changes], *, in_use: bool
-) -> list[_Draft]:
-    by_id = {charge.id: charge for charge in current}
-    pairs: list[tuple[Charge | None, Changes]] = []
-    for changes in sent:
-        known = as_uuid(changes.get("id"))
-        charge = by_id.pop(known, None) if known else None
-        editable = _EDITABLE_IN_USE if charge is not None and in_use else changes.keys()
-        pairs.append((charge, {field: value for field, value in changes.items() if field in editable}))
-    wanted = [_metric_id(charge, changes) for charge, changes in pairs]
-    metrics = metrics_by_id(db, organization_id, set(wanted))
-    if not metrics.keys() >= set(wanted):
-        raise NotFound("billable_metrics")
-    return [_Draft(charge, changes, metrics[one]) for (charge, changes), one in zip(pairs, wanted, strict=True)]
-
-
-def _metric_id(charge: Charge | None, changes: Changes) -> UUID:
-    if charge is not None and "billable_metric_id" not in changes:
-        return charge.billable_metric_id
-    metric_id = as_uuid(changes.get("billable_metric_id"))
-    if metric_id is None:
-        raise NotFound("billable_metrics")
-    return metric_id
+    return _codes(drafts, taken)
 
 
 def _check(problems: Problems, draft: _Draft) -> None:
+    check_code(problems, draft.changes)
     model = draft.value("charge_model")
     if empty(model):
         problems.add("charge_model", "value_is_mandatory")
@@ -106,58 +245,41 @@ def _check(problems: Problems, draft: _Draft) -> None:
 
 
 def _check_properties(problems: Problems, model: ChargeModel, draft: _Draft) -> None:
-    cleaned = [
-        clean_properties(model, _properties(draft, model)),
-        *(
-            clean_properties(model, one.get("properties") or {}, on_filter=True)
-            for one in draft.changes.get("filters") or ()
-        ),
-    ]
-    for properties in cleaned:
-        errors = property_errors(model, properties, draft.metric.aggregation_type)
-        problems.extend("properties", errors)
-        # Usage is not yet measured event by event: a price that looks at single events cannot be billed.
-        if not errors and needs_events(model, properties, draft.metric.aggregation_type):
-            problems.add("charge_model", "value_is_invalid")
+    """Note what is wrong with the properties of a charge and of its filters, and with what the filters take."""
+    aggregation = draft.metric.aggregation_type
+    for properties in (draft.properties(model), *(one.properties(model) for one in draft.filters)):
+        problems.extend("properties", property_errors(model, properties, aggregation))
+    for one in draft.filters:
+        check_values(problems, one.values, draft.metric)
 
 
 def _check_combination(problems: Problems, draft: _Draft, model: str | None) -> None:
-    changes = draft.changes
-    check_one_of(problems, changes, "regroup_paid_fees", ("invoice",))
+    check_one_of(problems, draft.changes, "regroup_paid_fees", ("invoice",))
     errors = combination_errors(
         ChargeModel(model) if model in SUPPORTED_MODELS else None,
         Aggregation(draft.metric.aggregation_type),
         recurring=draft.metric.recurring,
-        pay_in_advance=bool(changes.get("pay_in_advance")),
-        prorated=bool(changes.get("prorated")),
-        invoiceable=changes.get("invoiceable") is not False,
-        regroup_paid_fees=not empty(changes.get("regroup_paid_fees")),
-        min_amount_cents=changes.get("min_amount_cents") or 0,
+        pay_in_advance=draft.value("pay_in_advance"),
+        prorated=draft.value("prorated"),
+        invoiceable=draft.value("invoiceable"),
+        regroup_paid_fees=draft.value("regroup_paid_fees") is not None,
+        min_amount_cents=draft.value("min_amount_cents"),
     )
-    for field, codes in errors.items():
-        problems.extend(field, codes)
+    for name, codes in errors.items():
+        problems.extend(name, codes)
 
 
-def _properties(draft: _Draft, model: ChargeModel) -> dict[str, Any]:
-    """What was sent, else what the charge has as long as its model stays, else the model's default."""
-    sent: dict[str, Any] | None = draft.changes.get("properties")
-    if sent is not None:
-        return sent
-    if draft.charge is not None and draft.charge.charge_model == model and "properties" not in draft.changes:
-        return draft.charge.properties
-    return default_properties(model)
-
-
-def _codes(drafts: Sequence[_Draft]) -> list[str]:
+def _codes(drafts: Sequence[_Draft], taken: Collection[str]) -> list[str]:
     """Each charge's code: the one it is given, else its metric's, made unique by a number."""
-    given = [draft.value("code") or None for draft in drafts]
-    taken = {code for code in given if code}
-    if len(taken) < sum(code is not None for code in given):
+    given = [draft.value("code") for draft in drafts]
+    named = [code for code in given if code is not None]
+    all_taken = {*taken, *named}
+    if len(all_taken) < len(taken) + len(named):
         raise invalid("code", "value_already_exist")
     codes = []
     for draft, code in zip(drafts, given, strict=True):
-        codes.append(code or next(_free(draft.metric.code, taken)))
-        taken.add(codes[-1])
+        codes.append(code or next(_free(draft.metric.code, all_taken)))
+        all_taken.add(codes[-1])
     return codes
 
 
@@ -167,14 +289,29 @@ def _free(code: str, taken: Collection[str]) -> Iterator[str]:
     yield from (f"{code}_{number}" for number in count(2) if f"{code}_{number}" not in taken)
 
 
-def _write(db: Session, charge: Charge, draft: _Draft, code: str, now: datetime) -> None:
+def _write(db: Session, plan: Plan, draft: _Draft, code: str, position: int, now: datetime) -> Charge:
     model = ChargeModel(draft.value("charge_model"))
-    properties = clean_properties(model, _properties(draft, model))
+    charge = draft.charge or Charge(
+        id=uuid4(), organization_id=plan.organization_id, plan_id=plan.id, created_at=now, taxes=[], filters=[]
+    )
+    charge.properties = draft.properties(model)
+    for name, default in _DEFAULTS.items():
+        setattr(charge, name, draft.value(name) if name in _IN_FORCE else default)
     charge.code = code
-    charge.properties = {key: value for key, value in properties.items() if key not in _GROUPING}
+    charge.position = position
     charge.charge_model = model.value
     charge.billable_metric = draft.metric
     charge.invoice_display_name = draft.value("invoice_display_name")
     if "tax_codes" in draft.changes:
         charge.taxes = taxes_by_code(db, charge.organization_id, draft.changes["tax_codes"] or ())
     charge.updated_at = now
+    db.add(charge)
+    db.flush()
+    write_list(db, charge, draft.filters, now)
+    return charge
+
+
+def _remove(charge: Charge, now: datetime) -> None:
+    charge.deleted_at = charge.updated_at = now
+    for one in charge.filters:
+        one.deleted_at = one.updated_at = now

@@ -8,14 +8,19 @@ from uuid import UUID
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
+from app.catalog.changes import metric_changed
+from app.catalog.charge_filters import trim_filters
+from app.catalog.dimensions import dimension_keys, refresh_dimensions
 from app.core.expressions import InvalidExpression, parse
 from app.errors import Forbidden, NotFound, Problems
-from app.models import BillableMetric, Charge, Plan
+from app.models import BillableMetric, Charge, ChargeFilter, Plan, Subscription, catalog_changed
 from app.validation import Changes, assign, check_code, check_mandatory, check_one_of, empty
 
-COUNT = "count_agg"
-SUPPORTED_AGGREGATIONS = (COUNT, "sum_agg", "max_agg", "latest_agg", "unique_count_agg", "weighted_sum_agg")
-RECURRING_AGGREGATIONS = ("sum_agg", "unique_count_agg", "weighted_sum_agg")
+COUNT, WEIGHTED_SUM = "count_agg", "weighted_sum_agg"
+SUPPORTED_AGGREGATIONS = (COUNT, "sum_agg", "max_agg", "latest_agg", "unique_count_agg", WEIGHTED_SUM)
+RECURRING_AGGREGATIONS = ("sum_agg", "unique_count_agg", WEIGHTED_SUM)
+SECONDS = "seconds"
+"""The one unit of time that a weighted sum is weighted by."""
 ROUNDING_FUNCTIONS = ("round", "ceil", "floor")
 TRY_OUT = "evaluate_expression"
 """What stands in a path where a metric's code does, and can therefore be no metric's."""
@@ -25,7 +30,7 @@ _FROZEN_IN_USE = (
     "code", "aggregation_type", "field_name", "expression", "recurring", "weighted_interval",
     "rounding_function", "rounding_precision",
 )  # fmt: skip
-_READ_BY_EVENTS = ("code", "aggregation_type", "field_name", "expression", "filters")
+_READ_BY_EVENTS = ("code", "aggregation_type", "field_name", "expression")
 
 
 def live_metrics(organization_id: UUID) -> Select[BillableMetric]:
@@ -50,9 +55,20 @@ def find_metric(db: Session, organization_id: UUID, code: str, *, lock: bool = F
     return metric
 
 
-def metrics_by_id(db: Session, organization_id: UUID, ids: Collection[UUID]) -> dict[UUID, BillableMetric]:
-    """Those of the metrics with these ids that there are, by id, kept as they are until the transaction ends."""
-    query = live_metrics(organization_id).where(BillableMetric.id.in_(ids)).with_for_update(read=True)
+def lock_metrics(db: Session, organization_id: UUID, ids: Collection[UUID]) -> dict[UUID | None, BillableMetric]:
+    """Those of the metrics with these ids that there are, by id, as they are now and stay until the transaction ends.
+
+    Whatever changes charges locks their metrics first, in the order of their ids: a change of the metric and one of its
+    charges wait for each other.
+    """
+    query = (
+        live_metrics(organization_id)
+        .where(BillableMetric.id.in_(ids))
+        .order_by(None)
+        .order_by(BillableMetric.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
     return {metric.id: metric for metric in db.scalars(query)} if ids else {}
 
 
@@ -82,8 +98,10 @@ def create_metric(db: Session, organization_id: UUID, changes: Changes, now: dat
     check_metric(db, organization_id, changes, None)
     metric = BillableMetric(organization_id=organization_id, filters=[], backfill_pending=True, created_at=now)
     _write(metric, changes, now)
+    metric.dimension_keys = dimension_keys(metric, ())
     db.add(metric)
     db.flush()
+    metric_changed(db, organization_id, metric.code)
     return metric
 
 
@@ -98,24 +116,54 @@ def update_metric(db: Session, metric: BillableMetric, changes: Changes, now: da
         changes = {field: changes[field] for field in (*_EDITABLE, "filters") if field in changes}
     check_metric(db, metric.organization_id, changes, metric)
     before = [getattr(metric, field) for field in _READ_BY_EVENTS]
+    metric_changed(db, metric.organization_id, metric.code)
     _write(metric, changes, now)
+    metric_changed(db, metric.organization_id, metric.code)
     if before != [getattr(metric, field) for field in _READ_BY_EVENTS]:
         metric.backfill_pending = True
     db.flush()
+    if "filters" in changes:
+        trim_filters(db, metric, now)
+        refresh_dimensions(db, [metric])
+        db.flush()
 
 
-def delete_metric(db: Session, metric: BillableMetric, now: datetime) -> None:
-    """Delete a metric, and its charges from all plans (metering spec 6.5). Past fees stay readable."""
+def delete_metric(db: Session, metric: BillableMetric, now: datetime, received_before: datetime) -> None:
+    """Delete a metric, and its charges from all plans (metering spec 6.5). Past fees stay readable.
+
+    Its events of the subscriptions on these plans, as far as they were received before an instant of the real time, are
+    noted to be deleted.
+    """
     metric.deleted_at = metric.updated_at = now
-    db.execute(
-        update(Charge)
+    priced = db.scalars(
+        select(Subscription.external_id)
+        .join(Charge, Charge.plan_id == Subscription.plan_id)
         .where(
-            Charge.organization_id == metric.organization_id,
+            Subscription.organization_id == metric.organization_id,
             Charge.billable_metric_id == metric.id,
             Charge.deleted_at.is_(None),
         )
+        .distinct()
+    ).all()
+    if priced:
+        metric.events_to_delete = {"subscriptions": sorted(priced), "before": received_before.isoformat()}
+    charges = update(Charge).where(
+        Charge.organization_id == metric.organization_id,
+        Charge.billable_metric_id == metric.id,
+        Charge.deleted_at.is_(None),
+    )
+    removed = db.scalars(charges.values(deleted_at=now, updated_at=now).returning(Charge.id)).all()
+    db.execute(
+        update(ChargeFilter)
+        .where(
+            ChargeFilter.organization_id == metric.organization_id,
+            ChargeFilter.charge_id.in_(removed),
+            ChargeFilter.deleted_at.is_(None),
+        )
         .values(deleted_at=now, updated_at=now)
     )
+    catalog_changed(db, metric.organization_id)
+    metric_changed(db, metric.organization_id, metric.code)
 
 
 def check_metric(db: Session, organization_id: UUID, changes: Changes, metric: BillableMetric | None) -> None:
@@ -138,10 +186,14 @@ def check_metric(db: Session, organization_id: UUID, changes: Changes, metric: B
     field_name = changes.get("field_name", metric.field_name if metric else None)
     if aggregation != COUNT and empty(field_name):
         problems.add("field_name", "value_is_mandatory")
-    if changes.get("recurring") and aggregation in SUPPORTED_AGGREGATIONS and aggregation not in RECURRING_AGGREGATIONS:
+    recurring = changes.get("recurring", metric.recurring if metric else False)
+    if recurring and aggregation in SUPPORTED_AGGREGATIONS and aggregation not in RECURRING_AGGREGATIONS:
         problems.add("recurring", "not_compatible_with_aggregation_type")
     _check_expression(problems, changes.get("expression"))
-    check_one_of(problems, changes, "weighted_interval", ("seconds",))
+    check_one_of(problems, changes, "weighted_interval", (SECONDS,))
+    interval = changes.get("weighted_interval", metric.weighted_interval if metric else None)
+    if aggregation == WEIGHTED_SUM and interval != SECONDS:
+        problems.add("weighted_interval", "value_is_invalid")
     check_one_of(problems, changes, "rounding_function", ROUNDING_FUNCTIONS)
     code = changes.get("code")
     if not empty(code) and (metric is None or code != metric.code):
@@ -177,6 +229,8 @@ def _write(metric: BillableMetric, changes: Changes, now: datetime) -> None:
     metric.expression = metric.expression or None
     if metric.aggregation_type == COUNT:
         metric.field_name = None
+    if metric.aggregation_type != WEIGHTED_SUM:
+        metric.weighted_interval = None
     if "filters" in changes:
         filters = [{"key": one["key"], "values": sorted(set(one["values"]))} for one in changes["filters"] or ()]
         metric.filters = sorted(filters, key=lambda one: one["key"])

@@ -6,16 +6,16 @@ from uuid import UUID
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, selectinload
 
-from app.catalog.charges import write_charges
+from app.catalog.charges import CHARGE_PARTS, write_charges
 from app.catalog.taxes import taxes_by_code
 from app.core.periods import Interval
 from app.errors import NotFound, Problems
-from app.models import Charge, Plan, Subscription
+from app.models import Plan, Subscription
 from app.validation import Changes, assign, check_code, check_currency, check_mandatory, empty
 
 PLAN_PARTS = (
     selectinload(Plan.taxes),
-    selectinload(Plan.charges).options(selectinload(Charge.billable_metric), selectinload(Charge.taxes)),
+    selectinload(Plan.charges).options(*CHARGE_PARTS),
 )
 """What must be loaded with a plan to show it whole."""
 
@@ -107,7 +107,6 @@ def _check(db: Session, organization_id: UUID, changes: Changes, plan: Plan | No
 
 def _write_parts(db: Session, plan: Plan, changes: Changes, *, in_use: bool, now: datetime) -> Plan:
     """What a plan is made of besides its own columns. The plan comes back as it is now stored."""
-    current = list(plan.charges) if plan in db else []
     if "tax_codes" in changes:
         plan.taxes = taxes_by_code(db, plan.organization_id, changes["tax_codes"] or ())
     if "metadata" in changes:
@@ -116,6 +115,6 @@ def _write_parts(db: Session, plan: Plan, changes: Changes, *, in_use: bool, now
     db.add(plan)
     db.flush()
     if "charges" in changes:
-        write_charges(db, plan, current, changes["charges"] or (), in_use=in_use, now=now)
+        write_charges(db, plan, changes["charges"] or (), in_use=in_use, now=now)
     query = select(Plan).where(Plan.organization_id == plan.organization_id, Plan.id == plan.id).options(*PLAN_PARTS)
     return db.scalars(query.execution_options(populate_existing=True)).one()

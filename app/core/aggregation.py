@@ -141,7 +141,7 @@ def aggregate(
     with exact():
         match kind:
             case Aggregation.UNIQUE_COUNT:
-                present = _present_items(events)
+                present = len(present_items(events))
                 return Units(Decimal(present), present)
             case Aggregation.COUNT:
                 return Units(Decimal(len(events)), len(events))
@@ -190,21 +190,21 @@ def _newness(event: Sample) -> tuple[int, int, str]:
     return event.timestamp_ms, event.ingested, event.transaction_id
 
 
-def _present_items(events: list[Sample]) -> int:
-    """Number of items whose last operation is an addition (metering spec 2.5).
+def present_items(events: Iterable[Sample]) -> list[str]:
+    """The items that are present after all events, in the order in which they were added (metering spec 2.5).
 
-    Repeated additions and removals of something absent change nothing, so the last operation alone decides. Same
-    instant: the greater transaction id is the later one. Anything but "remove" adds. No item: ignored.
+    Repeated additions and removals of something absent change nothing. Same instant: the greater transaction id is the
+    later one. Anything but "remove" adds. No item: ignored.
     """
-    last: dict[str, tuple[tuple[int, str], bool]] = {}
-    for event in events:
+    present: dict[str, None] = {}
+    for event in sorted(events, key=lambda one: (one.timestamp_ms, one.transaction_id)):
         if not event.item:
             continue
-        moment = (event.timestamp_ms, event.transaction_id)
-        seen = last.get(event.item)
-        if seen is None or moment > seen[0]:
-            last[event.item] = (moment, event.operation != "remove")
-    return sum(added for _, added in last.values())
+        if event.operation == "remove":
+            present.pop(event.item, None)
+        else:
+            present.setdefault(event.item)
+    return list(present)
 
 
 def round_units(units: Decimal, function: str | None, precision: int | None) -> Decimal:

@@ -31,7 +31,12 @@ class Bucket(NamedTuple):
 
 def expanded(values: Values, vocabulary: Values) -> dict[str, tuple[str, ...]]:
     """A charge filter's values with ``ALL_VALUES`` replaced by what the metric lists for the key at present."""
-    return {key: tuple(vocabulary.get(key, ()) if ALL_VALUES in ones else ones) for key, ones in values.items()}
+    return {key: tuple(vocabulary.get(key, ()) if takes_all(ones) else ones) for key, ones in values.items()}
+
+
+def takes_all(ones: Sequence[str]) -> bool:
+    """Whether a filter's list for a key stands for every value that the metric lists."""
+    return list(ones) == [ALL_VALUES]
 
 
 def group_of(properties: Properties, keys: Sequence[str]) -> tuple[str | None, ...]:

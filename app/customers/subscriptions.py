@@ -9,12 +9,13 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Select, case, func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from app.billing.close import Measure, timezone_of
+from app.billing.close import timezone_of
 from app.billing.lifecycle import bill_start, bill_termination, close_customer, schedule
 from app.catalog.plans import PLAN_PARTS, find_plan
 from app.core.periods import local_date, local_start
 from app.customers.customers import DEFAULT_BILLING_ENTITY, find_or_create_customer
 from app.errors import Forbidden, NotFound, Problems, invalid
+from app.metering.meter import Meter
 from app.models import Customer, Organization, Plan, Subscription
 from app.validation import Changes, empty
 
@@ -31,7 +32,7 @@ SUBSCRIPTION_PARTS = (
 
 
 def create_subscription(
-    db: Session, organization: Organization, sent: Changes, now: datetime, measure: Measure
+    db: Session, organization: Organization, sent: Changes, now: datetime, meter: Meter
 ) -> Subscription:
     """Put a customer on a plan; the same external id and plan again returns the subscription there is.
 
@@ -80,7 +81,7 @@ def create_subscription(
     today = local_date(now, tz)
     start_day = local_date(subscription_at, tz)
     if start_day == today:
-        activate(db, subscription, subscription_at, now, measure)
+        activate(db, subscription, subscription_at, now, meter)
     elif start_day < today:
         started_at = max(subscription_at, _last_end(db, organization.id, subscription.external_id) or subscription_at)
         _start(db, subscription, started_at, now)
@@ -90,11 +91,11 @@ def create_subscription(
     return subscription
 
 
-def activate(db: Session, subscription: Subscription, started_at: datetime, now: datetime, measure: Measure) -> None:
+def activate(db: Session, subscription: Subscription, started_at: datetime, now: datetime, meter: Meter) -> None:
     """Start a subscription and bill what a start bills."""
     _start(db, subscription, started_at, now)
     db.flush()
-    bill_start(db, subscription, started_at, now, measure)
+    bill_start(db, subscription, started_at, now, meter)
 
 
 def update_subscription(subscription: Subscription, sent: Changes, now: datetime) -> None:
@@ -123,7 +124,7 @@ def terminate(
     db: Session,
     subscription: Subscription,
     now: datetime,
-    measure: Measure,
+    meter: Meter,
     *,
     invoice: str | None = None,
     credit_note: str | None = None,
@@ -144,16 +145,16 @@ def terminate(
     subscription.on_termination_invoice = invoice or subscription.on_termination_invoice
     if subscription.plan.pay_in_advance and credit_note is not None:
         subscription.on_termination_credit_note = credit_note
-    end_subscriptions(db, [subscription], now, now, measure)
+    end_subscriptions(db, [subscription], now, now, meter)
 
 
 def end_subscriptions(
-    db: Session, subscriptions: Sequence[Subscription], now: datetime, made_at: datetime, measure: Measure
+    db: Session, subscriptions: Sequence[Subscription], now: datetime, made_at: datetime, meter: Meter
 ) -> None:
     """Terminate active subscriptions as of `now` and bill them; pending ones are canceled. The invoices are made at
     `made_at`, which is later when a missed end is caught up."""
     for customer_id in sorted({one.customer_id for one in subscriptions}):
-        close_customer(db, customer_id, now, made_at, measure)
+        close_customer(db, customer_id, now, made_at, meter)
     for one in subscriptions:
         if one.status == "pending":
             one.status, one.canceled_at, one.activation_due_at = "canceled", now, None
@@ -163,14 +164,14 @@ def end_subscriptions(
         one.updated_at = now
     db.flush()
     billed = [one for one in subscriptions if one.status == "terminated" and one.on_termination_invoice == "generate"]
-    bill_termination(db, billed, now, made_at, measure)
+    bill_termination(db, billed, now, made_at, meter)
 
 
 def end_all(
     db: Session,
     organization_id: UUID,
     now: datetime,
-    measure: Measure,
+    meter: Meter,
     *,
     customer: Customer | None = None,
     plan: Plan | None = None,
@@ -183,7 +184,7 @@ def end_all(
         query = query.where(Subscription.customer_id == customer.id)
     if plan is not None:
         query = query.where(Subscription.plan_id == plan.id)
-    end_subscriptions(db, list(db.scalars(query.options(*SUBSCRIPTION_PARTS))), now, now, measure)
+    end_subscriptions(db, list(db.scalars(query.options(*SUBSCRIPTION_PARTS))), now, now, meter)
 
 
 def reschedule(db: Session, organization_id: UUID, now: datetime, *, customer: Customer | None = None) -> None:

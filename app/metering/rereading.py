@@ -26,19 +26,21 @@ MetricKey = tuple[UUID, str]
 
 
 def pending_readings(postgres: Postgres) -> list[MetricKey]:
-    """The metrics whose events have yet to be read anew."""
-    return _keys(postgres, BillableMetric.backfill_pending)
+    """The metrics whose events have yet to be read anew, or to be deleted."""
+    living = BillableMetric.backfill_pending & BillableMetric.deleted_at.is_(None)
+    return _keys(postgres, living | BillableMetric.events_to_delete.is_not(None))
 
 
 def pending_dimensions(postgres: Postgres) -> list[MetricKey]:
     """The metrics whose usage has yet to be split by their keys."""
-    return _keys(postgres, BillableMetric.dimensions_pending)
+    return _keys(postgres, BillableMetric.dimensions_pending & BillableMetric.deleted_at.is_(None))
 
 
 def read_anew(
     postgres: Postgres, clickhouse: ClickHouse, organization_id: UUID, code: str, settled_before: datetime
 ) -> None:
     """Bring a code's stored events in line with its metric as it is now. Safe to interrupt and to repeat."""
+    _delete_events(postgres, clickhouse, organization_id, code)
     metric = _metric(postgres, organization_id, code)
     if metric is not None and not metric.backfill_pending:
         return
@@ -96,6 +98,29 @@ class Splitting:
         return True
 
 
+def _delete_events(postgres: Postgres, clickhouse: ClickHouse, organization_id: UUID, code: str) -> None:
+    """Delete what deleted metrics of this code leave behind (metering spec 6.5)."""
+    with postgres.session() as db:
+        gone = db.scalars(
+            select(BillableMetric).where(
+                BillableMetric.organization_id == organization_id,
+                BillableMetric.code == code,
+                BillableMetric.events_to_delete.is_not(None),
+            )
+        ).all()
+        for metric in gone:
+            what = metric.events_to_delete or {}
+            scope = {
+                "organization_id": organization_id,
+                "code": code,
+                "subscriptions": what["subscriptions"],
+                "before": datetime.fromisoformat(what["before"]),
+            }
+            for table in ("event_keys", "events"):
+                clickhouse.command(Query("delete_events", scope, {"table": table}))
+            metric.events_to_delete = None
+
+
 def _clear(clickhouse: ClickHouse, scope: dict[str, Any]) -> None:
     for rollup in ROLLUPS.values():
         clickhouse.command(Query("clear_metric", scope, rollup.fragments))
@@ -127,9 +152,5 @@ def _metric(postgres: Postgres, organization_id: UUID, code: str) -> BillableMet
 
 def _keys(postgres: Postgres, condition: Any) -> list[MetricKey]:
     with postgres.session() as db:
-        rows = db.execute(
-            select(BillableMetric.organization_id, BillableMetric.code).where(
-                condition, BillableMetric.deleted_at.is_(None)
-            )
-        )
+        rows = db.execute(select(BillableMetric.organization_id, BillableMetric.code).where(condition).distinct())
         return [(organization_id, code) for organization_id, code in rows]

@@ -19,6 +19,9 @@ NOTHING = Units(ZERO, 0)
 Usage = Mapping[Hashable, Units]
 """The units of each bucket that has events, or that carries something over."""
 
+Events = Mapping[Hashable, list[Sample]]
+"""The single events of each bucket, by time and then by transaction id."""
+
 Kept = tuple[Any, ...]
 """What a rollup keeps, folded: the number of events, then the rollup's columns in their order."""
 
@@ -52,7 +55,7 @@ def measure(
     """
     reads: dict[Aggregation, list[_Read]] = defaultdict(list)
     for index, one in enumerate(windows):
-        raw = (one.organization_id, one.code) in unreliable
+        raw = one.from_raw or (one.organization_id, one.code) in unreliable
         if not one.is_empty:
             reads[one.aggregation].append(_Read(index, one.counted, opens=False, raw=raw))
         if (opening := one.opening) is not None and not opening.is_empty:
@@ -68,11 +71,9 @@ def measure(
         return [_units(one, *parts) for one, *parts in zip(windows, found, opened, strict=True)]
 
 
-def single_events(clickhouse: ClickHouse, windows: Sequence[Window]) -> list[dict[Hashable, list[Sample]]]:
-    """The events of each window's buckets one by one, by time and then by transaction id, for prices that depend on
-    them singly. Those that carry something over begin with all that came before; the windows must not be many millions
-    of events.
-    """
+def single_events(clickhouse: ClickHouse, windows: Sequence[Window]) -> list[Events]:
+    """The events of each window's buckets one by one, for prices that depend on them singly. Windows that carry something
+    over begin with all that came before. They are held in memory."""
     found: list[dict[Hashable, list[Sample]]] = [{} for _ in windows]
     reads: dict[Aggregation, list[_Read]] = defaultdict(list)
     for index, one in enumerate(windows):
@@ -85,7 +86,7 @@ def single_events(clickhouse: ClickHouse, windows: Sequence[Window]) -> list[dic
             read = batch[position]
             bucket = read.window.split.bucket(tuple(split))
             found[read.index].setdefault(bucket, []).append(Sample(*rest))
-    return found
+    return list(found)
 
 
 def _units(window: Window, found: Mapping[Hashable, Kept], opened: Mapping[Hashable, Kept]) -> Usage:

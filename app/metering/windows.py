@@ -51,7 +51,7 @@ class Window:
     The rule's window is closed, `floor_ms(from) <= timestamp <= to` (metering spec 1.9); timestamps being whole
     milliseconds, `end_ms` is the first millisecond after `to`. A `recurring` one counts what came before it too: sums
     and items from the beginning, a weighted sum from the level at `from_ms` (2.7). `period_days` is the length of the
-    whole period, which a weighted sum is spread over.
+    whole period, which a weighted sum is spread over. `from_raw`: the rollup is not split by all keys, do not use it.
     """
 
     organization_id: UUID
@@ -63,6 +63,7 @@ class Window:
     recurring: bool = False
     period_days: int = 1
     split: Split = WHOLE
+    from_raw: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -121,6 +122,7 @@ def window(
     recurring: bool = False,
     period_days: int = 1,
     split: Split = WHOLE,
+    from_raw: bool = False,
 ) -> Window:
     """The window of a closed interval of instants; nothing when `to` lies before `from_`."""
     from_ms = floor_ms(from_)
@@ -134,4 +136,5 @@ def window(
         recurring=recurring,
         period_days=period_days,
         split=split,
+        from_raw=from_raw,
     )

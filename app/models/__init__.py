@@ -1,10 +1,11 @@
 """The PostgreSQL tables, by subject."""
 
 from app.models.base import Base
-from app.models.catalog import BillableMetric, Charge, Plan, Tax
+from app.models.catalog import BillableMetric, Charge, ChargeFilter, Plan, Tax
 from app.models.customer import Customer, CustomerMetadata, Subscription
 from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetadata, InvoiceTax
 from app.models.organization import ApiKey, Organization, Setting
+from app.models.versions import catalog_changed
 
 __all__ = [
     "ApiKey",
@@ -12,6 +13,7 @@ __all__ = [
     "BillableMetric",
     "BillingPeriod",
     "Charge",
+    "ChargeFilter",
     "Customer",
     "CustomerMetadata",
     "Fee",
@@ -24,4 +26,5 @@ __all__ = [
     "Setting",
     "Subscription",
     "Tax",
+    "catalog_changed",
 ]

@@ -4,13 +4,20 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, ForeignKey, Index, Table, and_, text
+from sqlalchemy import JSON, Column, ColumnElement, ForeignKey, Index, Table, and_, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Cents, Id, Json, Rate
 
 LIVE = text("deleted_at IS NULL")
+GROUPED_CHARGE = text(
+    "charges.deleted_at IS NULL AND (charges.accepts_target_wallet"
+    " OR charges.properties ?| ARRAY['pricing_group_keys', 'presentation_group_keys'])"
+)
+"""Charges that split usage by properties of its events."""
+GROUPED_FILTER = text("charge_filters.deleted_at IS NULL AND charge_filters.properties ? 'pricing_group_keys'")
+"""Charge filters that do."""
 
 plan_taxes = Table(
     "plan_taxes",
@@ -50,7 +57,12 @@ def live_tax(link: Table) -> ColumnElement[bool]:
 
 
 class BillableMetric(Base):
-    """What is counted: an event code and how its events become units (metering spec 2.1)."""
+    """What is counted: an event code and how its events become units (metering spec 2.1).
+
+    `dimension_keys` are the event properties its usage is split by; `dimensions_pending`: that of stored events is yet to
+    be; `backfill_pending`: stored events are yet to be read by it. `events_to_delete`, of a deleted metric whose events
+    are still there: `subscriptions` they are of, and `before` when they were received.
+    """
 
     __tablename__ = "billable_metrics"
     __table_args__ = (
@@ -60,6 +72,12 @@ class BillableMetric(Base):
             "organization_id",
             "code",
             postgresql_where=text("backfill_pending"),
+        ),
+        Index(
+            "ix_billable_metrics_events_to_delete",
+            "organization_id",
+            "code",
+            postgresql_where=text("events_to_delete IS NOT NULL"),
         ),
         Index(
             "ix_billable_metrics_pending_dimensions",
@@ -85,6 +103,7 @@ class BillableMetric(Base):
     dimension_keys: Mapped[list[str]] = mapped_column(JSONB, default=list)
     dimensions_pending: Mapped[bool] = mapped_column(default=False)
     backfill_pending: Mapped[bool] = mapped_column(default=True)
+    events_to_delete: Mapped[Json | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
@@ -138,6 +157,7 @@ class Charge(Base):
     __table_args__ = (
         Index("uq_charges_code", "plan_id", "code", unique=True, postgresql_where=LIVE),
         Index("ix_charges_billable_metric_id", "billable_metric_id"),
+        Index("ix_charges_grouped", "billable_metric_id", postgresql_where=GROUPED_CHARGE),
     )
 
     id: Mapped[Id]
@@ -147,6 +167,12 @@ class Charge(Base):
     code: Mapped[str]
     invoice_display_name: Mapped[str | None]
     charge_model: Mapped[str]
+    pay_in_advance: Mapped[bool] = mapped_column(default=False)
+    prorated: Mapped[bool] = mapped_column(default=False)
+    invoiceable: Mapped[bool] = mapped_column(default=True)
+    regroup_paid_fees: Mapped[str | None]
+    min_amount_cents: Mapped[Cents] = mapped_column(default=0)
+    accepts_target_wallet: Mapped[bool] = mapped_column(default=False)
     properties: Mapped[Json]
     position: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
@@ -154,9 +180,40 @@ class Charge(Base):
     deleted_at: Mapped[datetime | None]
 
     billable_metric: Mapped[BillableMetric] = relationship(lazy="raise_on_sql")
+    filters: Mapped[list["ChargeFilter"]] = relationship(
+        primaryjoin="and_(Charge.id == ChargeFilter.charge_id, ChargeFilter.deleted_at.is_(None))",
+        order_by="ChargeFilter.position",
+        viewonly=True,
+        lazy="raise_on_sql",
+    )
     taxes: Mapped[list[Tax]] = relationship(
         secondary=charge_taxes, secondaryjoin=lambda: live_tax(charge_taxes), lazy="raise_on_sql", order_by=Tax.code
     )
+
+
+class ChargeFilter(Base):
+    """A price of its own for the part of a charge's usage that has certain values (metering spec 3.4).
+
+    `number` counts a charge's filters in the order they were made; `position` is where it stands in the list as last sent.
+    """
+
+    __tablename__ = "charge_filters"
+    __table_args__ = (
+        Index("uq_charge_filters_number", "charge_id", "number", unique=True),
+        Index("ix_charge_filters_grouped", "charge_id", postgresql_where=GROUPED_FILTER),
+    )
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    charge_id: Mapped[UUID] = mapped_column(ForeignKey("charges.id"))
+    number: Mapped[int]
+    position: Mapped[int]
+    invoice_display_name: Mapped[str | None]
+    values: Mapped[dict[str, list[str]]] = mapped_column(JSON)
+    properties: Mapped[Json]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
 
 
 def percent(rate: Decimal) -> int | Decimal:

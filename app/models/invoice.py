@@ -4,7 +4,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, Numeric, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, Numeric, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Cents, Id, Json, PreciseCents, PreciseUnits, Rate
@@ -106,6 +106,7 @@ class Fee(Base):
     customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"))
     subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"))
     charge_id: Mapped[UUID | None] = mapped_column(ForeignKey("charges.id"))
+    charge_filter_id: Mapped[UUID | None] = mapped_column(ForeignKey("charge_filters.id"))
     position: Mapped[int]
     fee_type: Mapped[str]
     item_code: Mapped[str]
@@ -113,6 +114,10 @@ class Fee(Base):
     item_description: Mapped[str | None]
     invoice_display_name: Mapped[str | None]
     item_id: Mapped[UUID]
+    item_filters: Mapped[Json | None] = mapped_column(JSON)
+    filter_invoice_display_name: Mapped[str | None]
+    grouped_by: Mapped[Json] = mapped_column(JSON, default=dict)
+    presentation_breakdowns: Mapped[list[Json]] = mapped_column(JSON, default=list)
     currency: Mapped[str]
     amount_cents: Mapped[Cents]
     precise_amount_cents: Mapped[PreciseCents]
@@ -120,6 +125,7 @@ class Fee(Base):
     taxes_precise_amount_cents: Mapped[PreciseCents]
     taxes_rate: Mapped[Rate]
     units: Mapped[PreciseUnits]
+    total_aggregated_units: Mapped[PreciseUnits]
     precise_unit_amount: Mapped[PreciseCents]
     events_count: Mapped[int | None]
     amount_details: Mapped[Json]

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy import BigInteger, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Id, Json
@@ -42,6 +42,7 @@ class Organization(Base):
     tax_identification_number: Mapped[str | None]
     last_customer_number: Mapped[int] = mapped_column(default=0)
     last_invoice_number: Mapped[int] = mapped_column(default=0)
+    catalog_version: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
 class ApiKey(Base):

@@ -43,6 +43,7 @@ def upgrade() -> None:
     sa.Column('tax_identification_number', sa.Text(), nullable=True),
     sa.Column('last_customer_number', sa.Integer(), nullable=False),
     sa.Column('last_invoice_number', sa.Integer(), nullable=False),
+    sa.Column('catalog_version', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_organizations'))
     )
     op.create_table('settings',
@@ -82,12 +83,14 @@ def upgrade() -> None:
     sa.Column('dimension_keys', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('dimensions_pending', sa.Boolean(), nullable=False),
     sa.Column('backfill_pending', sa.Boolean(), nullable=False),
+    sa.Column('events_to_delete', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_billable_metrics_organization_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_billable_metrics'))
     )
+    op.create_index('ix_billable_metrics_events_to_delete', 'billable_metrics', ['organization_id', 'code'], unique=False, postgresql_where=sa.text('events_to_delete IS NOT NULL'))
     op.create_index('ix_billable_metrics_pending_backfill', 'billable_metrics', ['organization_id', 'code'], unique=False, postgresql_where=sa.text('backfill_pending'))
     op.create_index('ix_billable_metrics_pending_dimensions', 'billable_metrics', ['organization_id', 'code'], unique=False, postgresql_where=sa.text('dimensions_pending'))
     op.create_index('uq_billable_metrics_code', 'billable_metrics', ['organization_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
@@ -174,6 +177,12 @@ def upgrade() -> None:
     sa.Column('code', sa.Text(), nullable=False),
     sa.Column('invoice_display_name', sa.Text(), nullable=True),
     sa.Column('charge_model', sa.Text(), nullable=False),
+    sa.Column('pay_in_advance', sa.Boolean(), nullable=False),
+    sa.Column('prorated', sa.Boolean(), nullable=False),
+    sa.Column('invoiceable', sa.Boolean(), nullable=False),
+    sa.Column('regroup_paid_fees', sa.Text(), nullable=True),
+    sa.Column('min_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('accepts_target_wallet', sa.Boolean(), nullable=False),
     sa.Column('properties', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('position', sa.Integer(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
@@ -185,6 +194,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_charges'))
     )
     op.create_index('ix_charges_billable_metric_id', 'charges', ['billable_metric_id'], unique=False)
+    op.create_index('ix_charges_grouped', 'charges', ['billable_metric_id'], unique=False, postgresql_where=sa.text("charges.deleted_at IS NULL AND (charges.accepts_target_wallet OR charges.properties ?| ARRAY['pricing_group_keys', 'presentation_group_keys'])"))
     op.create_index('uq_charges_code', 'charges', ['plan_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
     op.create_table('customer_metadata',
     sa.Column('id', sa.Uuid(), nullable=False),
@@ -298,6 +308,24 @@ def upgrade() -> None:
     sa.UniqueConstraint('subscription_id', 'invoicing_reason', 'billed_at', name=op.f('uq_billing_periods_subscription_id_invoicing_reason_billed_at'))
     )
     op.create_index(op.f('ix_billing_periods_invoice_id'), 'billing_periods', ['invoice_id'], unique=False)
+    op.create_table('charge_filters',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('charge_id', sa.Uuid(), nullable=False),
+    sa.Column('number', sa.Integer(), nullable=False),
+    sa.Column('position', sa.Integer(), nullable=False),
+    sa.Column('invoice_display_name', sa.Text(), nullable=True),
+    sa.Column('values', sa.JSON(), nullable=False),
+    sa.Column('properties', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_charge_filters_charge_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_charge_filters_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_charge_filters'))
+    )
+    op.create_index('ix_charge_filters_grouped', 'charge_filters', ['charge_id'], unique=False, postgresql_where=sa.text("charge_filters.deleted_at IS NULL AND charge_filters.properties ? 'pricing_group_keys'"))
+    op.create_index('uq_charge_filters_number', 'charge_filters', ['charge_id', 'number'], unique=True)
     op.create_table('charge_taxes',
     sa.Column('charge_id', sa.Uuid(), nullable=False),
     sa.Column('tax_id', sa.Uuid(), nullable=False),
@@ -305,47 +333,6 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_charge_taxes_tax_id')),
     sa.PrimaryKeyConstraint('charge_id', 'tax_id', name=op.f('pk_charge_taxes'))
     )
-    op.create_table('fees',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('invoice_id', sa.Uuid(), nullable=False),
-    sa.Column('customer_id', sa.Uuid(), nullable=False),
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('charge_id', sa.Uuid(), nullable=True),
-    sa.Column('position', sa.Integer(), nullable=False),
-    sa.Column('fee_type', sa.Text(), nullable=False),
-    sa.Column('item_code', sa.Text(), nullable=False),
-    sa.Column('item_name', sa.Text(), nullable=False),
-    sa.Column('item_description', sa.Text(), nullable=True),
-    sa.Column('invoice_display_name', sa.Text(), nullable=True),
-    sa.Column('item_id', sa.Uuid(), nullable=False),
-    sa.Column('currency', sa.Text(), nullable=False),
-    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('precise_amount_cents', sa.Numeric(precision=60, scale=30), nullable=False),
-    sa.Column('taxes_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('taxes_precise_amount_cents', sa.Numeric(precision=60, scale=30), nullable=False),
-    sa.Column('taxes_rate', sa.Numeric(precision=30, scale=15), nullable=False),
-    sa.Column('units', sa.Numeric(precision=80, scale=30), nullable=False),
-    sa.Column('precise_unit_amount', sa.Numeric(precision=60, scale=30), nullable=False),
-    sa.Column('events_count', sa.Integer(), nullable=True),
-    sa.Column('amount_details', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-    sa.Column('payment_status', sa.Text(), nullable=False),
-    sa.Column('from_datetime', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('to_datetime', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('succeeded_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('failed_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('refunded_at', sa.DateTime(timezone=True), nullable=True),
-    sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_fees_charge_id')),
-    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_fees_customer_id')),
-    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_fees_invoice_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_fees_organization_id')),
-    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_fees_subscription_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_fees'))
-    )
-    op.create_index(op.f('ix_fees_invoice_id'), 'fees', ['invoice_id'], unique=False)
-    op.create_index('ix_fees_listing', 'fees', ['organization_id', 'created_at', 'id'], unique=False)
-    op.create_index('ix_fees_subscription_id', 'fees', ['subscription_id'], unique=False)
     op.create_table('invoice_metadata',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('invoice_id', sa.Uuid(), nullable=False),
@@ -375,6 +362,54 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_invoice_taxes'))
     )
     op.create_index(op.f('ix_invoice_taxes_invoice_id'), 'invoice_taxes', ['invoice_id'], unique=False)
+    op.create_table('fees',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('invoice_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('charge_id', sa.Uuid(), nullable=True),
+    sa.Column('charge_filter_id', sa.Uuid(), nullable=True),
+    sa.Column('position', sa.Integer(), nullable=False),
+    sa.Column('fee_type', sa.Text(), nullable=False),
+    sa.Column('item_code', sa.Text(), nullable=False),
+    sa.Column('item_name', sa.Text(), nullable=False),
+    sa.Column('item_description', sa.Text(), nullable=True),
+    sa.Column('invoice_display_name', sa.Text(), nullable=True),
+    sa.Column('item_id', sa.Uuid(), nullable=False),
+    sa.Column('item_filters', sa.JSON(), nullable=True),
+    sa.Column('filter_invoice_display_name', sa.Text(), nullable=True),
+    sa.Column('grouped_by', sa.JSON(), nullable=False),
+    sa.Column('presentation_breakdowns', sa.JSON(), nullable=False),
+    sa.Column('currency', sa.Text(), nullable=False),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('precise_amount_cents', sa.Numeric(precision=60, scale=30), nullable=False),
+    sa.Column('taxes_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('taxes_precise_amount_cents', sa.Numeric(precision=60, scale=30), nullable=False),
+    sa.Column('taxes_rate', sa.Numeric(precision=30, scale=15), nullable=False),
+    sa.Column('units', sa.Numeric(precision=80, scale=30), nullable=False),
+    sa.Column('total_aggregated_units', sa.Numeric(precision=80, scale=30), nullable=False),
+    sa.Column('precise_unit_amount', sa.Numeric(precision=60, scale=30), nullable=False),
+    sa.Column('events_count', sa.Integer(), nullable=True),
+    sa.Column('amount_details', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('payment_status', sa.Text(), nullable=False),
+    sa.Column('from_datetime', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('to_datetime', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('succeeded_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('failed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('refunded_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['charge_filter_id'], ['charge_filters.id'], name=op.f('fk_fees_charge_filter_id')),
+    sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_fees_charge_id')),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_fees_customer_id')),
+    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_fees_invoice_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_fees_organization_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_fees_subscription_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_fees'))
+    )
+    op.create_index(op.f('ix_fees_invoice_id'), 'fees', ['invoice_id'], unique=False)
+    op.create_index('ix_fees_listing', 'fees', ['organization_id', 'created_at', 'id'], unique=False)
+    op.create_index('ix_fees_subscription_id', 'fees', ['subscription_id'], unique=False)
     op.create_table('fee_taxes',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -400,15 +435,18 @@ def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
     op.drop_index(op.f('ix_fee_taxes_fee_id'), table_name='fee_taxes')
     op.drop_table('fee_taxes')
-    op.drop_index(op.f('ix_invoice_taxes_invoice_id'), table_name='invoice_taxes')
-    op.drop_table('invoice_taxes')
-    op.drop_index(op.f('ix_invoice_metadata_invoice_id'), table_name='invoice_metadata')
-    op.drop_table('invoice_metadata')
     op.drop_index('ix_fees_subscription_id', table_name='fees')
     op.drop_index('ix_fees_listing', table_name='fees')
     op.drop_index(op.f('ix_fees_invoice_id'), table_name='fees')
     op.drop_table('fees')
+    op.drop_index(op.f('ix_invoice_taxes_invoice_id'), table_name='invoice_taxes')
+    op.drop_table('invoice_taxes')
+    op.drop_index(op.f('ix_invoice_metadata_invoice_id'), table_name='invoice_metadata')
+    op.drop_table('invoice_metadata')
     op.drop_table('charge_taxes')
+    op.drop_index('uq_charge_filters_number', table_name='charge_filters')
+    op.drop_index('ix_charge_filters_grouped', table_name='charge_filters', postgresql_where=sa.text("charge_filters.deleted_at IS NULL AND charge_filters.properties ? 'pricing_group_keys'"))
+    op.drop_table('charge_filters')
     op.drop_index(op.f('ix_billing_periods_invoice_id'), table_name='billing_periods')
     op.drop_table('billing_periods')
     op.drop_index('uq_subscriptions_active_external_id', table_name='subscriptions', postgresql_where=sa.text("status = 'active'"))
@@ -429,6 +467,7 @@ def downgrade() -> None:
     op.drop_index(op.f('ix_customer_metadata_customer_id'), table_name='customer_metadata')
     op.drop_table('customer_metadata')
     op.drop_index('uq_charges_code', table_name='charges', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_index('ix_charges_grouped', table_name='charges', postgresql_where=sa.text("charges.deleted_at IS NULL AND (charges.accepts_target_wallet OR charges.properties ?| ARRAY['pricing_group_keys', 'presentation_group_keys'])"))
     op.drop_index('ix_charges_billable_metric_id', table_name='charges')
     op.drop_table('charges')
     op.drop_index('uq_taxes_code', table_name='taxes', postgresql_where=sa.text('deleted_at IS NULL'))
@@ -441,6 +480,7 @@ def downgrade() -> None:
     op.drop_index('uq_billable_metrics_code', table_name='billable_metrics', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_index('ix_billable_metrics_pending_dimensions', table_name='billable_metrics', postgresql_where=sa.text('dimensions_pending'))
     op.drop_index('ix_billable_metrics_pending_backfill', table_name='billable_metrics', postgresql_where=sa.text('backfill_pending'))
+    op.drop_index('ix_billable_metrics_events_to_delete', table_name='billable_metrics', postgresql_where=sa.text('events_to_delete IS NOT NULL'))
     op.drop_table('billable_metrics')
     op.drop_index('uq_api_keys_digest', table_name='api_keys')
     op.drop_index(op.f('ix_api_keys_organization_id'), table_name='api_keys')

@@ -87,8 +87,7 @@ def test_all_that_is_missing_is_told_at_once(api: httpx.Client) -> None:
     ("field", "value", "answer"),
     [
         ("aggregation_type", "median_agg", {"aggregation_type": ["value_is_invalid"]}),
-        ("aggregation_type", "weighted_sum_agg", {"aggregation_type": ["value_is_invalid"]}),
-        ("aggregation_type", "latest_agg", {"aggregation_type": ["value_is_invalid"]}),
+        ("aggregation_type", "weighted_sum_agg", {"weighted_interval": ["value_is_invalid"]}),
         ("weighted_interval", "days", {"weighted_interval": ["value_is_invalid"]}),
         ("rounding_function", "trunc", {"rounding_function": ["value_is_invalid"]}),
         ("rounding_precision", 1.5, {"rounding_precision": ["value_is_invalid"]}),

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import httpx
+import pytest
 
 from tests.factories import (
     Json,
@@ -12,11 +13,12 @@ from tests.factories import (
     make_metric,
     make_plan,
     make_subscription,
-    problems,
     send_events,
     set_clock,
     usage_of,
 )
+
+NOON = 1_715_342_400
 
 
 def two_ranges(key: str, *prices: tuple[str, str]) -> list[Json]:
@@ -100,24 +102,52 @@ def test_usage_and_invoice(api: httpx.Client) -> None:
     assert Decimal(billed["dynamic"]["precise_amount"]) == Decimal("12.3575")
 
 
-def test_prices_of_single_events_are_refused_for_now(api: httpx.Client) -> None:
-    paid, calls = make_metric(api, "paid", "sum_agg"), make_metric(api, "calls")
-    free: Json = {"charge_model": "percentage", "properties": {"rate": "1", "free_units_per_events": 2}}
-    plan = {
-        "name": "p", "code": "p", "interval": "monthly", "amount_cents": 0, "amount_currency": "EUR",
-        "pay_in_advance": False,
+@pytest.mark.parametrize(
+    ("properties", "amount"),
+    [
+        ({}, 1540),
+        ({"free_units_per_events": 2}, 940),
+        ({"free_units_per_total_aggregation": "260"}, 920),
+        ({"free_units_per_events": 1, "free_units_per_total_aggregation": "260"}, 1090),
+        ({"per_transaction_min_amount": "2", "per_transaction_max_amount": "5"}, 1440),
+        ({"per_transaction_min_amount": "2", "per_transaction_max_amount": "5", "free_units_per_events": 1}, 990),
+    ],
+)
+def test_prices_that_look_at_single_events(api: httpx.Client, properties: Json, amount: int) -> None:
+    """In the order of time, whatever order they are sent in, and in each bucket by itself."""
+    set_clock(api, "2024-05-01T00:00:00Z")
+    metric = make_metric(api, "paid", "sum_agg", filters=[{"key": "card", "values": ["visa"]}])
+    price = {"rate": "2", "fixed_amount": "0.5", **properties}
+    charge = {
+        "billable_metric_id": metric["lago_id"], "charge_model": "percentage", "properties": price,
+        "filters": [{"values": {"card": ["visa"]}, "properties": price}],
     }  # fmt: skip
-
-    def post(metric: Json, charge: Json) -> httpx.Response:
-        charges = [{"billable_metric_id": metric["lago_id"], **charge}]
-        return api.post("/api/v1/plans", json={"plan": {**plan, "charges": charges}})
-
-    assert problems(post(paid, free)) == {"charge_model": ["value_is_invalid"]}
-    on_filter = {"properties": {"rate": "1"}, "filters": [{"values": {}, "properties": free["properties"]}]}
-    assert problems(post(paid, {**free, **on_filter})) == {"charge_model": ["value_is_invalid"]}
-    # Counted events are known without being read.
-    assert post(calls, {**free, "properties": {**free["properties"], "fixed_amount": "0.5"}}).status_code == 200
+    make_plan(api, charges=[charge])
     make_customer(api, currency="EUR")
-    make_subscription(api, plan="p")
+    make_subscription(api)
+    values = [(3, 120), (1, 50), (0, 200), (2, 300)]
+    send_events(
+        api,
+        [
+            event("paid", "sub", NOON + at * 600, value=value, card=card)
+            for at, value in values
+            for card in ("visa", "")
+        ],
+    )
+    usage = usage_of(api)
+    assert usage["amount_cents"] == 2 * amount
+    assert {one["amount_cents"] for one in usage["charges_usage"][0]["filters"]} == {amount}
+    set_clock(api, "2024-06-01T00:00:00Z")
+    (invoice,) = invoices_of(api)
+    assert invoice["fees_amount_cents"] == 2 * amount
+
+
+def test_counted_events_are_known_without_being_read(api: httpx.Client) -> None:
+    calls = make_metric(api, "calls")
+    properties = {"rate": "1", "free_units_per_events": 2, "fixed_amount": "0.5"}
+    charge = {"billable_metric_id": calls["lago_id"], "charge_model": "percentage", "properties": properties}
+    make_plan(api, charges=[charge])
+    make_customer(api, currency="EUR")
+    make_subscription(api)
     send_events(api, [event("calls") for _ in range(5)])
     assert usage_of(api)["amount_cents"] == 3 + 150

@@ -77,6 +77,22 @@ class TestMetricsThatComeLater:
         plan_for(may, make_metric(may, "bytes", "unique_count_agg", "item"))
         assert units_of(may)["bytes"] == 4
 
+    def test_the_events_of_a_deleted_metric_go_with_it(self, may: httpx.Client) -> None:
+        """Those of subscriptions that it priced; they may be sent again."""
+        plan_for(may, make_metric(may, "bytes", "sum_agg"))
+        send_events(may, EVENTS)
+        unpriced = event("bytes", "elsewhere", NOON, "kept", value=1)
+        send_events(may, [unpriced])
+        assert units_of(may)["bytes"] == 45
+        ok(may.delete("/api/v1/billable_metrics/bytes"))
+        make_plan(may, "again", charges=[standard(make_metric(may, "bytes", "sum_agg"))])
+        make_subscription(may, "elsewhere", plan="again")
+        make_subscription(may, "other", plan="again")
+        assert ok(may.get("/api/v1/events"))["meta"]["total_count"] == 1
+        assert units_of(may, "elsewhere")["bytes"] == 1
+        send_events(may, EVENTS[:3])
+        assert ok(may.get("/api/v1/events"))["meta"]["total_count"] == 4
+
     def test_a_field_that_changes_before_use(self, may: httpx.Client) -> None:
         metric = make_metric(may, "bytes", "sum_agg")
         send_events(may, EVENTS)

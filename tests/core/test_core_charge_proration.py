@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.aggregation import Aggregation, Sample, aggregate
+from app.core.aggregation import Aggregation, Sample, aggregate, present_items
 from app.core.charges.events import in_order
 from app.core.charges.fees import fee_amounts
 from app.core.charges.pricing import compile_price, price
 from app.core.charges.proration import (
     ProratedSpan,
     ProratedUnits,
-    items_present,
     prorate,
     prorate_sum,
     prorate_unique_count,
@@ -293,7 +292,7 @@ def test_what_came_before_is_carried_over(data: st.DataObject) -> None:
     inside = [event for event in in_order(events) if event.timestamp_ms >= first_ms]
     carried = sum((event.value for event in before), Decimal(0))
     assert prorate(Aggregation.SUM, mixed, of) == prorate_sum(carried, inside, of)
-    items = items_present(before)
+    items = present_items(before)
     assert prorate(Aggregation.UNIQUE_COUNT, mixed, of) == prorate_unique_count(items, inside, of)
     assert len(items) == aggregate(Aggregation.UNIQUE_COUNT, before).units
     full = [prorate(kind, mixed, of).full_units for kind in (Aggregation.SUM, Aggregation.UNIQUE_COUNT)]

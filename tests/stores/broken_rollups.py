@@ -82,7 +82,7 @@ class Bench:
         windows = [
             window(self.organization, case, code, kind, FROM, TO, period_days=31) for code, kind in METRICS.items()
         ]
-        units = (measure or self.service.measure)(windows)
+        units = (measure or self.service.meter.usage)(windows)
         return {
             code: [format(one.units.normalize(), "f"), one.events_count]
             for code, buckets in zip(METRICS, units, strict=True)
@@ -178,7 +178,7 @@ async def before_billing(bench: Bench) -> None:
     await bench.accept(events)
     bench.insert("events", bench.events("before billing", 10, 60))
     events += bench.events("before billing", 10, 60)
-    billed = await asyncio.to_thread(bench.counted, "before billing", bench.service.measure_for_billing)
+    billed = await asyncio.to_thread(bench.counted, "before billing", bench.service.billing_meter.usage)
     bench.note("before billing", events, billed=(billed, bench.right(events)))
 
 
@@ -238,7 +238,7 @@ async def two_processes(bench: Bench) -> None:
     await service.upkeep.reconcile()
     bench.note("same twice", same, doubled=(doubled, 2 * len(same)))
     bench.note(case, first)
-    billed = await asyncio.to_thread(bench.counted, "moved twice", service.measure_for_billing)
+    billed = await asyncio.to_thread(bench.counted, "moved twice", service.billing_meter.usage)
     bench.note("moved twice", moved, billed=(billed, bench.right(moved)))
 
 

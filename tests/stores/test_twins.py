@@ -49,7 +49,8 @@ FIRST = datetime(2024, 3, 1, tzinfo=UTC)
 """Berlin, New York and Chatham change their clocks around this month."""
 DAYS = 31
 
-Expected = dict[str, tuple[Decimal, int]]
+Expected = dict[tuple[str, str | None], tuple[Decimal, int]]
+"""Units and number of events by metric and, of the grouped charge, by team; of the other by None."""
 
 
 class Book:
@@ -70,7 +71,9 @@ class Book:
             )
             for code, kind in METRICS.items()
         ]
-        make_plan(api, charges=[standard(metric, "0") for metric in metrics])
+        grouped = {"amount": "0", "pricing_group_keys": ["team"]}
+        charges = [{**standard(metric), "properties": {"amount": "0"}} for metric in metrics]
+        make_plan(api, charges=[*charges, *({**charge, "properties": grouped} for charge in charges)])
         for zone in ZONES:
             make_customer(api, customer_in(zone), timezone=zone, currency="EUR")
 
@@ -108,28 +111,41 @@ VALUES = st.one_of(
     st.sampled_from(["0", "-1", "1e3", "1E-20", "abc", "", "99999999999999999999.9", "1" * 30, "+5", ".5", "5.", " 1"]),
 )
 SENT = st.builds(
-    lambda code, at, value, item, operation: (code, at, value, item, operation),
+    lambda *parts: parts,
     st.sampled_from(list(METRICS)),
     instants(),
     VALUES,
     st.sampled_from(["a", "b", "ü", "", "A", "a ", "\x00"]) | st.text(st.characters(codec="utf-8"), max_size=3),
     st.sampled_from(["add", "remove", "remove", "other", None]),
+    st.sampled_from(["a", "b", "", None]),
 )
 
 
 def as_event(subscription: str, number: int, sent: tuple[Any, ...]) -> Json:
-    code, at, value, item, operation = sent
+    code, at, value, item, operation, team = sent
     absolute = (FIRST - EPOCH) // timedelta(milliseconds=1) + at
     properties = {"value": item if code in ITEMS else value, "operation_type": operation}
     if operation is None:
         del properties["operation_type"]
+    if team is not None:
+        properties["team"] = team
     # Transaction ids that sort otherwise than they are sent.
     transaction = f"{'zaüZ'[number % 4]}{number}"
     return event(code, subscription, f"{absolute // 1000}.{absolute % 1000:03d}", transaction, **properties)
 
 
 def twin(events: list[Json], first: int, end: int, days: int) -> Expected:
-    """What Python makes of the events from one millisecond to before another; recurring metrics count what was before."""
+    """What Python makes of the events from one millisecond to before another, of all and of each team."""
+    teams = {one["properties"].get("team", "") for one in events}
+    expected = {(code, None): one for code, one in counted(events, first, end, days).items()}
+    for team in teams:
+        own = [one for one in events if one["properties"].get("team", "") == team]
+        expected |= {(code, team): one for code, one in counted(own, first, end, days).items()}
+    return {key: one for key, one in expected.items() if one != (0, 0)}
+
+
+def counted(events: list[Json], first: int, end: int, days: int) -> dict[str, tuple[Decimal, int]]:
+    """Each metric's units of one bucket; recurring metrics count what was before."""
     span = WeighedSpan.of(first, end, days)
     samples: dict[str, list[Sample]] = {code: [] for code in METRICS}
     opening = dict.fromkeys(METRICS, Decimal(0))
@@ -169,10 +185,13 @@ def test_current_usage(
     usage = usage_of(book.api, subscription, customer_in(zone))
     first = milliseconds(usage["from_datetime"])
     expected = twin(sent, first, milliseconds(usage["to_datetime"]) + 1000, DAYS)
-    got = {
-        one["billable_metric"]["code"]: (Decimal(one["units"]), one["events_count"]) for one in usage["charges_usage"]
-    }
-    assert got == expected
+    got: Expected = {}
+    for charge in usage["charges_usage"]:
+        code = charge["billable_metric"]["code"]
+        for one in charge["grouped_usage"] or [charge]:
+            team = one["grouped_by"]["team"] or "" if "grouped_by" in one else None
+            got[code, team] = (Decimal(one["units"]), one["events_count"])
+    assert {key: one for key, one in got.items() if one != (0, 0)} == expected
     book.expected[subscription] = expected
 
 
@@ -190,7 +209,7 @@ def test_what_is_billed(book: Book) -> None:
     for fee in fees:
         if fee["external_subscription_id"] in billed:
             units = (Decimal(fee["units"]), fee["events_count"])
-            billed[fee["external_subscription_id"]][fee["item"]["code"]] = units
-    nothing = (Decimal(0), 0)
-    for subscription, expected in book.expected.items():
-        assert {code: billed[subscription].get(code, nothing) for code in METRICS} == expected
+            group = fee["item"]["grouped_by"]
+            team = group["team"] or "" if group else None
+            billed[fee["external_subscription_id"]][fee["item"]["code"], team] = units
+    assert billed == book.expected

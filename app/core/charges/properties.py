@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
+from typing import cast
 
 from app.core.charges.usage import ChargeModel
+
+TARGET_WALLET = "target_wallet_code"
+"""The property that names the wallet an event is to be paid from."""
 
 _MODEL_KEYS: dict[ChargeModel, tuple[str, ...]] = {
     ChargeModel.STANDARD: ("amount",),
@@ -76,6 +80,21 @@ def pricing_group_keys(properties: Mapping[str, object]) -> object:
         return keys
     legacy = properties.get("grouped_by")
     return [key for key in legacy if key != ""] if isinstance(legacy, list) else legacy
+
+
+def group_keys(properties: Mapping[str, object], *, accepts_target_wallet: bool = False) -> tuple[str, ...]:
+    """The keys that usage is grouped by under (valid, stored) properties of a charge or a charge filter.
+
+    A charge that accepts a target wallet is grouped by ``TARGET_WALLET`` too (metering spec 3.5).
+    """
+    keys = cast("list[str]", properties.get("pricing_group_keys") or [])
+    return tuple(dict.fromkeys([*keys, TARGET_WALLET] if accepts_target_wallet else keys))
+
+
+def presentation_keys(properties: Mapping[str, object]) -> tuple[str, ...]:
+    """The keys that a charge's usage is broken down by for show, under its (valid, stored) properties."""
+    keys = cast("list[Mapping[str, str]]", properties.get("presentation_group_keys") or [])
+    return tuple(key["value"] for key in keys)
 
 
 def _clean_ranges(key: str, ranges: object) -> object:

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from app.core.aggregation import Aggregation, Sample
+from app.core.aggregation import Aggregation, Sample, present_items
 from app.core.charges.events import in_order, instant, moment, split_at
 from app.core.charges.usage import ONE, Portion, Waterfall
 from app.core.money import ZERO, ceil_to, exact
@@ -61,20 +61,9 @@ def prorate(aggregation: Aggregation, events: Iterable[Sample], span: ProratedSp
                 carried = sum((event.value for event in earlier), ZERO)
             return prorate_sum(carried, inside, span)
         case Aggregation.UNIQUE_COUNT:
-            return prorate_unique_count(items_present(earlier), inside, span)
+            return prorate_unique_count(present_items(earlier), inside, span)
         case _:
             raise ValueError(f"{aggregation} cannot be prorated")
-
-
-def items_present(events: Iterable[Sample]) -> list[str]:
-    """The items present after all these events, in the order in which they were added (metering spec 2.5)."""
-    present: dict[str, None] = {}
-    for event in in_order(events):
-        if event.item and event.operation == "remove":
-            present.pop(event.item, None)
-        elif event.item:
-            present.setdefault(event.item)
-    return list(present)
 
 
 def prorate_sum(carried: Decimal, events: Iterable[Sample], span: ProratedSpan) -> ProratedUnits:

@@ -1,0 +1,60 @@
+"""Who is billed and for what: a subscription with its plan, and one line of an invoice. No I/O."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from app.billing.book import PlanTerms
+from app.core.boundaries import Boundaries, Terms
+from app.core.periods import BillingTime, Interval
+
+
+@dataclass(frozen=True, slots=True)
+class BilledSubscription:
+    """What billing needs to know of a subscription and its customer."""
+
+    id: UUID
+    organization_id: UUID
+    customer_id: UUID
+    external_id: str
+    name: str | None
+    plan: PlanTerms
+    billing_time: str
+    subscription_at: datetime
+    started_at: datetime
+    tz: ZoneInfo
+    consolidate_invoice: bool
+    purchase_order_number: str | None
+
+    @property
+    def terms(self) -> Terms:
+        """What decides its periods."""
+        return Terms(
+            interval=Interval(self.plan.interval),
+            billing_time=BillingTime(self.billing_time),
+            pay_in_advance=self.plan.pay_in_advance,
+            anchor_at=self.subscription_at,
+            started_at=self.started_at,
+            tz=self.tz,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BilledLine:
+    """One subscription on one invoice: why, when, and between which boundaries."""
+
+    subscription: BilledSubscription
+    reason: str
+    billed_at: datetime
+    boundaries: Boundaries
+
+    @property
+    def has_subscription_fee(self) -> bool:
+        """A plan paid in advance has paid for the period it is terminated in."""
+        return not (self.reason == "subscription_terminating" and self.subscription.plan.pay_in_advance)
+
+    @property
+    def has_charges(self) -> bool:
+        """An invoice at the start of a subscription has no usage to bill."""
+        return self.reason != "subscription_starting" and self.boundaries.charges_from < self.boundaries.charges_to

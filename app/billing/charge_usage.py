@@ -1,0 +1,255 @@
+"""What the charges of subscriptions come to: measured in a few queries for all of them, split into buckets and priced.
+
+The one way from usage to amounts, for invoices as for current usage (metering spec 2.8, 3.4, 3.5, 3.7, 3.9, 3.10).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import NamedTuple
+
+from app.billing.billed import BilledSubscription
+from app.billing.book import ChargeFilterTerms, ChargeTerms
+from app.core.aggregation import Aggregation, Sample, Units, round_units
+from app.core.boundaries import Boundaries
+from app.core.buckets import Bucket, Splitter
+from app.core.charges.events import runs as runs_of
+from app.core.charges.fees import FeeAmounts, fee_amounts
+from app.core.charges.proration import ProratedSpan, ProratedUnits, prorate, prorate_sum
+from app.core.charges.usage import BucketUsage, ones
+from app.core.money import ZERO, exact, from_minor
+from app.metering.meter import Meter
+from app.metering.usage import NOTHING, Events, Usage
+from app.metering.windows import Window, window
+
+COUNTED = (Aggregation.COUNT, Aggregation.UNIQUE_COUNT)
+
+Group = Mapping[str, str | None]
+"""The values of group keys; None for an absent property."""
+
+
+class Presented(NamedTuple):
+    """The part of a bucket's units that has these values of the presentation keys."""
+
+    by: Mapping[str, str]
+    units: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class BucketFee:
+    """One bucket of a charge, priced: its filter (None: the default bucket) and group, and what it comes to."""
+
+    filter: ChargeFilterTerms | None
+    group: Group
+    amounts: FeeAmounts
+    total_aggregated_units: Decimal
+    events_count: int
+    presented: tuple[Presented, ...] = ()
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it is no fee: it has neither units nor amount nor events (metering spec 3.10)."""
+        return not (self.amounts.units or self.amounts.amount_cents or self.events_count)
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeUsage:
+    """A charge's buckets: filter by filter in their order, the default one last, those without usage included."""
+
+    charge: ChargeTerms
+    fees: tuple[BucketFee, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How usage is looked at.
+
+    `only`: keeps the events whose properties have one of these values; these keys no longer group. `skip_grouping`: one
+    bucket per filter. `presentation_keys`: what is broken down, instead of what each charge says. `for_invoice`: breaks
+    down by no more than what the charge shows on invoices.
+    """
+
+    only: Mapping[str, Sequence[str]] | None = None
+    skip_grouping: bool = False
+    presentation_keys: Sequence[str] | None = None
+    for_invoice: bool = False
+
+
+AS_SHOWN = Options()
+AS_BILLED = Options(for_invoice=True)
+
+Item = tuple[BilledSubscription, Boundaries]
+
+
+class _Wanted:
+    """A splitter of only those events that have one of the values wanted; the others are in no bucket."""
+
+    def __init__(self, splitter: Splitter, only: Mapping[str, Sequence[str]]):
+        self._splitter = splitter
+        self.keys = tuple(sorted({*splitter.keys, *only}))
+        self._places = [self.keys.index(key) for key in splitter.keys]
+        self._wanted = [(self.keys.index(key), frozenset(values)) for key, values in only.items()]
+
+    def bucket(self, values: tuple[str, ...]) -> Bucket | None:
+        if any(values[place] not in wanted for place, wanted in self._wanted):
+            return None
+        return self._splitter.bucket([values[place] for place in self._places])
+
+
+class _Work:
+    """One charge of one subscription, on its way from windows to prices."""
+
+    def __init__(self, item: Item, charge: ChargeTerms, options: Options):
+        self.subscription, self.boundaries = item
+        self.charge = charge
+        self._only = options.only or {}
+        own = charge.invoice_presentation_keys if options.for_invoice else charge.presentation_keys
+        self.presentation_keys = own if options.presentation_keys is None else tuple(options.presentation_keys)
+        self._ungrouped = options.skip_grouping
+        self.groups = [self._group_keys(one.group_keys) for one in charge.filters]
+        self.own_group = self._group_keys(charge.group_keys)
+        self.usage: Usage = {}
+        self.presented: Usage = {}
+        self.events: Events = {}
+
+    def _group_keys(self, keys: Sequence[str]) -> tuple[str, ...]:
+        return () if self._ungrouped else tuple(key for key in keys if key not in self._only)
+
+    def window(self, presentation_keys: Sequence[str] = ()) -> Window:
+        """The window of the charge, split into the buckets that are priced, or further by presentation keys."""
+        charge = self.charge
+        if self._only or self._ungrouped or presentation_keys:
+            splitter = Splitter([one.values for one in charge.filters], self.own_group, self.groups, presentation_keys)
+        else:
+            splitter = charge.splitter
+        split = _Wanted(splitter, self._only) if self._only else splitter
+        return window(
+            self.subscription.organization_id,
+            self.subscription.external_id,
+            charge.metric_code,
+            charge.aggregation,
+            self.boundaries.charges_from,
+            self.boundaries.charges_to,
+            recurring=charge.recurring,
+            period_days=self.boundaries.charges_period_days,
+            split=split,
+            from_raw=charge.dimensions_pending or not charge.dimension_keys.issuperset(split.keys),
+        )
+
+    def events_window(self) -> Window:
+        """The window of the single events that the price looks at. A prorated sum knows what was carried over from its
+        total; everything else is told by the events."""
+        whole = self.window()
+        return replace(whole, recurring=False) if self.charge.prorated and self._sums else whole
+
+    @property
+    def _sums(self) -> bool:
+        return self.charge.aggregation is Aggregation.SUM
+
+    def fees(self) -> tuple[BucketFee, ...]:
+        """All buckets, priced; those that no event fell into too, for a price may be due without usage."""
+        by_filter: dict[int | None, list[Bucket]] = {}
+        for bucket in self.usage:
+            if isinstance(bucket, Bucket):
+                by_filter.setdefault(bucket.filter, []).append(bucket)
+        fees = []
+        for index in (*self.charge.display_order, None):
+            empty = Bucket(index, (None,) * len(self.own_group if index is None else self.groups[index]))
+            fees += [self._fee(bucket) for bucket in sorted(by_filter.get(index, [empty]), key=_group_order)]
+        return tuple(fees)
+
+    def _fee(self, bucket: Bucket) -> BucketFee:
+        charge, currency = self.charge, self.subscription.plan.currency
+        filter_ = None if bucket.filter is None else charge.filters[bucket.filter]
+        keys = self.own_group if bucket.filter is None else self.groups[bucket.filter]
+        units = self.usage.get(bucket, NOTHING)
+        usage = self._bucket_usage(units, self.events.get(bucket, []))
+        priced = (filter_.price if filter_ else charge.price)(usage)
+        amounts = fee_amounts(usage, priced, currency)
+        return BucketFee(
+            filter=filter_,
+            group=dict(zip(keys, bucket.group, strict=True)),
+            amounts=amounts,
+            total_aggregated_units=amounts.units if units.level is None else units.level,
+            events_count=units.events_count,
+            presented=self._presented(bucket),
+        )
+
+    def _bucket_usage(self, units: Units, events: list[Sample]) -> BucketUsage:
+        """What was measured of a bucket, as the charge's price sees it."""
+        charge = self.charge
+        if charge.prorated:
+            prorated = self._prorated(units, events)
+            return BucketUsage(
+                units=self._rounded(prorated.units),
+                events_count=units.events_count,
+                full_units=self._rounded(prorated.full_units),
+                waterfall=prorated.waterfall,
+            )
+        return bucket_usage(charge, units, self.subscription.plan.currency, events)
+
+    def _rounded(self, units: Decimal) -> Decimal:
+        return round_units(units, self.charge.rounding_function, self.charge.rounding_precision)
+
+    def _prorated(self, units: Units, events: list[Sample]) -> ProratedUnits:
+        charge, boundaries = self.charge, self.boundaries
+        span = ProratedSpan(
+            boundaries.charges_from, boundaries.charges_to, boundaries.charges_period_days, self.subscription.tz
+        )
+        if self._sums:
+            with exact():
+                carried = units.units - sum((event.value for event in events), ZERO)
+            return prorate_sum(carried, events, span)
+        return prorate(charge.aggregation, events, span)
+
+    def _presented(self, bucket: Bucket) -> tuple[Presented, ...]:
+        parts = [
+            (one.presentation, units.units)
+            for one, units in self.presented.items()
+            if isinstance(one, Bucket) and one[:2] == bucket[:2]
+        ]
+        return tuple(
+            Presented({key: value or "" for key, value in zip(self.presentation_keys, values, strict=True)}, units)
+            for values, units in sorted(parts, key=lambda part: _order(part[0]))
+        )
+
+
+def charge_usage(meter: Meter, items: Sequence[Item], options: Options) -> list[list[ChargeUsage]]:
+    """The usage of all charges of each item, in the order of its plan, in a number of queries that does not grow."""
+    of_items = [[_Work(item, charge, options) for charge in item[0].plan.charges] for item in items]
+    work = [one for works in of_items for one in works]
+    presenting = [one for one in work if one.presentation_keys]
+    windows = [one.window() for one in work]
+    windows += [one.window(one.presentation_keys) for one in presenting]
+    measured = iter(meter.usage(windows))
+    for one in work:
+        one.usage = next(measured)
+    for one in presenting:
+        one.presented = next(measured)
+    singly = [one for one in work if one.charge.needs_events]
+    for one, events in zip(singly, meter.events([one.events_window() for one in singly]), strict=True):
+        one.events = events
+    return [[ChargeUsage(one.charge, one.fees()) for one in works] for works in of_items]
+
+
+def bucket_usage(charge: ChargeTerms, units: Units, currency: str, events: Sequence[Sample] = ()) -> BucketUsage:
+    """What was measured of a bucket that is not prorated, as the charge's price sees it. `events` are its single ones,
+    where the price looks at them; counted ones are known without being read: each is 1."""
+    counted = charge.aggregation in COUNTED
+    own_amounts = units.precise_total_amount_cents
+    runs = ones(units.units) if counted else runs_of(events)
+    return BucketUsage(
+        units=round_units(units.units, charge.rounding_function, charge.rounding_precision),
+        events_count=units.events_count,
+        precise_total_amount=from_minor(own_amounts, currency) if own_amounts else ZERO,
+        runs=runs if counted or charge.needs_events else None,
+    )
+
+
+def _group_order(bucket: Bucket) -> tuple[tuple[bool, str], ...]:
+    return _order(bucket.group)
+
+
+def _order(values: Iterable[str | None]) -> tuple[tuple[bool, str], ...]:
+    """Absent values first, then by text."""
+    return tuple((value is not None, value or "") for value in values)
