@@ -28,6 +28,8 @@ class Settings:
     database_connections: int = 10
     max_batch_events: int = 10_000
     max_body_bytes: int = 8 * 1024 * 1024
+    max_line_bytes: int = 1024 * 1024
+    stream_wait_seconds: int = 30
     max_queued_events: int = 100_000
     max_block_events: int = 20_000
     max_page_size: int = 1_000

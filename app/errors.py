@@ -81,6 +81,13 @@ class TooLarge(ApiError):
     error = "Content Too Large"
 
 
+class UnsupportedMediaType(ApiError):
+    """The body is in a form, or compressed in a way, that this service does not read."""
+
+    status = 415
+    error = "Unsupported Media Type"
+
+
 class Invalid(ApiError):
     """What was sent breaks a rule; nothing has been changed."""
 

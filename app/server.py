@@ -19,6 +19,7 @@ from app.api import errors
 from app.api.access import Access, Caller, require_admin_key, require_key
 from app.api.billable_metrics import BillableMetricController
 from app.api.customers import CustomerController
+from app.api.encodings import ExpandedBody
 from app.api.events import EventController
 from app.api.fees import FeeController
 from app.api.given import Called, Db, Org
@@ -132,7 +133,10 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
         request_class=ExactRequest,
         logging_config=None,
         openapi_config=openapi_config(),
-        middleware=[DefineMiddleware(LimitedBody, limit=service.settings.max_body_bytes)],
+        middleware=[
+            DefineMiddleware(LimitedBody, limit=service.settings.max_body_bytes),
+            DefineMiddleware(ExpandedBody, limit=service.settings.max_body_bytes),
+        ],
         request_max_body_size=service.settings.max_body_bytes,
         state=State({"service": service, "access": Access(service.postgres, admin_digests)}),
     )

@@ -109,6 +109,11 @@ class Server:
             raise AssertionError(f"the server did not stop within {STOP_SECONDS} s") from None
         assert code == 0, f"the server ended with {code}: {self.errors.read_text()[-2_000:]}"
 
+    def peak_memory(self) -> int:
+        """The most resident memory it has had, in bytes."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
     def kill(self) -> None:
         """End it with SIGKILL. An embedded PostgreSQL runs on; the next start on the directory takes it over."""
         process, self._process = self._process, None

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Reference, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIFormat
 
 _text = Schema(type=OpenAPIType.STRING)
 _fields: dict[str, Schema | Reference] = {
@@ -28,9 +29,33 @@ _event = Schema(
 )
 
 
-def _body(name: str, schema: Schema) -> RequestBody:
+_cloud_event = Schema(
+    type=OpenAPIType.OBJECT,
+    required=["specversion", "id", "source", "type"],
+    properties={
+        "specversion": Schema(type=OpenAPIType.STRING, enum=["1.0"]),
+        "id": Schema(type=OpenAPIType.STRING, description="Identifies the event in its source."),
+        "source": Schema(type=OpenAPIType.STRING, description="With the id it becomes the transaction id."),
+        "type": Schema(type=OpenAPIType.STRING, description="The code of a billable metric."),
+        "subject": Schema(type=OpenAPIType.STRING, description="The external id of the subscription."),
+        "time": Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
+        "data": Schema(type=OpenAPIType.OBJECT, description="The event's properties."),
+    },
+)
+_lines = Schema(type=OpenAPIType.STRING, description="One event a line, as a JSON object; any number of lines.")
+
+
+def _body(name: str, schema: Schema, **others: Schema) -> RequestBody:
+    """A body with a root object in JSON, and what else may be sent, by the end of its media type."""
     root = Schema(type=OpenAPIType.OBJECT, required=[name], properties={name: schema})
-    return RequestBody(content={"application/json": OpenAPIMediaType(schema=root)}, required=True)
+    content = {"json": root, "cloudevents+json": _cloud_event, "cloudevents-batch+json": _many(_cloud_event), **others}
+    return RequestBody(
+        content={f"application/{media}": OpenAPIMediaType(schema=one) for media, one in content.items()}, required=True
+    )
+
+
+def _many(schema: Schema) -> Schema:
+    return Schema(type=OpenAPIType.ARRAY, items=schema)
 
 
 @dataclass
@@ -43,10 +68,10 @@ class TakesEvent(Operation):
 
 @dataclass
 class TakesEvents(Operation):
-    """An operation whose body is a batch of events."""
+    """An operation whose body is a batch of events, or a stream of them."""
 
     def __post_init__(self) -> None:
-        self.request_body = _body("events", Schema(type=OpenAPIType.ARRAY, items=_event))
+        self.request_body = _body("events", _many(_event), **{"x-ndjson": _lines})
 
 
 @dataclass

@@ -12,8 +12,12 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 from msgspec import Struct
 
+from app.api.access import Caller
+from app.api.cloud_events import Mode, in_their_words, mode_of, read_cloud_events
 from app.api.documented import TakesEvent, TakesEvents
+from app.api.event_streams import DEFAULT_ERRORS, MOST_ERRORS, StreamAnswer, take_stream
 from app.api.given import Called, Db, Org, Paging, Running
+from app.api.media import STREAMS, is_stream
 from app.api.request import UNREADABLE, ExactRequest
 from app.api.routes import get
 from app.api.wire import PageMeta, instant
@@ -64,6 +68,8 @@ class EventController(Controller):
     )
     async def create_event(self, request: ExactRequest, state: State, caller: Called) -> Response[bytes]:
         """Send one event. Sending it again is answered with the event as first stored, and counts once."""
+        if (mode := mode_of(request.scope)) is not None:
+            return await _take_cloud_events(mode, request, state.service, caller)
         body = await request.body()
         try:
             given = _one.decode(body).event
@@ -80,10 +86,27 @@ class EventController(Controller):
         "/batch",
         status_code=200,
         operation_class=TakesEvents,
-        responses={200: ResponseSpec(EventsAnswer, generate_examples=False)},
+        opt={STREAMS: True},
+        responses={200: ResponseSpec(EventsAnswer | StreamAnswer, generate_examples=False)},
     )
-    async def create_events(self, request: ExactRequest, state: State, caller: Called) -> Response[bytes]:
-        """Send many events: all are stored or, when one is invalid, none; errors are given by position."""
+    async def create_events(
+        self,
+        request: ExactRequest,
+        state: State,
+        caller: Called,
+        errors: Annotated[
+            int,
+            Parameter(ge=0, le=MOST_ERRORS, description="How many invalid lines of a stream the answer tells at most."),
+        ] = DEFAULT_ERRORS,
+    ) -> Response[bytes]:
+        """Send many events: all are stored or, when one is invalid, none; errors are given by position.
+
+        As newline-delimited JSON they may be any number: each valid line is stored, and the answer counts them.
+        """
+        if is_stream(request.scope):
+            return _answer(await take_stream(request.receive, state.service, caller, errors))
+        if (mode := mode_of(request.scope)) is not None:
+            return await _take_cloud_events(mode, request, state.service, caller)
         body = await request.body()
         try:
             body.decode()  # a field that is skipped is not looked at, and must be UTF-8 all the same
@@ -144,6 +167,19 @@ class EventController(Controller):
         return EventAnswer(event_object(event, instant(event.received_at), customer_id, subscription_id))
 
 
+async def _take_cloud_events(mode: Mode, request: ExactRequest, service: Service, caller: Caller) -> Response[bytes]:
+    """Store CloudEvents; a single one is answered as one event, and a batch is all or nothing."""
+    limit, organization_id = service.settings.max_batch_events, str(caller.organization_id)
+    body = await request.body()
+    events = read_cloud_events(mode, request.scope, body, limit, organization_id, caller.now, system_now())
+    try:
+        stored = await service.ingest.accept(events, batch=mode is Mode.BATCH)
+    except Invalid as refusal:
+        raise in_their_words(refusal) from refusal
+    objects = _objects(stored)
+    return _answer(EventsAnswer(objects) if mode is Mode.BATCH else EventAnswer(objects[0]))
+
+
 def _objects(events: Sequence[Event]) -> list[EventObject]:
     """Events on the wire; those of one request were mostly received at one instant, which is written out once."""
     created_at: dict[datetime, str] = {}
@@ -157,7 +193,7 @@ def _objects(events: Sequence[Event]) -> list[EventObject]:
     return objects
 
 
-def _answer(answer: EventAnswer | EventsAnswer) -> Response[bytes]:
+def _answer(answer: EventAnswer | EventsAnswer | StreamAnswer) -> Response[bytes]:
     return Response(_encoder.encode(answer), media_type="application/json")
 
 

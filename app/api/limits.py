@@ -4,16 +4,32 @@ from typing import Any
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from app.api.media import is_stream
 from app.errors import TooLarge
 
 DRAINED_TIMES = 8
 
 
+async def drain(receive: Receive, most: int) -> bool:
+    """Read the rest of a body and throw it away; whether it was not more than `most` bytes.
+
+    A connection closed while the sender is still sending looks to it like a failure of the network.
+    """
+    size, more = 0, True
+    while more and size <= most:
+        message = await receive()
+        if message["type"] != "http.request":
+            break
+        more = message["more_body"]
+        size += len(message["body"])
+    return size <= most
+
+
 class LimitedBody:
     """Answers 413 to a request of more than `limit` bytes, whether it announces its length or not.
 
-    What is sent is read and thrown away first: a connection closed while the sender is still sending looks to it like a
-    failure of the network. Only a body of more than several times the limit is cut off; its connection ends.
+    What is sent is read and thrown away first. Only a body of more than several times the limit is cut off; its
+    connection ends. Bodies that are read piece by piece have no limit.
     """
 
     def __init__(self, app: ASGIApp, limit: int):
@@ -24,7 +40,9 @@ class LimitedBody:
         """Pass the request on, or refuse it."""
         headers = dict(scope.get("headers", ()))
         length = headers.get(b"content-length", b"")
-        if length.isdigit():
+        if is_stream(scope):
+            pass
+        elif length.isdigit():
             if int(length) > self._limit:
                 await self._refuse(receive, 0)
         elif b"transfer-encoding" in headers:
@@ -47,14 +65,8 @@ class LimitedBody:
         return _once({"type": "http.request", "body": b"".join(parts), "more_body": False}, receive)
 
     async def _refuse(self, receive: Receive | None, size: int) -> None:
-        while receive is not None:
-            message = await receive()
-            if message["type"] != "http.request" or not message["more_body"]:
-                break
-            size += len(message["body"])
-            if size > self._limit * DRAINED_TIMES:
-                raise TooLarge("body_too_large", headers={"Connection": "close"})
-        raise TooLarge("body_too_large")
+        ended = receive is None or await drain(receive, self._limit * DRAINED_TIMES - size)
+        raise TooLarge("body_too_large", headers={} if ended else {"Connection": "close"})
 
 
 def _once(message: Any, then: Receive) -> Receive:
