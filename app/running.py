@@ -128,6 +128,7 @@ async def _run(
     try:
         await _until_stopped(stopped, serving, on_ready, started)
     finally:
+        service.is_stopping = True
         if jobs is not None:
             jobs.shutdown(wait=False)
         if server is not None and serving is not None:

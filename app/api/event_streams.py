@@ -45,7 +45,7 @@ async def take_stream(receive: Receive, service: Service, caller: Caller, most_e
         most_errors=most_errors,
     )
     try:
-        await stream.take(_pieces(receive))
+        await stream.take(_pieces(receive, service))
     except ApiError as error:
         busy = isinstance(error, TooManyRequests | StoreDown)
         if busy and not await drain(receive, settings.max_body_bytes * DRAINED_TIMES):
@@ -55,9 +55,11 @@ async def take_stream(receive: Receive, service: Service, caller: Caller, most_e
     return StreamAnswer(stream.taken)
 
 
-async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
+async def _pieces(receive: Receive, service: Service) -> AsyncIterator[bytes]:
     more = True
     while more:
+        if service.is_stopping:
+            raise StoreDown("service")
         message: Any = await receive()
         if message["type"] != "http.request":
             raise BadRequest("the connection ended before the body did")

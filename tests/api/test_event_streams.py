@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -333,8 +334,28 @@ def test_a_store_that_is_lost_in_the_middle(tmp_path: Path) -> None:
         one.start()
         assert stream(api, b"".join(sent)) == taken(5_000, 3_000, 2_000)
         assert count(api) == 5_000
+        cut_by_a_stop(one, api)
     finally:
         one.clean_up()
+
+
+def cut_by_a_stop(server: Server, api: httpx.Client) -> None:
+    """A stream without end does not keep a server from stopping, and is told how far it came."""
+    started = threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        while True:
+            yield lines(*(event("first", "s", NOON) for _ in range(500)))
+            started.set()
+
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(send, api, pieces())
+        started.wait()
+        server.stop()
+        response = answer.result()
+    told = response.json()
+    assert (response.status_code, told["code"]) == (503, "service_unavailable")
+    assert told["error_details"]["stream"]["received"] == told["error_details"]["stream"]["lines"]
 
 
 def test_a_key_that_may_not_write_events(server: Server, admin: httpx.Client) -> None:
