@@ -93,6 +93,39 @@ def worker() -> None:
     _run(settings, http=False)
 
 
+@main.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--url", envvar="METERHOUSE_URL", default="http://127.0.0.1:3000", show_default=True, help="The server.")
+@click.option("--api-key", envvar="METERHOUSE_API_KEY", help="A key that may write events. [env: METERHOUSE_API_KEY]")
+@click.option("--map", "columns", multiple=True, metavar="FIELD=COLUMN", help="The column of an event's field.")
+@click.option("--code", help="The code of every event, instead of a column.")
+@click.option("--subscription", help="The external_subscription_id of every event, instead of a column.")
+@click.option("--properties", metavar="COLUMN,…", help="The columns that are properties. [default: all that are left]")
+@click.option("--timestamp-format", type=click.Choice(["iso", "s", "ms"]), help="[default: what the first rows show]")
+@click.option("--timezone", default="UTC", show_default=True, help="Of ISO 8601 timestamps that name none.")
+@click.option("--format", "kind", type=click.Choice(["csv", "ndjson", "parquet"]), help="[default: by the file's name]")
+@click.option("--separator", help="Between the columns of CSV. [default: a comma; in .tsv a tab]")
+@click.option("--connections", type=click.IntRange(1, 64), default=4, show_default=True, help="Requests at a time.")
+@click.option("--rows", type=click.IntRange(1, 10_000), default=2_000, show_default=True, help="Rows a request.")
+@click.option("--patience", type=float, default=300.0, show_default=True, help="Seconds to ask a busy server again.")
+@click.option("--keep-in", type=click.Path(file_okay=False, exists=True, path_type=Path),
+              help="Where progress and rejected rows are kept. [default: beside each file]")  # fmt: skip
+@click.option("--restart", is_flag=True, help="Begin with the first row, whatever was imported before.")
+@click.option("--dry-run", is_flag=True, help="Show how the files are read and the first events, and send nothing.")
+def import_files(files: tuple[Path, ...], **given: Any) -> None:
+    """Send history from CSV, NDJSON or Parquet files to a server, as events.
+
+    Columns named like an event's fields are taken for them (transaction_id, external_subscription_id, code, timestamp,
+    precise_total_amount_cents); --map names others. An import may be interrupted and repeated: it goes on where it was,
+    and no event counts twice.
+    """
+    try:
+        from app.importing.command import import_command  # noqa: PLC0415 (what it imports may not be installed)
+    except ModuleNotFoundError as error:
+        _refuse(f"import needs the package {error.name}: pip install 'meterhouse[import]'")
+    sys.exit(import_command(files, given, console, errors))
+
+
 def _settings(**given: object) -> Settings:
     try:
         settings = load_settings(given=given)

@@ -1,7 +1,6 @@
 """Compressed bodies: `Content-Encoding: gzip` and `zstd`, expanded in pieces and never beyond the limit."""
 
 import asyncio
-import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -10,12 +9,8 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.api.limits import DRAINED_TIMES, drain
 from app.api.media import header, is_stream
+from app.compat import zstd
 from app.errors import ApiError, BadRequest, TooLarge, UnsupportedMediaType
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 PIECE = 256 * 1024
 WINDOW_LOG = 23

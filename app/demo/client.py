@@ -1,21 +1,17 @@
 """The demo's way to the service: HTTP only."""
 
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from app.sending import Sender
+
 IN_FLIGHT = 3
-TRIES = 40
-RETRY_SECONDS = 0.25
+PATIENCE_SECONDS = 20
 PAGE = 100
-_BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Refused(RuntimeError):
@@ -59,29 +55,11 @@ class Client:
 
     def send(self, batches: Iterator[tuple[bytes, int]], sent: Callable[[int], None]) -> None:
         """Send batches of events, several at a time; `sent` is told the number of events of each that is stored."""
-        waiting: deque[tuple[Future[None], int]] = deque()
-        with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="demo") as pool:
-            for body, size in batches:
-                waiting.append((pool.submit(self._send_one, body), size))
-                if len(waiting) > IN_FLIGHT:
-                    _finish(waiting, sent)
-            while waiting:
-                _finish(waiting, sent)
-
-    def _send_one(self, body: bytes) -> None:
-        """Send a batch; while the service is busy it is sent again, which counts no event twice."""
-        for _ in range(TRIES):
-            answer = self._http.post("/api/v1/events/batch", content=body, headers={"Content-Type": "application/json"})
-            if answer.status_code not in _BUSY:
-                break
-            time.sleep(RETRY_SECONDS)
-        _checked(answer)
-
-
-def _finish(waiting: deque[tuple[Future[None], int]], sent: Callable[[int], None]) -> None:
-    future, size = waiting.popleft()
-    future.result()
-    sent(size)
+        json = {"Content-Type": "application/json"}
+        sender = Sender(self._http, "/api/v1/events/batch", json, connections=IN_FLIGHT, patience=PATIENCE_SECONDS)
+        for size, answer in sender.send(batches):
+            _checked(answer)
+            sent(size)
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:

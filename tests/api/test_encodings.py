@@ -2,20 +2,15 @@
 
 import gzip
 import json
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from app.compat import zstd
 from tests.factories import event, make_customer, ok, refusal
 from tests.support import Server, seeded
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 URL = "/api/v1/events"
 NOON = 1_715_342_400
