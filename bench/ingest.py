@@ -48,6 +48,7 @@ GOAL = 0.4
 BATCH = 1_000
 BATCHES = 160
 BATCH_CONNECTIONS = 4
+STREAMS = (1, 4)
 SINGLES = 30_000
 SINGLE_CONNECTIONS = 16
 SECONDS = 8.0
@@ -64,6 +65,7 @@ def main() -> None:
         elsewhere(run_batches, api, "warm", now, 20)
         elsewhere(run_singles, api, "warm1", now, 2_000)
         batches, readable = elsewhere(run_batches, api, "batch", now, BATCHES)
+        streams = {number: elsewhere(run_streams, api, f"lines{number}", now, number) for number in STREAMS}
         singles, singles_readable = elsewhere(run_singles, api, "single", now, SINGLES)
     straight = {size: elsewhere(insert_straight, size, now) for size in STRAIGHT_BLOCKS}
     port = free_port()
@@ -73,6 +75,7 @@ def main() -> None:
         bare_batches, _ = elsewhere(run_batches, bare, "bare", now, BATCHES)
         bare_singles, _ = elsewhere(run_singles, bare, "bare", now, SINGLES)
 
+    refused = 0
     ours = batches.answered * BATCH / readable
     ours_single = singles.answered / singles_readable
     print(f"\nBatches of {BATCH:,} over {BATCH_CONNECTIONS} connections, {batches.answered * BATCH:,} events")
@@ -82,11 +85,15 @@ def main() -> None:
         _print(f"limit: straight into events, then rollup_feed, {size:,} a block", rolled_up, ours, GOAL)
         _print(f"       straight into events only, {size:,} a block", stored, ours)
     _print("       bare handler, the same bodies", bare_batches.answered * BATCH / bare_batches.seconds, ours)
+    print(f"\nNewline-delimited JSON, {BATCHES * BATCH:,} events; ratio: batches to it")
+    for number, (load, until_readable) in streams.items():
+        refused += load.refused
+        _print(f"{number} streams at a time, until readable", BATCHES * BATCH / until_readable, ours)
     print(f"\nSingle events over {SINGLE_CONNECTIONS} connections, {singles.answered:,} events")
     _print("answered", singles.answered / singles.seconds)
     _print("until readable in the rollups (our figure)", ours_single)
     _print("limit: bare handler, the same bodies", bare_singles.answered / bare_singles.seconds, ours_single, GOAL)
-    refused = batches.refused + singles.refused
+    refused += batches.refused + singles.refused
     if refused:
         sys.exit(f"{refused} requests were refused")
 
@@ -104,6 +111,17 @@ def run_batches(api: Api, prefix: str, now: int, count: int) -> tuple[Load, floa
         for events in _blocks(prefix, now, count * BATCH, BATCH)
     ]
     return _run(api, requests, BATCH_CONNECTIONS)
+
+
+def run_streams(api: Api, prefix: str, now: int, count: int) -> tuple[Load, float]:
+    """Send the events of all batches as so many streams at a time; as `run_batches`."""
+    lines = [b"".join(map(_line, events)) for events in _blocks(prefix, now, BATCHES * BATCH, BATCHES * BATCH // count)]
+    kind = "application/x-ndjson"
+    return _run(api, [api.request("POST", "/api/v1/events/batch", body, kind) for body in lines], count)
+
+
+def _line(one: dict[str, object]) -> bytes:
+    return encode(one) + b"\n"
 
 
 def run_singles(api: Api, prefix: str, now: int, count: int) -> tuple[Load, float]:

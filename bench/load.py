@@ -82,11 +82,11 @@ class Api:
             raise RuntimeError(f"{method} {path}: {answer.status} {content[:500].decode(errors='replace')}")
         return msgspec.json.decode(content)
 
-    def request(self, method: str, path: str, body: bytes = b"") -> bytes:
+    def request(self, method: str, path: str, body: bytes = b"", kind: str = "application/json") -> bytes:
         """The bytes of a request, for the load generator."""
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: {HOST}:{self.port}\r\nAuthorization: Bearer {self.key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
 

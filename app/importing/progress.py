@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from app.importing.mapping import OutEvent
 
@@ -30,7 +30,7 @@ class Rejected(Struct, omit_defaults=True):
 
     row: int
     error_details: Any
-    event: OutEvent | Raw | None = None
+    event: OutEvent | None = None
     text: str | None = None
 
 

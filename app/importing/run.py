@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -67,6 +68,13 @@ class Options:
 
 class _Answer(Struct):
     stream: Taken
+
+
+class _Told(Struct):
+    """What is told of a rejected row."""
+
+    row: int
+    error_details: Any
 
 
 @dataclass(slots=True)
@@ -202,12 +210,17 @@ class _Import:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"),
             TimeElapsedColumn(), TimeRemainingColumn(),
         )  # fmt: skip
+        rows = self._file.count()
         with Bar(*columns, console=self._console) as bar:
-            task = bar.add_task(self._path.name, total=self._file.count(), completed=counts.rows)
+            task = bar.add_task(self._path.name, total=rows, completed=counts.rows)
             with closing(self._sender.send(self._parts(reader, counts.rows))) as answers:
                 for part, answer in answers:
                     self._settle(part, _taken(answer))
                     bar.update(task, completed=part.last)
+        if counts.rows != rows:
+            raise Unreadable(
+                f"{self._path}: it had {rows:,} rows when the import began, of which {counts.rows:,} were read"
+            )
 
     def _parts(self, reader: RowReader, start: int) -> Iterator[tuple[bytes, _Part]]:
         """The rows after the first `start`, as bodies to send."""
@@ -236,7 +249,7 @@ class _Import:
         if counts.rejected:
             with path.open("rb") as lines:
                 for line in islice(lines, SHOWN_ERRORS):
-                    one = msgspec.json.decode(line, type=Rejected)
+                    one = msgspec.json.decode(line, type=_Told)
                     self._console.print(f"  row {one.row}: {_encoder.encode(one.error_details).decode()}", markup=False)
             self._say(f"all rejected rows are in {path}, which can be mended and imported in its turn")
 
