@@ -14,7 +14,6 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -22,7 +21,7 @@ from litestar.types import Scope
 from msgspec import Raw, Struct
 
 from app.api.media import header, media_type
-from app.errors import ApiError, BadRequest, Invalid, UnsupportedMediaType
+from app.errors import ApiError, BadRequest, Details, Invalid, UnsupportedMediaType
 from app.metering.events import ABSENT, Event, EventInput, read_event
 
 SPECVERSION = "1.0"
@@ -62,8 +61,6 @@ MANDATORY = ("specversion", "id", "source", "type")
 WORDS = {"transaction_id": "id", "timestamp": "time", "precise_total_amount_cents": "precisetotalamountcents"}
 """What a CloudEvent calls our fields."""
 
-Problems = Mapping[str, Any] | str
-
 _one = msgspec.json.Decoder(CloudEvent)
 _many = msgspec.json.Decoder(list[CloudEvent])
 _object = msgspec.json.Decoder(dict[str, Raw])
@@ -86,30 +83,28 @@ def mode_of(scope: Scope) -> Mode | None:
 
 def read_cloud_events(
     mode: Mode, scope: Scope, body: bytes, limit: int, organization_id: str, now: datetime, received_at: datetime
-) -> list[Event]:
-    """The events of a request, all valid.
+) -> tuple[dict[int, Event], dict[int, Details]]:
+    """The valid events of a request by position, and what is wrong with the others, by attribute.
 
     Raises:
         BadRequest: the body is no CloudEvent at all.
-        Invalid: what is wrong, by attribute; in a batch by position, or `no_events`, `too_many_events`.
+        Invalid: an attribute is not of its type; `no_events`, `too_many_events`.
     """
     sent = [_from_headers(scope, body)] if mode is Mode.BINARY else _decoded(mode, body)
     if not sent:
         raise Invalid({"events": ["no_events"]})
     if len(sent) > limit:
         raise Invalid({"events": ["too_many_events"]})
-    events: list[Event] = []
-    wrong: dict[str, Problems] = {}
+    events: dict[int, Event] = {}
+    wrong: dict[int, Details] = {}
     for position, one in enumerate(sent):
         given = _to_input(one)
         event = read_event(given, organization_id, now, received_at) if isinstance(given, EventInput) else given
         if isinstance(event, Event):
-            events.append(event)
+            events[position] = event
         else:
-            wrong[str(position)] = event
-    if wrong:
-        raise in_their_words(Invalid(wrong if mode is Mode.BATCH else wrong["0"]))
-    return events
+            wrong[position] = _renamed(event)
+    return events, wrong
 
 
 def in_their_words(refusal: Invalid) -> Invalid:
@@ -117,7 +112,7 @@ def in_their_words(refusal: Invalid) -> Invalid:
     return Invalid(_renamed(refusal.details or {}))
 
 
-def _renamed(details: Problems) -> Problems:
+def _renamed(details: Details) -> Details:
     if isinstance(details, str):
         return details
     return {
@@ -159,7 +154,7 @@ def _from_headers(scope: Scope, body: bytes) -> CloudEvent:
     return event
 
 
-def _to_input(one: CloudEvent) -> EventInput | Problems:
+def _to_input(one: CloudEvent) -> EventInput | Details:
     """The event a CloudEvent is, or what is wrong with it by attribute."""
     wrong = {name: ["value_is_mandatory"] for name in MANDATORY if not getattr(one, name)}
     if one.specversion and one.specversion != SPECVERSION:

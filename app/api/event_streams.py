@@ -10,9 +10,9 @@ from msgspec import Struct
 from app.api.access import Caller
 from app.api.limits import DRAINED_TIMES, drain
 from app.clock import system_now
-from app.errors import ApiError, BadRequest, StoreDown, TooManyRequests
+from app.errors import ApiError, BadRequest, Details, StoreDown, TooManyRequests
 from app.metering.events import Event, EventInput, read_event
-from app.metering.stream import Details, EventStream, Taken
+from app.metering.stream import EventStream, Taken
 from app.service import Service
 
 DEFAULT_ERRORS = 100

@@ -169,15 +169,17 @@ class EventController(Controller):
 
 async def _take_cloud_events(mode: Mode, request: ExactRequest, service: Service, caller: Caller) -> Response[bytes]:
     """Store CloudEvents; a single one is answered as one event, and a batch is all or nothing."""
-    limit, organization_id = service.settings.max_batch_events, str(caller.organization_id)
-    body = await request.body()
-    events = read_cloud_events(mode, request.scope, body, limit, organization_id, caller.now, system_now())
+    limit, batch = service.settings.max_batch_events, mode is Mode.BATCH
+    organization_id, body = str(caller.organization_id), await request.body()
+    events, wrong = read_cloud_events(mode, request.scope, body, limit, organization_id, caller.now, system_now())
+    if wrong:
+        raise refusal(wrong | await service.ingest.failures(events)) if batch else Invalid(wrong[0])
     try:
-        stored = await service.ingest.accept(events, batch=mode is Mode.BATCH)
-    except Invalid as refusal:
-        raise in_their_words(refusal) from refusal
+        stored = await service.ingest.accept(list(events.values()), batch=batch)
+    except Invalid as error:
+        raise in_their_words(error) from error
     objects = _objects(stored)
-    return _answer(EventsAnswer(objects) if mode is Mode.BATCH else EventAnswer(objects[0]))
+    return _answer(EventsAnswer(objects) if batch else EventAnswer(objects[0]))
 
 
 def _objects(events: Sequence[Event]) -> list[EventObject]:

@@ -6,21 +6,18 @@ taken up to a line that is told; as events that are sent again are replays, the 
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 from msgspec import Raw, Struct
 
-from app.errors import ApiError, Invalid, StoreDown, TooManyRequests
+from app.errors import ApiError, Details, Invalid, StoreDown, TooManyRequests
 from app.metering.events import Event, EventInput, explain_undecodable
 
 BLOCK_EVENTS = 2_000
 BLOCK_BYTES = 2 * 1024 * 1024
 PAUSE_SECONDS = 0.05
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-Details = Mapping[str, Any] | str
-"""What is wrong with an event: codes by field, or a sentence."""
 
 
 class EventLine(EventInput):
@@ -34,7 +31,7 @@ _event = msgspec.json.Decoder(EventInput)
 
 
 class LineError(Struct):
-    """Why a line was not taken; lines count from 1."""
+    """Why a line was not taken: codes by field, or a sentence. Lines count from 1."""
 
     line: int
     error_details: Details
@@ -110,8 +107,9 @@ class EventStream:
         patience: float,
         most_errors: int,
     ):
-        """`read` makes a valid event of what was sent. Where `accept` is busy or down, it is asked again for up to
-        `patience` seconds. Of the lines that are not taken the first `most_errors` are told."""
+        """`read` makes a valid event of what was sent, each with a `received_at` of its own. Where `accept` is busy or
+        down, it is asked again for up to `patience` seconds. Of the lines that are not taken the first `most_errors` are
+        told."""
         self.taken = Taken()
         self._accept = accept
         self._read = read
@@ -195,7 +193,8 @@ class EventStream:
                 refused = {numbers[int(place)]: details for place, details in refusal.details.items()}
                 wrong |= refused
                 waiting = {number: event for number, event in waiting.items() if number not in refused}
-        fresh = sum(one is event for one, event in zip(stored, waiting.values(), strict=True))
+        # An expression makes another event of a new one, but one that was received at the same moment.
+        fresh = sum(one.received_at is event.received_at for one, event in zip(stored, waiting.values(), strict=True))
         self._count(len(waiting), fresh, wrong)
         self._events, self._wrong, self._size = {}, {}, 0
 

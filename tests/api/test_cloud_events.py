@@ -145,6 +145,18 @@ class TestRepeats:
         assert (len(set(ids)), count(metered), units_of(metered)["bytes"]) == (7, 7, 35)
 
 
+def test_events_whose_metric_has_an_expression(metered: httpx.Client) -> None:
+    make_metric(metered, "storage", "sum_agg", "gb", expression="event.properties.mb / 1000")
+    found = ok(send(metered, cloud_event("1", type="storage", data={"mb": 1500})))["event"]
+    assert found["properties"] == {"mb": 1500, "gb": "1.5"}
+    failing, why = cloud_event("2", type="storage"), "expression_evaluation_failed: Variable: mb not found"
+    response = send(metered, failing)
+    assert (response.status_code, response.json()["error_details"]) == (422, why)
+    response = send(metered, [cloud_event("3"), failing, cloud_event("4", time="soon")])
+    assert response.json()["error_details"] == {"1": why, "2": {"time": ["invalid_format"]}}
+    assert count(metered) == 1
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "details"),

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,18 @@ class TestRepeats:
         others = lines(*(event("c", "s", NOON) for _ in range(4_500)))
         body = lines(first) + others + lines(first, {**first, "code": "d"})
         assert stream(api, body) == taken(4_503, 4_501, 1, [wrong(4_503, TAKEN)])
+
+
+def test_events_whose_metric_has_an_expression(metered: httpx.Client) -> None:
+    metric = make_metric(metered, "storage", "sum_agg", "gb", expression="event.properties.mb / 1000")
+    make_plan(metered, "other", charges=[standard(metric)])
+    make_subscription(metered, "other", "other")
+    good = [event("storage", "other", NOON, f"t{number}", mb=1_500) for number in range(3)]
+    body = lines(good[0], event("storage", "other", NOON, gb=1), good[1], good[0], good[2])
+    failed = wrong(2, "expression_evaluation_failed: Variable: mb not found")
+    assert stream(metered, body) == taken(5, 3, 1, [failed])
+    assert stream(metered, body) == taken(5, 0, 4, [failed])
+    assert units_of(metered, "other")["storage"] == Decimal("4.5")
 
 
 class TestEndings:
