@@ -106,7 +106,7 @@ def worker() -> None:
 @click.option("--format", "kind", type=click.Choice(["csv", "ndjson", "parquet"]), help="[default: by the file's name]")
 @click.option("--separator", help="Between the columns of CSV. [default: a comma; in .tsv a tab]")
 @click.option("--connections", type=click.IntRange(1, 64), default=4, show_default=True, help="Requests at a time.")
-@click.option("--rows", type=click.IntRange(1, 10_000), default=2_000, show_default=True, help="Rows a request.")
+@click.option("--rows", type=click.IntRange(1, 10_000), default=5_000, show_default=True, help="Rows a request.")
 @click.option("--patience", type=float, default=300.0, show_default=True, help="Seconds to ask a busy server again.")
 @click.option("--keep-in", type=click.Path(file_okay=False, exists=True, path_type=Path),
               help="Where progress and rejected rows are kept. [default: beside each file]")  # fmt: skip

@@ -27,7 +27,6 @@ PATH = "/api/v1/events/batch"
 HEADERS = {"Content-Type": "application/x-ndjson", "Content-Encoding": "zstd"}
 """Events are small and alike: zstd makes a tenth of them, in far less time than it takes to send and to read them."""
 
-MOST_ROWS = 10_000
 SAMPLE_ROWS = 1_000
 SHOWN_EVENTS = 3
 SHOWN_ERRORS = 10
@@ -59,7 +58,7 @@ class Options:
     format: Format | None = None
     separator: str | None = None
     connections: int = 4
-    rows: int = 2_000
+    rows: int = 5_000
     patience: float = 300.0
     folder: Path | None = None
     restart: bool = False

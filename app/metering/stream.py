@@ -14,8 +14,8 @@ from msgspec import Raw, Struct
 from app.errors import ApiError, Details, Invalid, StoreDown, TooManyRequests
 from app.metering.events import Event, EventInput, explain_undecodable
 
-BLOCK_EVENTS = 2_000
-BLOCK_BYTES = 2 * 1024 * 1024
+BLOCK_EVENTS = 5_000
+BLOCK_BYTES = 4 * 1024 * 1024
 PAUSE_SECONDS = 0.05
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

@@ -167,11 +167,11 @@ class TestLines:
 
 class TestRepeats:
     def test_sending_a_stream_again_counts_nothing_twice(self, metered: httpx.Client) -> None:
-        body = lines(*(event("bytes", "sub", NOON + number % 60, f"t{number}", value=2) for number in range(5_000)))
-        assert stream(metered, body) == taken(5_000, 5_000)
-        assert units_of(metered)["bytes"] == 10_000
-        assert stream(metered, body + body) == taken(10_000, 0, 10_000)
-        assert (count(metered), units_of(metered)["bytes"]) == (5_000, 10_000)
+        body = lines(*(event("bytes", "sub", NOON + number % 60, f"t{number}", value=2) for number in range(6_000)))
+        assert stream(metered, body) == taken(6_000, 6_000)
+        assert units_of(metered)["bytes"] == 12_000
+        assert stream(metered, body + body) == taken(12_000, 0, 12_000)
+        assert (count(metered), units_of(metered)["bytes"]) == (6_000, 12_000)
 
     def test_a_conflict_rejects_its_line_alone(self, metered: httpx.Client) -> None:
         first = event("bytes", "sub", NOON, "stored", value=5)
@@ -190,9 +190,9 @@ class TestRepeats:
 
     def test_a_line_is_held_against_lines_far_before_it(self, api: httpx.Client) -> None:
         first = event("c", "s", NOON, "t", value=1)
-        others = lines(*(event("c", "s", NOON) for _ in range(4_500)))
+        others = lines(*(event("c", "s", NOON) for _ in range(5_500)))
         body = lines(first) + others + lines(first, {**first, "code": "d"})
-        assert stream(api, body) == taken(4_503, 4_501, 1, [wrong(4_503, TAKEN)])
+        assert stream(api, body) == taken(5_503, 5_501, 1, [wrong(5_503, TAKEN)])
 
 
 def test_events_whose_metric_has_an_expression(metered: httpx.Client) -> None:
@@ -210,7 +210,7 @@ def test_events_whose_metric_has_an_expression(metered: httpx.Client) -> None:
 class TestEndings:
     def test_a_stream_cut_in_the_middle(self, metered: httpx.Client) -> None:
         """The answer says up to where the stream was dealt with; sending it again takes the rest."""
-        body = lines(*(event("bytes", "sub", NOON, f"t{number}", value=1) for number in range(3_000)))
+        body = lines(*(event("bytes", "sub", NOON, f"t{number}", value=1) for number in range(6_000)))
         packed = gzip.compress(body, 1)
         response = send(metered, packed[: len(packed) // 2], {"Content-Encoding": "gzip"})
         answer = response.json()
@@ -218,12 +218,12 @@ class TestEndings:
         assert answer["error"] == "BadRequest: the body is not valid gzip: it ends early"
         cut = answer["error_details"]["stream"]
         assert cut.pop("complete") is False
-        assert 0 < cut["lines"] < 3_000
+        assert 0 < cut["lines"] < 6_000
         assert cut == taken(cut["lines"], cut["lines"])
         assert count(metered) == cut["lines"]
         again = stream(metered, packed, {"Content-Encoding": "gzip"})
-        assert again == taken(3_000, 3_000 - cut["lines"], cut["lines"])
-        assert units_of(metered)["bytes"] == 3_000
+        assert again == taken(6_000, 6_000 - cut["lines"], cut["lines"])
+        assert units_of(metered)["bytes"] == 6_000
 
     def test_a_client_that_goes_away(self, server: Server, metered: httpx.Client) -> None:
         sent = lines(*(event("bytes", "sub", NOON, f"t{number}", value=1) for number in range(10)))
@@ -328,11 +328,11 @@ def test_a_store_that_is_lost_in_the_middle(tmp_path: Path) -> None:
     one = Server(tmp_path / "data", stream_wait_seconds=1)
     try:
         api = one.start().organization()
-        sent = [lines(*(event(code, "s", NOON) for _ in range(2_500))) for code in ("first", "second")]
+        sent = [lines(*(event(code, "s", NOON) for _ in range(6_000))) for code in ("first", "second")]
 
         def pieces() -> Iterator[bytes]:
             yield sent[0]
-            wait_for(lambda: count(api) == 2_000, "a block being taken")
+            wait_for(lambda: count(api) == 5_000, "a block being taken")
             file = one.data_dir / "postgres" / "postmaster.pid"
             os.kill(int(file.read_text().split()[0]), signal.SIGQUIT)
             wait_for(lambda: api.get("/health").status_code == 503, "the end of PostgreSQL")
@@ -342,11 +342,11 @@ def test_a_store_that_is_lost_in_the_middle(tmp_path: Path) -> None:
         answer = response.json()
         assert (response.status_code, answer["code"]) == (503, "postgres_unavailable")
         assert int(response.headers["Retry-After"]) >= 1
-        assert answer["error_details"] == {"stream": {"complete": False, **taken(2_000, 2_000)}}
+        assert answer["error_details"] == {"stream": {"complete": False, **taken(5_000, 5_000)}}
         one.kill()
         one.start()
-        assert stream(api, b"".join(sent)) == taken(5_000, 3_000, 2_000)
-        assert count(api) == 5_000
+        assert stream(api, b"".join(sent)) == taken(12_000, 7_000, 5_000)
+        assert count(api) == 12_000
         cut_by_a_stop(one, api)
     finally:
         one.clean_up()
