@@ -20,6 +20,7 @@ from app.api.access import Access, Caller, require_admin_key, require_key
 from app.api.billable_metrics import BillableMetricController
 from app.api.customers import CustomerController
 from app.api.encodings import ExpandedBody
+from app.api.enriched_events import EnrichedEventController
 from app.api.events import EventController
 from app.api.fees import FeeController
 from app.api.given import Called, Db, Org
@@ -34,6 +35,8 @@ from app.api.subscriptions import CustomerSubscriptionController, SubscriptionCo
 from app.api.taxes import TaxController
 from app.api.test_clock import TestClockController
 from app.api.usage import UsageController
+from app.api.usage_analytics import UsageAnalyticsController
+from app.api.usage_over_time import UsageOverTimeController
 from app.api.wire import provide_page
 from app.catalog.changes import changed_metrics
 from app.clock import now_of
@@ -100,6 +103,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             CustomerController,
             CustomerInvoiceController,
             CustomerSubscriptionController,
+            EnrichedEventController,
             EventController,
             FeeController,
             InvoiceController,
@@ -108,7 +112,9 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             SubscriptionController,
             TaxController,
             TestClockController,
+            UsageAnalyticsController,
             UsageController,
+            UsageOverTimeController,
         ],
         guards=[require_key],
         security=[{"api_key": []}],

@@ -11,6 +11,7 @@ from app.metering.definitions import Definitions
 from app.metering.ingest import Ingest
 from app.metering.journal import Journal
 from app.metering.meter import Meter
+from app.metering.over_time import Question, UsedInBucket, usage_over_time
 from app.metering.upkeep import Upkeep
 from app.stores.clickhouse import ClickHouse, open_clickhouse
 from app.stores.data_dir import DataDir
@@ -85,6 +86,15 @@ class Service:
     def wait_until_readable(self, organization_id: UUID) -> None:
         """Wait until every event acknowledged so far counts in what is read. For threads other than the loop's."""
         self.upkeep.wait_until_readable(organization_id)
+
+    def usage_over_time(self, question: Question, most: int) -> list[UsedInBucket]:
+        """Usage in buckets of time, as the rollups have it.
+
+        Raises:
+            TooManyRows: there are more than `most`.
+        """
+        with self.upkeep.reading() as unreliable:
+            return usage_over_time(self.clickhouse, question, most, unreliable)
 
 
 def open_service(settings: Settings) -> Service:

@@ -53,7 +53,8 @@ def make_metric(
 ) -> Json:
     """A billable metric; those that read a field read `value` unless told otherwise."""
     field = field or (None if aggregation == "count_agg" else "value")
-    sent = {"name": code, "code": code, "aggregation_type": aggregation, "field_name": field, **more}
+    weighted = {"weighted_interval": "seconds"} if aggregation == "weighted_sum_agg" else {}
+    sent = {"name": code, "code": code, "aggregation_type": aggregation, "field_name": field, **weighted, **more}
     metric: Json = ok(api.post("/api/v1/billable_metrics", json={"billable_metric": sent}))["billable_metric"]
     return metric
 

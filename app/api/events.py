@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 import litestar
 import msgspec
@@ -11,6 +12,7 @@ from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 from msgspec import Struct
+from sqlalchemy.orm import Session
 
 from app.api.access import Caller
 from app.api.cloud_events import Mode, in_their_words, mode_of, read_cloud_events
@@ -35,7 +37,8 @@ from app.metering.events import (
     read_batch,
     read_event,
 )
-from app.metering.stored import find_event, list_events
+from app.metering.listing import EventFilter, list_events
+from app.metering.stored import find_event
 from app.service import Service
 
 _one = msgspec.json.Decoder(EventBody)
@@ -134,21 +137,12 @@ class EventController(Controller):
         timestamp_from_started_at: str | None = None,
     ) -> EventsPage:
         """Events, newest ingested first. Both timestamps are inclusive."""
-        from_ = _date_filter("timestamp_from", timestamp_from)
-        if _started_at_wanted(timestamp_from_started_at, timestamp_from, external_subscription_id):
-            from_ = started_at_of(db, organization.id, external_subscription_id or "")
-        service.wait_until_readable(organization.id)
-        events, total = list_events(
-            service.clickhouse,
-            organization.id,
-            external_subscription_id=external_subscription_id,
-            code=code,
-            from_=from_,
-            to=_date_filter("timestamp_to", timestamp_to),
-            limit=paging.per_page,
-            offset=paging.offset,
+        wanted = event_filter(
+            db, organization.id, external_subscription_id, code, timestamp_from, timestamp_to, timestamp_from_started_at
         )
-        return EventsPage(_objects(events), paging.meta(total))
+        service.wait_until_readable(organization.id)
+        events, total = list_events(service.clickhouse, wanted, limit=paging.per_page, offset=paging.offset)
+        return EventsPage(_objects([one.event for one in events]), paging.meta(total))
 
     @get("/{transaction_id:str}")
     def get_event(
@@ -197,6 +191,27 @@ def _objects(events: Sequence[Event]) -> list[EventObject]:
 
 def _answer(answer: EventAnswer | EventsAnswer | StreamAnswer) -> Response[bytes]:
     return Response(_encoder.encode(answer), media_type="application/json")
+
+
+def event_filter(
+    db: Session,
+    organization_id: UUID,
+    external_subscription_id: str | None,
+    code: str | None,
+    timestamp_from: str | None,
+    timestamp_to: str | None,
+    timestamp_from_started_at: str | None = None,
+) -> EventFilter:
+    """Which events a query asks for (metering spec 1.7).
+
+    Raises:
+        Invalid: a bound is no date-time, or does not go with the other parameters.
+    """
+    from_ = _date_filter("timestamp_from", timestamp_from)
+    if _started_at_wanted(timestamp_from_started_at, timestamp_from, external_subscription_id):
+        from_ = started_at_of(db, organization_id, external_subscription_id or "")
+    to = _date_filter("timestamp_to", timestamp_to)
+    return EventFilter(organization_id, external_subscription_id, code, from_, to)
 
 
 def _date_filter(field: str, text: str | None) -> datetime | None:

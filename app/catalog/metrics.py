@@ -55,6 +55,16 @@ def find_metric(db: Session, organization_id: UUID, code: str, *, lock: bool = F
     return metric
 
 
+def field_names(db: Session, organization_id: UUID, codes: Collection[str]) -> dict[str, str | None]:
+    """The property that the events of each of these codes are aggregated by; codes without a metric are not in it."""
+    query = select(BillableMetric.code, BillableMetric.field_name).where(
+        BillableMetric.organization_id == organization_id,
+        BillableMetric.deleted_at.is_(None),
+        BillableMetric.code.in_([code for code in codes if "\x00" not in code]),
+    )
+    return dict(db.execute(query).tuples().all())
+
+
 def lock_metrics(db: Session, organization_id: UUID, ids: Collection[UUID]) -> dict[UUID | None, BillableMetric]:
     """Those of the metrics with these ids that there are, by id, as they are now and stay until the transaction ends.
 

@@ -170,8 +170,18 @@ def weighted_units(opening: Decimal, total: Decimal, moment: Decimal, span: Weig
     total * end - moment. Over the seconds of the whole period, rounded up at ``WEIGHTED_PLACES`` (metering spec 2.6).
     """
     with exact():
-        seconds = opening * (span.end_second - span.from_second) + total * span.end_second - moment
-        return ceil_to(seconds / (span.period_days * _DAY_SECONDS), WEIGHTED_PLACES)
+        return ceil_to(_unit_seconds(opening, total, moment, span) / (span.period_days * _DAY_SECONDS), WEIGHTED_PLACES)
+
+
+def mean_level(opening: Decimal, total: Decimal, moment: Decimal, span: WeighedSpan) -> Decimal:
+    """The same over the seconds of the span itself, which must not be empty: the level that it had on average."""
+    with exact():
+        seconds = _unit_seconds(opening, total, moment, span)
+        return ceil_to(seconds / (span.end_second - span.from_second), WEIGHTED_PLACES)
+
+
+def _unit_seconds(opening: Decimal, total: Decimal, moment: Decimal, span: WeighedSpan) -> Decimal:
+    return opening * (span.end_second - span.from_second) + total * span.end_second - moment
 
 
 def _weighted_sum(events: list[Sample], span: WeighedSpan, opening: Decimal) -> Units:

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import case, func, or_, select
 from sqlalchemy.orm import Session
 
-from app.models import Subscription
+from app.models import Customer, Subscription
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TERMINATED_LAST = case((Subscription.status == "active", 0), else_=1)
@@ -50,3 +50,33 @@ def started_at_of(db: Session, organization_id: UUID, external_subscription_id: 
         .order_by(TERMINATED_LAST, Subscription.started_at.desc())
         .limit(1)
     )
+
+
+def owners(
+    db: Session, organization_id: UUID, *, external_customer_id: str | None = None, external_id: str | None = None
+) -> dict[str, str]:
+    """The external ids of customers by those of their subscriptions: of all of an organization's, of one customer's, or
+    of one subscription.
+
+    An external id that several subscriptions have had is the customer's whose one is not terminated, else started last.
+    """
+    latest = (
+        select(Subscription.external_id, Customer.external_id.label("customer"))
+        .distinct(Subscription.external_id)
+        .join(Customer, Customer.id == Subscription.customer_id)
+        .where(Subscription.organization_id == organization_id, Customer.organization_id == organization_id)
+        .order_by(Subscription.external_id, TERMINATED_LAST, Subscription.started_at.desc().nulls_last())
+    )
+    if external_id is not None:
+        latest = latest.where(Subscription.external_id == external_id)
+    if external_customer_id is not None:
+        theirs = select(Subscription.external_id).join(Customer, Customer.id == Subscription.customer_id)
+        latest = latest.where(
+            Subscription.external_id.in_(
+                theirs.where(Customer.organization_id == organization_id, Customer.external_id == external_customer_id)
+            )
+        )
+    found = dict(db.execute(latest).tuples().all())
+    if external_customer_id is None:
+        return found
+    return {subscription: customer for subscription, customer in found.items() if customer == external_customer_id}

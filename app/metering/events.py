@@ -260,7 +260,7 @@ def enriched(event: Event, metric: MetricDefinition | None, ingested_at: str) ->
         timestamp=store_instant(event.timestamp_ms),
         hour=event.timestamp_ms // 3_600_000,
         properties=event.properties,
-        precise_total_amount_cents=_plain(event.precise_total_amount_cents),
+        precise_total_amount_cents=plain(event.precise_total_amount_cents),
         aggregation="",
         value="0",
         item="",
@@ -298,14 +298,13 @@ def event_object(
     event: Event, created_at: str, customer_id: str | None = None, subscription_id: str | None = None
 ) -> EventObject:
     """An event as it is on the wire."""
-    instant = store_instant(event.timestamp_ms)
     return EventObject(
         lago_id=event_id(event.key),
         transaction_id=event.key[2],
         lago_customer_id=customer_id,
         code=event.code,
-        timestamp=f"{instant[:10]}T{instant[11:]}Z",
-        precise_total_amount_cents=_plain(event.precise_total_amount_cents),
+        timestamp=wire_instant(event.timestamp_ms),
+        precise_total_amount_cents=plain(event.precise_total_amount_cents),
         properties=event.echo,
         lago_subscription_id=subscription_id,
         external_subscription_id=event.key[1],
@@ -330,12 +329,18 @@ def store_instant(milliseconds: int) -> str:
     return f"{_day_text(days)} {hours:02d}:{minutes:02d}:{seconds:02d}.{rest:03d}"
 
 
+def wire_instant(milliseconds: int) -> str:
+    """`2024-04-30T18:00:00.123Z`, an instant on the wire."""
+    instant = store_instant(milliseconds)
+    return f"{instant[:10]}T{instant[11:]}Z"
+
+
 @lru_cache(maxsize=10_000)
 def _day_text(days: int) -> str:
     return date.fromordinal(FIRST_DAY + days).isoformat()
 
 
-def _plain(value: Decimal | None) -> str | None:
+def plain(value: Decimal | None) -> str | None:
     """A decimal in plain notation without trailing zeros."""
     if value is None:
         return None

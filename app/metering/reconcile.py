@@ -31,6 +31,7 @@ def reconcile_since(clickhouse: ClickHouse, since: datetime, settled_before: dat
     """Put right everything that events ingested since an instant have touched; returns the number of cells mended."""
     mended = _drop_copies(clickhouse, since)
     clickhouse.command(Query("missing_keys", {"since": since}))
+    clickhouse.command(Query("missing_arrivals", {"since": since}))
     return mended + _mend(clickhouse, "compare_since", {"since": since, "settled_before": settled_before})
 
 
@@ -100,6 +101,7 @@ def _drop_copies(clickhouse: ClickHouse, since: datetime) -> int:
     clickhouse.command(Query("drop_copies", {"copies": copies}))
     cells = sorted({(one[0], one[1], one[2], floor_ms(one[3]) // HOUR_MS) for one in copies})
     mended = _mend(clickhouse, "compare_cells", {"cells": cells})
+    clickhouse.command(Query("drop_copy_arrivals", {"copies": copies}))
     clickhouse.command(Query("drop_copy_keys", {"copies": copies}))
     return mended
 

@@ -1,4 +1,4 @@
-"""Events as they are in the store: found by key, by transaction id, or listed (metering spec 1.7)."""
+"""Events as they are in the store, found by key or by transaction id (metering spec 1.7)."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -10,7 +10,6 @@ from app.metering.keys import Key
 from app.stores.clickhouse import ClickHouse, Query
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-END = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 
 def find_events(clickhouse: ClickHouse, keys: Sequence[Key], doubtful: Sequence[Key]) -> dict[Key, Event]:
@@ -33,39 +32,9 @@ def find_event(clickhouse: ClickHouse, organization_id: UUID, transaction_id: st
     return event_of(rows[0]) if rows else None
 
 
-def list_events(
-    clickhouse: ClickHouse,
-    organization_id: UUID,
-    *,
-    external_subscription_id: str | None,
-    code: str | None,
-    from_: datetime | None,
-    to: datetime | None,
-    limit: int,
-    offset: int,
-) -> tuple[list[Event], int]:
-    """A page of an organization's events, newest ingested first, and how many there are in all. Both bounds inclusive."""
-    scope = {
-        "organization_id": organization_id,
-        "external_subscription_id": external_subscription_id or "",
-        "any_subscription": external_subscription_id is None,
-        "code": code or "",
-        "any_code": code is None,
-        "from": _within(from_ or EPOCH),
-        "to": _within(to or END),
-    }
-    total = int(clickhouse.rows(Query("events_count", scope))[0][0])
-    rows = clickhouse.rows(Query("events_list", {**scope, "limit": limit, "offset": offset})) if total else []
-    return [event_of(row) for row in rows], total
-
-
 def recent_keys(clickhouse: ClickHouse, since: datetime) -> Iterator[Sequence[Key]]:
     """The keys of events ingested at or after an instant, in parts of bounded size."""
     return clickhouse.row_parts(Query("keys_since", {"since": since}))
-
-
-def _within(instant: datetime) -> datetime:
-    return min(max(instant, EPOCH), END)
 
 
 def _ordered(keys: Sequence[Key]) -> list[tuple[UUID, str, str]]:
