@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
+from typing import Any
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.enums import ScopeType
 from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
@@ -18,6 +20,7 @@ from sqlalchemy.orm import Session
 from app.api import errors
 from app.api.access import Access, Caller, require_admin_key, require_key
 from app.api.billable_metrics import BillableMetricController
+from app.api.charges import ChargeController, ChargeFilterController
 from app.api.customers import CustomerController
 from app.api.encodings import ExpandedBody
 from app.api.enriched_events import EnrichedEventController
@@ -31,6 +34,7 @@ from app.api.organizations import AdminOrganizationController, ApiKeyController,
 from app.api.plans import PlanController
 from app.api.reference import ReferencePage
 from app.api.request import ExactRequest
+from app.api.slashes import joined
 from app.api.subscriptions import CustomerSubscriptionController, SubscriptionController
 from app.api.taxes import TaxController
 from app.api.test_clock import TestClockController
@@ -94,12 +98,23 @@ def provide_service(state: State) -> Service:
     return service
 
 
+class Application(Litestar):
+    """The application; codes with slashes are one segment of a path to its router."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == ScopeType.HTTP:
+            scope["path"] = joined(scope["path"])
+        await super().__call__(scope, receive, send)
+
+
 def make_application(service: Service, admin_digests: Collection[str]) -> Litestar:
     """The application that serves the API on top of a service; `admin_digests` are those of the keys to `/admin`."""
     public = Router(
         "/api/v1",
         route_handlers=[
             BillableMetricController,
+            ChargeController,
+            ChargeFilterController,
             CustomerController,
             CustomerInvoiceController,
             CustomerSubscriptionController,
@@ -125,7 +140,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
         guards=[require_admin_key],
         security=[{"admin_key": []}],
     )
-    return Litestar(
+    return Application(
         route_handlers=[public, admin, health],
         dependencies={
             "db": Provide(provide_db),

@@ -1,50 +1,21 @@
 """`/api/v1/plans` with the charges on them (billing spec 1.1, 1.11; metering spec 3.1)."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from litestar import Controller
 from msgspec import UNSET, Struct
 
+from app.api.charges import ChargeInput, ChargeObject, charge_object
 from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, post, put
+from app.api.slashes import named
 from app.api.taxes import TaxObject, tax_object
-from app.api.wire import Cents, Opt, PageMeta, Str, changes, exact_json, fill, instant, paginate
+from app.api.wire import Cents, Opt, PageMeta, Str, changes, fill, instant, paginate
 from app.catalog.plans import create_plan, delete_plan, find_plan, live_plans, update_plan
 from app.customers.subscriptions import end_all
-from app.models import Charge, ChargeFilter, Plan
-
-
-class ChargeFilterInput(Struct):
-    invoice_display_name: Str | Opt | None = UNSET
-    properties: dict[str, Any] | Opt | None = UNSET
-    values: dict[Str, list[Str]] | Opt | None = UNSET
-
-
-class AppliedPricingUnitInput(Struct):
-    code: Str | Opt | None = UNSET
-    conversion_rate: Str | float | Opt | None = UNSET
-
-
-class ChargeInput(Struct):
-    id: Str | Opt | None = UNSET
-    billable_metric_id: Str | Opt | None = UNSET
-    code: Str | Opt | None = UNSET
-    invoice_display_name: Str | Opt | None = UNSET
-    charge_model: Str | Opt | None = UNSET
-    properties: dict[str, Any] | Opt | None = UNSET
-    tax_codes: list[Str] | Opt | None = UNSET
-    pay_in_advance: bool | Opt | None = UNSET
-    prorated: bool | Opt | None = UNSET
-    invoiceable: bool | Opt | None = UNSET
-    regroup_paid_fees: Str | Opt | None = UNSET
-    min_amount_cents: Cents | Opt | None = UNSET
-    filters: list[ChargeFilterInput] | Opt | None = UNSET
-    applied_pricing_unit: AppliedPricingUnitInput | Opt | None = UNSET
-    accepts_target_wallet: bool | Opt | None = UNSET
+from app.models import Plan
 
 
 class MinimumCommitmentInput(Struct):
@@ -98,35 +69,6 @@ class PlanBody(Struct):
     plan: PlanInput
 
 
-class ChargeFilterObject(Struct, kw_only=True):
-    lago_id: UUID
-    charge_code: str
-    invoice_display_name: str | None
-    properties: msgspec.Raw
-    values: dict[str, list[str]]
-
-
-class ChargeObject(Struct, kw_only=True):
-    lago_id: UUID
-    lago_billable_metric_id: UUID
-    code: str
-    billable_metric_code: str
-    invoice_display_name: str | None
-    created_at: str
-    charge_model: str
-    properties: msgspec.Raw
-    taxes: list[TaxObject]
-    pay_in_advance: bool = False
-    invoiceable: bool = True
-    regroup_paid_fees: str | None = None
-    prorated: bool = False
-    min_amount_cents: int = 0
-    filters: list[ChargeFilterObject]
-    applied_pricing_unit: None = None
-    accepts_target_wallet: bool = False
-    lago_parent_id: UUID | None = None
-
-
 class PlanObject(Struct, kw_only=True):
     lago_id: UUID
     name: str
@@ -162,38 +104,6 @@ class PlansAnswer(Struct):
     meta: PageMeta
 
 
-def charge_object(charge: Charge) -> ChargeObject:
-    """A charge as it is on the wire; its metric and taxes must be loaded."""
-    return fill(
-        ChargeObject,
-        charge,
-        lago_id=charge.id,
-        lago_billable_metric_id=charge.billable_metric_id,
-        billable_metric_code=charge.billable_metric.code,
-        created_at=instant(charge.created_at),
-        properties=exact_json(both_spellings(charge.properties)),
-        filters=[charge_filter_object(one, charge.code) for one in charge.filters],
-        taxes=[tax_object(tax) for tax in charge.taxes],
-    )
-
-
-def charge_filter_object(one: ChargeFilter, charge_code: str) -> ChargeFilterObject:
-    """A charge filter as it is on the wire."""
-    return fill(
-        ChargeFilterObject,
-        one,
-        lago_id=one.id,
-        charge_code=charge_code,
-        properties=exact_json(both_spellings(one.properties)),
-    )
-
-
-def both_spellings(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Properties with their grouping keys under the old name too (metering spec 3.1)."""
-    keys = properties.get("pricing_group_keys")
-    return {**properties, "grouped_by": keys} if keys else dict(properties)
-
-
 def plan_object(plan: Plan) -> PlanObject:
     """A plan as it is on the wire; what `PLAN_PARTS` names must be loaded."""
     return fill(
@@ -223,21 +133,21 @@ class PlanController(Controller):
         plans, meta = paginate(db, live_plans(organization.id), paging)
         return PlansAnswer([plan_object(plan) for plan in plans], meta)
 
-    @get("/{code:path}")
+    @get("/{code:str}")
     def get_plan(self, code: str, db: Db, organization: Org) -> PlanAnswer:
         """One plan."""
-        return PlanAnswer(plan_object(find_plan(db, organization.id, code[1:])))
+        return PlanAnswer(plan_object(find_plan(db, organization.id, named(code))))
 
-    @put("/{code:path}")
+    @put("/{code:str}")
     def update_plan(self, code: str, data: PlanBody, db: Db, organization: Org, now: datetime) -> PlanAnswer:
         """Change a plan. Charges are changed by `id`; those that are absent from a sent list are removed."""
-        plan = find_plan(db, organization.id, code[1:], lock=True)
+        plan = find_plan(db, organization.id, named(code), lock=True)
         return PlanAnswer(plan_object(update_plan(db, plan, changes(data.plan), now)))
 
-    @delete("/{code:path}")
+    @delete("/{code:str}")
     def remove_plan(self, code: str, db: Db, service: Running, organization: Org, now: Now) -> PlanAnswer:
         """Delete a plan; its subscriptions end and are billed for the last time."""
-        plan = find_plan(db, organization.id, code[1:], lock=True)
+        plan = find_plan(db, organization.id, named(code), lock=True)
         service.wait_until_readable(organization.id)
         end_all(db, organization.id, now, service.billing_meter, plan=plan)
         delete_plan(plan, now)

@@ -25,13 +25,8 @@ _FROZEN_IN_USE = ("code", "interval", "amount_currency", "pay_in_advance")
 
 
 def live_plans(organization_id: UUID) -> Select[Plan]:
-    """An organization's plans that have not been deleted and are not overrides of another, newest first."""
-    return (
-        select(Plan)
-        .where(Plan.organization_id == organization_id, Plan.deleted_at.is_(None), Plan.parent_id.is_(None))
-        .order_by(Plan.created_at.desc(), Plan.id)
-        .options(*PLAN_PARTS)
-    )
+    """An organization's plans that have not been deleted and are not overrides of another, newest first, whole."""
+    return _live_plans(organization_id).options(*PLAN_PARTS)
 
 
 def find_plan(db: Session, organization_id: UUID, code: str, *, lock: bool = False) -> Plan:
@@ -40,7 +35,28 @@ def find_plan(db: Session, organization_id: UUID, code: str, *, lock: bool = Fal
     Raises:
         NotFound: `plan_not_found`.
     """
-    query = live_plans(organization_id).where(Plan.code == code)
+    return _find(db, live_plans(organization_id), code, lock=lock)
+
+
+def find_bare_plan(db: Session, organization_id: UUID, code: str, *, lock: bool = False) -> Plan:
+    """The plan with a code, without its charges and taxes: for what is done to one of them.
+
+    Raises:
+        NotFound: `plan_not_found`.
+    """
+    return _find(db, _live_plans(organization_id), code, lock=lock)
+
+
+def _live_plans(organization_id: UUID) -> Select[Plan]:
+    return (
+        select(Plan)
+        .where(Plan.organization_id == organization_id, Plan.deleted_at.is_(None), Plan.parent_id.is_(None))
+        .order_by(Plan.created_at.desc(), Plan.id)
+    )
+
+
+def _find(db: Session, plans: Select[Plan], code: str, *, lock: bool) -> Plan:
+    query = plans.where(Plan.code == code)
     plan = db.scalar(query.with_for_update(of=Plan) if lock else query)
     if plan is None:
         raise NotFound("plan")
