@@ -109,7 +109,7 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    started = await asyncio.to_thread(first_start, service)
+    started = await asyncio.to_thread(first_start, service, make=http)
     await service.start(takes_events=http)
     server, serving = None, None
     if http:
@@ -167,22 +167,29 @@ async def _ready(on_ready: Callable[[Started], Awaitable[bool]], started: Starte
         stopped.set()
 
 
-def first_start(service: Service) -> Started:
-    """Make the first organization and the admin key where there are none yet."""
+def first_start(service: Service, *, make: bool) -> Started:
+    """Make the first organization and the admin key where there are none yet. `make` is for processes that show what
+    they have made: a worker, which nobody watches, makes none."""
     settings = service.settings
-    process_key = secrets.token_urlsafe(32)
-    with service.postgres.session() as db:
-        admin_key = _admin_key(db, settings)
-        organization_key = None
-        if not db.scalar(select(func.count()).select_from(Organization)):
-            _, organization_key = create_organization(db, name=FIRST_ORGANIZATION, sandbox=False, now=system_now())
+    organization_key, admin_key = None, None
+    if make:
+        # Of several processes that start at once on the same servers only one makes them.
+        with service.postgres.start_lock(), service.postgres.session() as db:
+            admin_key = _admin_key(db, settings)
+            if not db.scalar(select(func.count()).select_from(Organization)):
+                _, organization_key = create_organization(db, name=FIRST_ORGANIZATION, sandbox=False, now=system_now())
+    return Started(base_url(settings), organization_key, admin_key, secrets.token_urlsafe(32))
+
+
+def base_url(settings: Settings) -> str:
+    """Where the settings say that the API is."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return Started(f"http://{host}:{settings.port}", organization_key, admin_key, process_key)
+    return f"http://{host}:{settings.port}"
 
 
 def _admin_key(db: Session, settings: Settings) -> str | None:
     """The admin key if it is made now: only its digest is kept. One from the settings goes before."""
-    if settings.admin_key or db.get(Setting, ADMIN_KEY, with_for_update=True) is not None:
+    if settings.admin_key or db.get(Setting, ADMIN_KEY) is not None:
         return None
     key = secrets.token_urlsafe(32)
     db.add(Setting(name=ADMIN_KEY, value={"digest": digest(key)}))

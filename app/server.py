@@ -164,7 +164,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
 
 
 def openapi_config() -> OpenAPIConfig:
-    """The OpenAPI 3.1 document at `/openapi.json`, and the page to browse it at `/docs`."""
+    """The OpenAPI 3.1 document at `/docs/openapi.json`, and the page to browse it at `/docs`."""
     return OpenAPIConfig(
         title="Meterhouse",
         version=version("meterhouse"),

@@ -4,9 +4,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
+from alembic.util.exc import CommandError
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from sqlalchemy.exc import SQLAlchemyError
+
 from app.billing.due import DueRunner
 from app.billing.remembered import PriceBook
 from app.config import Settings
+from app.errors import StoreDown
 from app.metering.definitions import Definitions
 from app.metering.ingest import Ingest
 from app.metering.journal import Journal
@@ -14,7 +19,7 @@ from app.metering.meter import Meter
 from app.metering.over_time import Question, UsedInBucket, usage_over_time
 from app.metering.upkeep import Upkeep
 from app.stores.clickhouse import ClickHouse, open_clickhouse
-from app.stores.data_dir import DataDir
+from app.stores.data_dir import CannotStart, DataDir
 from app.stores.postgres import Postgres, open_postgres
 
 
@@ -110,8 +115,13 @@ def open_service(settings: Settings) -> Service:
     root = data_dir.path if data_dir else settings.data_dir
     postgres = open_postgres(settings.database_url, root, settings.database_connections)
     clickhouse = open_clickhouse(settings.clickhouse_url, root, settings.clickhouse_handles)
-    postgres.migrate()
-    clickhouse.migrate()
+    try:
+        with postgres.start_lock():
+            postgres.migrate()
+            clickhouse.migrate()
+    except (SQLAlchemyError, CommandError, ClickHouseError, StoreDown) as error:
+        reason = str(error).splitlines()[0][:300]
+        raise CannotStart(f"The stores' tables cannot be brought up to date: {reason}") from error
     if data_dir is not None:
         data_dir.ready()
     upkeep = Upkeep(postgres, clickhouse, settings.reconcile_seconds)

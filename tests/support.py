@@ -86,11 +86,15 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> "Server":
-        """Start it and wait until `/health` says that it works."""
+    def launch(self) -> None:
+        """Start it and do not wait."""
         command = [METERHOUSE, "up", "--data-dir", str(self.data_dir), "--port", str(self.port)]
         with self.output.open("ab") as out, self.errors.open("ab") as err:
             self._process = subprocess.Popen(command, env=environment(**self._settings), stdout=out, stderr=err)
+
+    def start(self) -> "Server":
+        """Start it and wait until `/health` says that it works."""
+        self.launch()
         with client(self.base_url) as http:
             wait_for(lambda: self._is_up(http), "a start of the server", START_SECONDS)
         return self

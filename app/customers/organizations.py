@@ -1,8 +1,9 @@
 """Organizations: making them, finding them, changing them (billing spec 3.4, 11)."""
 
+import unicodedata
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
@@ -60,12 +61,19 @@ def create_organization(
         Invalid: a field breaks a rule.
     """
     organization = Organization(id=uuid4(), sandbox=sandbox, created_at=now)
-    prefix = f"{name.upper()[:3]}-{organization.id.hex[-4:].upper()}"
+    prefix = default_prefix(name, organization.id)
     update_organization(organization, {"document_number_prefix": prefix, **fields, "name": name})
     db.add(organization)
     db.flush()
     _, key = create_key(db, organization.id, now)
     return organization, key
+
+
+def default_prefix(name: str, organization_id: UUID) -> str:
+    """What document numbers begin with until the organization chooses: the first three letters or digits of its name,
+    without accents, and the end of its id (billing spec 3.4)."""
+    plain = [one for one in unicodedata.normalize("NFKD", name).upper() if one.isascii() and one.isalnum()]
+    return f"{''.join(plain[:3]) or 'ORG'}-{organization_id.hex[-4:].upper()}"
 
 
 def organizations() -> Select[Organization]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
 import structlog
@@ -24,6 +24,7 @@ from app.stores.data_dir import CannotStart
 from app.stores.files import filled, folder, query_text
 
 DATABASE = "meterhouse"
+DATABASE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}").fullmatch
 HANDLE_WAIT_SECONDS = 10
 SESSION_SETTINGS = {
     "async_insert": "0",
@@ -88,7 +89,7 @@ class ClickHouse:
         """Insert rows given as JSON, one object a line; they are durable when this returns. `table` is ours, never
         a value from outside."""
         with self._run(f"insert {table}") as client:
-            client.raw_insert(f"{DATABASE}.{table}", insert_block=lines, fmt="JSONEachRow")
+            client.raw_insert(table, insert_block=lines, fmt="JSONEachRow")
 
     def is_up(self) -> bool:
         """Whether ClickHouse answers."""
@@ -99,14 +100,18 @@ class ClickHouse:
             return False
 
     def migrate(self) -> None:
-        """Apply the files of `clickhouse/migrations/` that have not been applied yet, in the order of their numbers."""
+        """Apply the files of `clickhouse/migrations/` that have not been applied yet, in the order of their numbers.
+
+        Every statement may be run again, so that an interrupted migration is taken up by the next. Hold
+        `Postgres.start_lock` meanwhile where other processes may start on the same servers.
+        """
         with self._run("migrate") as client:
             client.command(
                 "CREATE TABLE IF NOT EXISTS migrations (name String, applied_at DateTime DEFAULT now()) "
                 "ENGINE = MergeTree ORDER BY name"
             )
             applied = {row[0] for row in client.query("SELECT name FROM migrations").result_rows}
-            for file in sorted((folder("clickhouse") / "migrations").glob("*.sql")):
+            for file in migration_files():
                 if file.stem in applied:
                     continue
                 for statement in statements(file.read_text()):
@@ -143,15 +148,20 @@ class ClickHouse:
             log.debug("clickhouse.query", query=name, ms=round((time.perf_counter() - started) * 1_000, 2))
 
 
+def migration_files() -> list[Path]:
+    """The migrations there are, in order."""
+    return sorted((folder("clickhouse") / "migrations").glob("*.sql"))
+
+
 def statements(text: str) -> list[str]:
     """The statements of a migration file: separated by a semicolon at the end of a line; comment lines are dropped."""
     bare = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
     return [one.strip() for one in re.split(r";\s*(?:\n|$)", bare) if one.strip()]
 
 
-def open_clickhouse(url: str, data_dir: Path, handles: int) -> ClickHouse:
+def open_clickhouse(url: str, data_dir: Path, handles: int, *, create: bool = True) -> ClickHouse:
     """The ClickHouse at `url` (`http://user:password@host:8123/database`), or with an empty `url` the embedded one under
-    `data_dir`.
+    `data_dir`. Its database is made if need be, unless `create` is False.
 
     Raises:
         CannotStart: it could not be reached or started.
@@ -159,11 +169,16 @@ def open_clickhouse(url: str, data_dir: Path, handles: int) -> ClickHouse:
     try:
         if not url:
             path = data_dir / "clickhouse"
-            _embedded_client(path, "default").command(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
+            if create:
+                _embedded_client(path, "default").command(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
             store = ClickHouse(lambda: _embedded_client(path, DATABASE), handles, embedded=True)
         else:
-            _server_client(url, "default").command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
-            store = ClickHouse(lambda: _server_client(url, DATABASE), handles, embedded=False)
+            server = server_address(url)
+            if create:
+                _server_client(server, "default").command(
+                    "CREATE DATABASE IF NOT EXISTS {name:Identifier}", parameters={"name": server.database}
+                )
+            store = ClickHouse(lambda: _server_client(server, server.database), handles, embedded=False)
         if not store.is_up():
             raise CannotStart("ClickHouse does not answer.")
     except (ClickHouseError, Error, ConnectionError, OSError) as error:
@@ -173,20 +188,61 @@ def open_clickhouse(url: str, data_dir: Path, handles: int) -> ClickHouse:
     return store
 
 
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """Where a ClickHouse server is, and as whom to speak to it."""
+
+    host: str
+    port: int
+    secure: bool
+    username: str
+    password: str = field(repr=False)
+    database: str
+
+
+def server_address(url: str) -> ServerAddress:
+    """Reads `http://user:password@host:8123/database`; what is left out has ClickHouse's defaults, the database
+    `meterhouse`. Special characters in user, password and database are percent-encoded.
+
+    Raises:
+        CannotStart: it is not such an address.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    database = unquote(parts.path.strip("/")) or DATABASE
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise CannotStart("METERHOUSE_CLICKHOUSE_URL must look like http://user:password@host:8123/database.")
+    if not DATABASE_NAME(database):
+        raise CannotStart(
+            "The database in METERHOUSE_CLICKHOUSE_URL may have letters, digits, underscores and hyphens only."
+        )
+    secure = parts.scheme == "https"
+    return ServerAddress(
+        host=parts.hostname,
+        port=port or (8443 if secure else 8123),
+        secure=secure,
+        username=unquote(parts.username or "default"),
+        password=unquote(parts.password or ""),
+        database=database,
+    )
+
+
 def _embedded_client(path: Path, database: str) -> Client:
     return clickhouse_connect.get_client(
         interface="chdb", path=str(path), database=database, settings=dict(SESSION_SETTINGS), tz_mode="aware"
     )
 
 
-def _server_client(url: str, database: str) -> Client:
-    parts = urlsplit(url)
+def _server_client(server: ServerAddress, database: str) -> Client:
     return clickhouse_connect.get_client(
-        host=parts.hostname or "127.0.0.1",
-        port=parts.port or (8443 if parts.scheme == "https" else 8123),
-        secure=parts.scheme == "https",
-        username=parts.username or "default",
-        password=parts.password or "",
+        host=server.host,
+        port=server.port,
+        secure=server.secure,
+        username=server.username,
+        password=server.password,
         database=database,
         settings=dict(SESSION_SETTINGS),
         autogenerate_session_id=False,

@@ -20,7 +20,7 @@ from app.stores.data_dir import CannotStart
 from app.stores.files import folder
 
 JSON = msgspec.json.Encoder(decimal_format="number")
-MIGRATION_LOCK = 7_305_914_006_221_357
+START_LOCK = 7_305_914_006_221_357
 
 
 class Postgres:
@@ -50,19 +50,24 @@ class Postgres:
             yield session
 
     def migrate(self) -> None:
-        """Bring the tables up to date. Safe to run from several processes at once."""
-        config = Config()
-        config.set_main_option("script_location", str(folder("postgres")))
+        """Bring the tables up to date, in one transaction. Only under `start_lock`."""
+        config = migrations()
+        with self.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    @contextmanager
+    def start_lock(self) -> Iterator[None]:
+        """A time in which no other process on this database is in such a block: both stores' tables are made and changed
+        there, and the first organization and the admin key are made."""
         with self.engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": START_LOCK})
             connection.commit()
             try:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-                connection.commit()
+                yield
             finally:
                 connection.rollback()
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": START_LOCK})
                 connection.commit()
 
     def is_up(self) -> bool:
@@ -78,6 +83,13 @@ class Postgres:
         self.engine.dispose()
         if callable(self._stop_server):
             self._stop_server()
+
+
+def migrations() -> Config:
+    """Alembic's configuration: where the migrations are."""
+    config = Config()
+    config.set_main_option("script_location", str(folder("postgres")))
+    return config
 
 
 def after_commit(db: Session, action: Callable[[], None]) -> None:

@@ -1,7 +1,7 @@
 -- Every accepted event, as it was sent and as its metric reads it. `aggregation` is empty while no metric has its code.
 -- `replaced` is what was sent in the fields that an expression's result was written to; NULL where nothing was.
 -- `hour` counts hours since 1970-01-01 00:00 UTC: toStartOfHour would wrap outside of 1970 to 2106.
-CREATE TABLE events
+CREATE TABLE IF NOT EXISTS events
 (
     organization_id UUID,
     external_subscription_id String,
@@ -28,7 +28,7 @@ SETTINGS index_granularity = 2048;
 -- What the views below read: a block that has been written to `events` is sent here once more, and nothing is kept.
 -- Writing it in a second step lets a request be answered after one insert, and lets rollups be rebuilt through the
 -- very views that made them.
-CREATE TABLE rollup_feed
+CREATE TABLE IF NOT EXISTS rollup_feed
 (
     organization_id UUID,
     external_subscription_id String,
@@ -47,7 +47,7 @@ CREATE TABLE rollup_feed
 ENGINE = Null;
 
 -- Where an event with a given key is, to tell a replay from a conflict and to find an event by its transaction id.
-CREATE TABLE event_keys
+CREATE TABLE IF NOT EXISTS event_keys
 (
     organization_id UUID,
     transaction_id String,
@@ -61,6 +61,6 @@ ENGINE = ReplacingMergeTree
 ORDER BY (organization_id, transaction_id, external_subscription_id, code, timestamp, ingested_at)
 SETTINGS index_granularity = 256;
 
-CREATE MATERIALIZED VIEW event_keys_view TO event_keys AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS event_keys_view TO event_keys AS
 SELECT organization_id, transaction_id, external_subscription_id, code, timestamp, ingested_at
 FROM rollup_feed;

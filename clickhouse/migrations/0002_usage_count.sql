@@ -1,5 +1,5 @@
 -- count_agg: the number of events of an hour.
-CREATE TABLE usage_count
+CREATE TABLE IF NOT EXISTS usage_count
 (
     organization_id UUID,
     external_subscription_id String,
@@ -12,7 +12,7 @@ ENGINE = AggregatingMergeTree
 ORDER BY (organization_id, external_subscription_id, code, hour, dimensions)
 SETTINGS index_granularity = 1024;
 
-CREATE MATERIALIZED VIEW usage_count_view TO usage_count AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS usage_count_view TO usage_count AS
 SELECT organization_id, external_subscription_id, code, hour, dimensions, toInt64(count()) AS events_count
 FROM rollup_feed
 WHERE aggregation = 'count_agg'

@@ -1,5 +1,5 @@
 -- sum_agg: the sum of an hour's values. Wider than one value, so that no number of events overflows it.
-CREATE TABLE usage_sum
+CREATE TABLE IF NOT EXISTS usage_sum
 (
     organization_id UUID,
     external_subscription_id String,
@@ -14,7 +14,7 @@ ENGINE = AggregatingMergeTree
 ORDER BY (organization_id, external_subscription_id, code, hour, dimensions)
 SETTINGS index_granularity = 1024;
 
-CREATE MATERIALIZED VIEW usage_sum_view TO usage_sum AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS usage_sum_view TO usage_sum AS
 SELECT
     organization_id,
     external_subscription_id,

@@ -1,5 +1,5 @@
 -- max_agg: the largest value of an hour.
-CREATE TABLE usage_max
+CREATE TABLE IF NOT EXISTS usage_max
 (
     organization_id UUID,
     external_subscription_id String,
@@ -13,7 +13,7 @@ ENGINE = AggregatingMergeTree
 ORDER BY (organization_id, external_subscription_id, code, hour, dimensions)
 SETTINGS index_granularity = 1024;
 
-CREATE MATERIALIZED VIEW usage_max_view TO usage_max AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS usage_max_view TO usage_max AS
 SELECT
     organization_id,
     external_subscription_id,

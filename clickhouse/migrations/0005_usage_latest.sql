@@ -1,5 +1,5 @@
 -- latest_agg: an hour's newest value. The largest (timestamp, ingested_at, transaction_id) is the newest one.
-CREATE TABLE usage_latest
+CREATE TABLE IF NOT EXISTS usage_latest
 (
     organization_id UUID,
     external_subscription_id String,
@@ -13,7 +13,7 @@ ENGINE = AggregatingMergeTree
 ORDER BY (organization_id, external_subscription_id, code, hour, dimensions)
 SETTINGS index_granularity = 1024;
 
-CREATE MATERIALIZED VIEW usage_latest_view TO usage_latest AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS usage_latest_view TO usage_latest AS
 SELECT
     organization_id,
     external_subscription_id,

@@ -1,7 +1,7 @@
 -- unique_count_agg: for every item of an hour its last operation. `last` is made to sort as (timestamp, transaction_id)
 -- do, with the operation as its last character: the maximum of a text is far cheaper to keep than that of a tuple. In
 -- the id a NUL is followed by 1, so that the two NULs after it sort before whatever a longer id goes on with.
-CREATE TABLE usage_unique
+CREATE TABLE IF NOT EXISTS usage_unique
 (
     organization_id UUID,
     external_subscription_id String,
@@ -16,7 +16,7 @@ ENGINE = AggregatingMergeTree
 ORDER BY (organization_id, external_subscription_id, code, hour, dimensions, item)
 SETTINGS index_granularity = 1024;
 
-CREATE MATERIALIZED VIEW usage_unique_view TO usage_unique AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS usage_unique_view TO usage_unique AS
 SELECT
     organization_id,
     external_subscription_id,

@@ -1,6 +1,6 @@
 -- weighted_sum_agg: the sum of an hour's values, and of each value times its second. A level that changes by v at t
 -- weighs v * (end - t) until the end, so these two sums are enough for any window.
-CREATE TABLE usage_weighted
+CREATE TABLE IF NOT EXISTS usage_weighted
 (
     organization_id UUID,
     external_subscription_id String,
@@ -15,7 +15,7 @@ ENGINE = AggregatingMergeTree
 ORDER BY (organization_id, external_subscription_id, code, hour, dimensions)
 SETTINGS index_granularity = 1024;
 
-CREATE MATERIALIZED VIEW usage_weighted_view TO usage_weighted AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS usage_weighted_view TO usage_weighted AS
 SELECT
     organization_id,
     external_subscription_id,

@@ -45,6 +45,13 @@ class TestAdminOrganizations:
         answer = admin.get("/api/v1/organizations", headers=bearer(made["api_key"]))
         assert answer.json()["organization"]["lago_id"] == made["lago_id"]
 
+    @pytest.mark.parametrize(
+        ("name", "letters"), [("My organization", "MYO"), ("Ünal & Söhne", "UNA"), ("7-Up", "7UP"), ("北京", "ORG")]
+    )
+    def test_a_prefix_has_letters_and_digits_only(self, admin: httpx.Client, name: str, letters: str) -> None:
+        made = make_organization(admin, name=name)
+        assert made["document_number_prefix"] == f"{letters}-{made['lago_id'][-4:].upper()}"
+
     def test_create_takes_optional_fields(self, admin: httpx.Client) -> None:
         made = make_organization(admin, sandbox=True, timezone="Europe/Paris", default_currency="EUR", country="fr")
         assert (made["sandbox"], made["timezone"], made["default_currency"]) == (True, "Europe/Paris", "EUR")

@@ -58,11 +58,14 @@ class TestRefusals:
         assert "--data-dir" in up(tmp_path)
         assert contents(tmp_path) == ["holiday.jpg"]
 
-    @pytest.mark.parametrize("marker", ['{"layout": 1, "state": "initialising"}', "", "[]", '{"layout": 1}'])
-    def test_a_directory_left_half_initialised(self, tmp_path: Path, marker: str) -> None:
+    @pytest.mark.parametrize(
+        "marker", ["", "[]", '{"layout": 1}', '{"layout": 1, "state": "x"}', '{"layout": 2, "state": "ready"}']
+    )
+    def test_a_directory_whose_state_cannot_be_told(self, tmp_path: Path, marker: str) -> None:
         (tmp_path / "meterhouse.json").write_text(marker)
+        (tmp_path / "postgres").mkdir()
         assert str(tmp_path) in up(tmp_path)
-        assert contents(tmp_path) == ["meterhouse.json"]
+        assert contents(tmp_path) == ["meterhouse.json", "postgres"]
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -73,10 +76,16 @@ class TestRefusals:
         assert f"METERHOUSE_{name.upper()}" in line
         assert contents(tmp_path) == []
 
+    def test_an_address_that_is_none(self, tmp_path: Path) -> None:
+        line = reason("--data-dir", str(tmp_path / "data"), "--port", str(free_port()), clickhouse_url="ftp://ch")
+        assert "METERHOUSE_CLICKHOUSE_URL" in line
+
     def test_a_database_that_does_not_answer(self, tmp_path: Path) -> None:
         url = f"postgresql://127.0.0.1:{free_port()}/none"
         line = reason("--data-dir", str(tmp_path / "data"), "--port", str(free_port()), database_url=url)
         assert "METERHOUSE_DATABASE_URL" in line
+        with running(tmp_path / "data") as corrected, corrected.organization() as api:
+            ok(api.get("/api/v1/events"))
 
 
 def test_a_second_start_keeps_everything_and_shows_no_key_again(tmp_path: Path) -> None:
