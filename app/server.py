@@ -24,6 +24,7 @@ from app.api.charges import ChargeController, ChargeFilterController
 from app.api.customers import CustomerController
 from app.api.encodings import ExpandedBody
 from app.api.enriched_events import EnrichedEventController
+from app.api.event_problems import EventProblemController
 from app.api.events import EventController
 from app.api.fees import FeeController
 from app.api.given import Called, Db, Org
@@ -120,6 +121,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             CustomerSubscriptionController,
             EnrichedEventController,
             EventController,
+            EventProblemController,
             FeeController,
             InvoiceController,
             OrganizationController,

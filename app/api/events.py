@@ -83,7 +83,7 @@ class EventController(Controller):
             raise Invalid(event)
         service: Service = state.service
         stored = await service.ingest.accept([event], batch=False)
-        return _answer(EventAnswer(_objects(stored)[0]))
+        return _answer(EventAnswer(event_objects(stored)[0]))
 
     @litestar.post(
         "/batch",
@@ -121,7 +121,7 @@ class EventController(Controller):
         events, wrong = read_batch(given, limit, str(caller.organization_id), caller.now, system_now())
         if wrong:
             raise refusal(wrong | await service.ingest.failures(events))
-        return _answer(EventsAnswer(_objects(await service.ingest.accept(list(events.values()), batch=True))))
+        return _answer(EventsAnswer(event_objects(await service.ingest.accept(list(events.values()), batch=True))))
 
     @get()
     def list_events(
@@ -142,7 +142,7 @@ class EventController(Controller):
         )
         service.wait_until_readable(organization.id)
         events, total = list_events(service.clickhouse, wanted, limit=paging.per_page, offset=paging.offset)
-        return EventsPage(_objects([one.event for one in events]), paging.meta(total))
+        return EventsPage(event_objects([one.event for one in events]), paging.meta(total))
 
     @get("/{transaction_id:str}")
     def get_event(
@@ -172,11 +172,11 @@ async def _take_cloud_events(mode: Mode, request: ExactRequest, service: Service
         stored = await service.ingest.accept(list(events.values()), batch=batch)
     except Invalid as error:
         raise in_their_words(error) from error
-    objects = _objects(stored)
+    objects = event_objects(stored)
     return _answer(EventsAnswer(objects) if batch else EventAnswer(objects[0]))
 
 
-def _objects(events: Sequence[Event]) -> list[EventObject]:
+def event_objects(events: Sequence[Event]) -> list[EventObject]:
     """Events on the wire; those of one request were mostly received at one instant, which is written out once."""
     created_at: dict[datetime, str] = {}
     objects = []
@@ -207,14 +207,14 @@ def event_filter(
     Raises:
         Invalid: a bound is no date-time, or does not go with the other parameters.
     """
-    from_ = _date_filter("timestamp_from", timestamp_from)
+    from_ = date_filter("timestamp_from", timestamp_from)
     if _started_at_wanted(timestamp_from_started_at, timestamp_from, external_subscription_id):
         from_ = started_at_of(db, organization_id, external_subscription_id or "")
-    to = _date_filter("timestamp_to", timestamp_to)
+    to = date_filter("timestamp_to", timestamp_to)
     return EventFilter(organization_id, external_subscription_id, code, from_, to)
 
 
-def _date_filter(field: str, text: str | None) -> datetime | None:
+def date_filter(field: str, text: str | None) -> datetime | None:
     """An ISO 8601 date-time in the query; `+` in it arrives as a space."""
     if text is None:
         return None

@@ -56,6 +56,11 @@ def instant_ms(value: datetime) -> str:
     return f"{utc.strftime('%Y-%m-%dT%H:%M:%S')}.{utc.microsecond // 1000:03d}Z"
 
 
+def instant_ms_or_none(value: datetime | None) -> str | None:
+    """`instant_ms` of what may be absent."""
+    return None if value is None else instant_ms(value)
+
+
 def parse_instant(text: str, field: str) -> datetime:
     """An ISO 8601 date-time, or a date meaning its UTC midnight (billing spec 11.5).
 

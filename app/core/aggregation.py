@@ -21,9 +21,12 @@ VALUE_DIGITS = 20
 MAX_VALUE_TEXT = 128
 """Longer texts are not numbers: no meter needs them and reading them costs time."""
 
+NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?"
+"""What a number looks like, as a regular expression that the event store understands, too."""
+
 # ASCII digits only, unlike what Decimal itself reads (other scripts' digits, underscores, NaN, spaces).
 _FITTING = re.compile(rf"[+-]?[0-9]{{1,{VALUE_DIGITS}}}(?:\.[0-9]{{1,{VALUE_PLACES}}})?").fullmatch
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?").fullmatch
+_NUMBER = re.compile(NUMBER).fullmatch
 
 
 class Aggregation(StrEnum):

@@ -7,16 +7,15 @@ page are then fetched by key. A page far down is found by how many events came i
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from app.metering.events import Event
-from app.metering.stored import EPOCH, event_of
+from app.metering.stored import END, EPOCH, event_of, within
 from app.stores.clickhouse import ClickHouse, Query
 
-END = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 MOST_PASSED_OVER = 100_000
 """So many events are read and passed over, or sorted, rather than looked for in a cleverer way."""
 STRETCHES = (3600, 1)
@@ -45,8 +44,8 @@ class EventFilter:
             "any_subscription": self.external_subscription_id is None,
             "code": self.code or "",
             "any_code": self.code is None,
-            "from": _within(self.from_ or EPOCH),
-            "to": _within(self.to or END),
+            "from": within(self.from_ or EPOCH),
+            "to": within(self.to),
         }
 
 
@@ -149,7 +148,3 @@ def _events_at(clickhouse: ClickHouse, organization_id: UUID, places: Sequence[P
         if place not in found or aggregation:
             found[place] = ListedEvent(event_of(stored), aggregation, value, item)
     return [found[place] for place in places if place in found]
-
-
-def _within(instant: datetime) -> datetime:
-    return min(max(instant, EPOCH), END)

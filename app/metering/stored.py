@@ -10,6 +10,7 @@ from app.metering.keys import Key
 from app.stores.clickhouse import ClickHouse, Query
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+END = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 
 def find_events(clickhouse: ClickHouse, keys: Sequence[Key], doubtful: Sequence[Key]) -> dict[Key, Event]:
@@ -35,6 +36,11 @@ def find_event(clickhouse: ClickHouse, organization_id: UUID, transaction_id: st
 def recent_keys(clickhouse: ClickHouse, since: datetime) -> Iterator[Sequence[Key]]:
     """The keys of events ingested at or after an instant, in parts of bounded size."""
     return clickhouse.row_parts(Query("keys_since", {"since": since}))
+
+
+def within(instant: datetime | None) -> datetime:
+    """The nearest instant that the store can hold; for None the last."""
+    return END if instant is None else min(max(instant, EPOCH), END)
 
 
 def _ordered(keys: Sequence[Key]) -> list[tuple[UUID, str, str]]:

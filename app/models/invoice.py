@@ -4,7 +4,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import JSON, ForeignKey, Index, Numeric, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, Numeric, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Cents, Id, Json, PreciseCents, PreciseUnits, Rate
@@ -71,7 +71,8 @@ class InvoiceMetadata(Base):
 
 class BillingPeriod(Base):
     """One subscription's boundaries on one invoice. The unique key is what keeps a boundary from being billed twice:
-    `billed_at` is the boundary itself, not the moment the close happened to run."""
+    `billed_at` is the boundary itself, not the moment the close happened to run. `measured_at` is when the transaction that
+    measured its usage began, on PostgreSQL's clock also in a sandbox: an event ingested later came too late for it."""
 
     __tablename__ = "billing_periods"
     __table_args__ = (UniqueConstraint("subscription_id", "invoicing_reason", "billed_at"),)
@@ -87,6 +88,7 @@ class BillingPeriod(Base):
     to_datetime: Mapped[datetime]
     charges_from_datetime: Mapped[datetime]
     charges_to_datetime: Mapped[datetime]
+    measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     subscription: Mapped[Subscription] = relationship(lazy="raise_on_sql")
 

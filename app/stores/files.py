@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
+INCLUDE = re.compile(r"^ *-- include: (\w+)$", re.MULTILINE)
 FRAGMENT = re.compile(r"\{\{(\w+)\}\}")
 
 PACKAGE = Path(__file__).resolve().parent.parent

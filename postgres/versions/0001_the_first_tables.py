@@ -301,6 +301,7 @@ def upgrade() -> None:
     sa.Column('to_datetime', sa.DateTime(timezone=True), nullable=False),
     sa.Column('charges_from_datetime', sa.DateTime(timezone=True), nullable=False),
     sa.Column('charges_to_datetime', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('measured_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_billing_periods_invoice_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_billing_periods_organization_id')),
     sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_billing_periods_subscription_id')),

@@ -1,0 +1,8 @@
+organization_id,
+external_subscription_id,
+transaction_id,
+code,
+toUnixTimestamp64Milli(timestamp) AS timestamp_ms,
+properties,
+precise_total_amount_cents,
+ingested_at,
