@@ -35,6 +35,7 @@ ADMIN_KEY = "admin_key"
 FIRST_ORGANIZATION = "My organization"
 STOP_SECONDS = 5.0
 SWITCH_SECONDS = 0.0005
+CHECK_SECONDS = 60
 
 log = structlog.get_logger(__name__)
 
@@ -229,28 +230,39 @@ async def _until_listening(host: str, port: int, serving: asyncio.Task[None]) ->
 
 
 def _schedule(service: Service) -> BackgroundScheduler:
-    """Run what is due every few seconds, one run at a time."""
-    jobs = BackgroundScheduler(executors={"default": SchedulerThreads(1)}, timezone="UTC")
-    jobs.add_job(
-        _run_due,
-        "interval",
-        seconds=service.settings.scheduler_seconds,
-        args=[service],
-        next_run_time=system_now(),
-        max_instances=1,
-        coalesce=True,
-    )
+    """Run what is due every few seconds, and look for events to check; of each one run at a time."""
+    jobs = BackgroundScheduler(executors={"default": SchedulerThreads(2)}, timezone="UTC")
+    for work, seconds in ((_run_due, service.settings.scheduler_seconds), (_check_events, CHECK_SECONDS)):
+        jobs.add_job(
+            _guarded,
+            "interval",
+            seconds=seconds,
+            args=[work, service],
+            next_run_time=system_now(),
+            max_instances=1,
+            coalesce=True,
+        )
     jobs.start()
     return jobs
 
 
-def _run_due(service: Service) -> None:
+def _guarded(work: Callable[[Service], None], service: Service) -> None:
+    """Whatever goes wrong in a run, the next one comes."""
     try:
-        done = service.due.run_live(system_now())
+        work(service)
     except StoreDown as error:
         log.warning("scheduler.store_down", store=error.store)
     except Exception as error:
-        log.error("scheduler.failed", exc_info=error)
-    else:
-        if done.invoices or done.activated or done.terminated:
-            log.info("scheduler.ran", invoices=done.invoices, activated=done.activated, terminated=done.terminated)
+        log.error("scheduler.failed", work=work.__name__, exc_info=error)
+
+
+def _run_due(service: Service) -> None:
+    done = service.due.run_live(system_now())
+    if done.invoices or done.activated or done.terminated:
+        log.info("scheduler.ran", invoices=done.invoices, activated=done.activated, terminated=done.terminated)
+
+
+def _check_events(service: Service) -> None:
+    found = service.event_checks.run_live(system_now())
+    if found:
+        log.info("scheduler.event_errors", organizations=found)

@@ -24,6 +24,7 @@ from app.api.charges import ChargeController, ChargeFilterController
 from app.api.customers import CustomerController
 from app.api.encodings import ExpandedBody
 from app.api.enriched_events import EnrichedEventController
+from app.api.event_errors import EventErrorController
 from app.api.event_problems import EventProblemController
 from app.api.events import EventController
 from app.api.fees import FeeController
@@ -121,6 +122,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             CustomerSubscriptionController,
             EnrichedEventController,
             EventController,
+            EventErrorController,
             EventProblemController,
             FeeController,
             InvoiceController,

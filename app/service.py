@@ -13,6 +13,7 @@ from app.billing.remembered import PriceBook
 from app.config import Settings
 from app.errors import StoreDown
 from app.metering.definitions import Definitions
+from app.metering.event_errors import EventChecks
 from app.metering.ingest import Ingest
 from app.metering.journal import Journal
 from app.metering.meter import Meter
@@ -38,6 +39,7 @@ class Service:
     meter: Meter = field(init=False)
     billing_meter: Meter = field(init=False)
     due: DueRunner = field(init=False)
+    event_checks: EventChecks = field(init=False)
     journal: Journal | None = None
     data_dir: DataDir | None = None
     price_book: PriceBook = field(default_factory=PriceBook)
@@ -50,6 +52,7 @@ class Service:
         self.billing_meter = Meter(self.clickhouse, self.upkeep, for_billing=True)
         delay = timedelta(seconds=settings.billing_delay_seconds)
         self.due = DueRunner(self.postgres, self.billing_meter, settings.close_chunk, delay)
+        self.event_checks = EventChecks(self.postgres, self.clickhouse)
 
     @property
     def ingest(self) -> Ingest:

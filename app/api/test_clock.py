@@ -14,6 +14,7 @@ from app.api.access import Access
 from app.api.given import Called, Now
 from app.api.routes import get, put
 from app.api.wire import instant, parse_instant
+from app.clock import system_now
 from app.errors import Forbidden, invalid
 from app.models import Organization
 from app.service import Service
@@ -68,9 +69,12 @@ def _advance(service: Service, access: Access, organization_id: UUID, to: dateti
         organization = db.get_one(Organization, organization_id)
         if organization.test_clock is not None and to < organization.test_clock:
             raise invalid("now", "value_is_invalid")
+        before = organization.test_clock
     service.wait_until_readable(organization_id)
     for instant_due in service.due.run_sandbox(organization_id, to):
         _set(service, access, organization_id, instant_due)
+    if before is not None:
+        service.event_checks.run_sandbox(organization_id, before, to, system_now())
     _set(service, access, organization_id, to)
 
 

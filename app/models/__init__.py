@@ -4,6 +4,7 @@ from app.models.base import Base
 from app.models.catalog import BillableMetric, Charge, ChargeFilter, Plan, Tax
 from app.models.customer import Customer, CustomerMetadata, Subscription
 from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetadata, InvoiceTax
+from app.models.metering import EventCheck
 from app.models.organization import ApiKey, Organization, Setting
 from app.models.versions import catalog_changed
 
@@ -16,6 +17,7 @@ __all__ = [
     "ChargeFilter",
     "Customer",
     "CustomerMetadata",
+    "EventCheck",
     "Fee",
     "FeeTax",
     "Invoice",

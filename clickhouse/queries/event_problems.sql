@@ -61,6 +61,7 @@ INNER JOIN
 WHERE {reason:String} IN ('', 'missing_property', 'non_numeric_value')
     -- include: problem_scope
     AND code IN (SELECT m.1 FROM (SELECT arrayJoin({numeric:Array(Tuple(String, String))}) AS m))
+    AND aggregation != ''
     AND value = 0
     AND NOT (
         length(properties[m.field]) <= {longest_number:UInt32}
@@ -77,6 +78,7 @@ FROM events
 WHERE {reason:String} IN ('', 'missing_property')
     -- include: problem_scope
     AND code IN {unique:Array(String)}
+    AND aggregation != ''
     AND item = ''
 
 UNION ALL

@@ -133,6 +133,18 @@ def upgrade() -> None:
     )
     op.create_index('uq_customers_external_id', 'customers', ['organization_id', 'external_id'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
     op.create_index('uq_customers_sequential_id', 'customers', ['organization_id', 'sequential_id'], unique=True)
+    op.create_table('event_checks',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('hour', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('counts', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('errors', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('checked_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_event_checks_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_event_checks')),
+    sa.UniqueConstraint('organization_id', 'hour', name=op.f('uq_event_checks_organization_id_hour'))
+    )
+    op.create_index('ix_event_checks_checked_at', 'event_checks', ['checked_at'], unique=False)
     op.create_table('plans',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -475,6 +487,8 @@ def downgrade() -> None:
     op.drop_table('taxes')
     op.drop_index('uq_plans_code', table_name='plans', postgresql_where=sa.text('deleted_at IS NULL AND parent_id IS NULL'))
     op.drop_table('plans')
+    op.drop_index('ix_event_checks_checked_at', table_name='event_checks')
+    op.drop_table('event_checks')
     op.drop_index('uq_customers_sequential_id', table_name='customers')
     op.drop_index('uq_customers_external_id', table_name='customers', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_table('customers')
