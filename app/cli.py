@@ -1,6 +1,7 @@
 """The `meterhouse` command."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from app.stores.data_dir import CannotStart
 
 CANNOT_START = 2
 DEMO_FAILED = 1
+FOUND = 1
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -124,6 +126,30 @@ def import_files(files: tuple[Path, ...], **given: Any) -> None:
     except ModuleNotFoundError as error:
         _refuse(f"import needs the package {error.name}: pip install 'meterhouse[import]'")
     sys.exit(import_command(files, given, console, errors))
+
+
+@main.command()
+@data_dir_option
+@host_option
+@port_option
+@click.option("--json", "json_wanted", is_flag=True, help="Print the findings as JSON.")
+@click.option("--mend", is_flag=True, help="Have all rollups compared with the events, and mended where they differ.")
+def doctor(data_dir: Path | None, host: str | None, port: int | None, json_wanted: bool, mend: bool) -> None:
+    """Examine an installation, running or stopped, and say what to do about what is found.
+
+    Ends with 0 when nothing has to be done, with 1 when there are warnings or problems. A server with embedded stores is
+    asked over HTTP, for which the doctor needs its admin key in METERHOUSE_ADMIN_KEY. Without --mend nothing is changed.
+    """
+    from app.doctor.examine import examine  # noqa: PLC0415 (only the doctor needs what it imports)
+    from app.doctor.show import as_json, show  # noqa: PLC0415
+
+    configure_logging("critical")
+    report = examine(os.environ, {"data_dir": data_dir, "host": host, "port": port}, mend=mend)
+    if json_wanted:
+        click.echo(as_json(report))
+    else:
+        show(report, console)
+    sys.exit(FOUND if report.status in {"warning", "problem"} else 0)
 
 
 def _settings(**given: object) -> Settings:

@@ -1,9 +1,23 @@
 """Settings: every one is a `METERHOUSE_*` environment variable with a default that works on a laptop."""
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+PREFIX = "METERHOUSE_"
+LARGEST = 2**40
+LIMITS = {
+    "port": (1, 65_535),
+    "clickhouse_handles": (1, 1_000),
+    "database_connections": (1, 1_000),
+    "rollup_linger_ms": (0, 60_000),
+    "reconcile_seconds": (1, 86_400),
+    "scheduler_seconds": (1, 86_400),
+    "billing_delay_seconds": (0, 30 * 86_400),
+}
+"""The least and the most that a number may be; others go from 1 to `LARGEST`."""
 
 
 class SettingsError(ValueError):
@@ -52,29 +66,55 @@ def load_settings(environment: Mapping[str, str] | None = None, given: Mapping[s
     Raises:
         SettingsError: a value is not of its field's kind, or out of range.
     """
+    settings, wrong = read_settings(environment, given)
+    if wrong:
+        raise SettingsError(wrong[0])
+    return settings
+
+
+def read_settings(
+    environment: Mapping[str, str] | None = None, given: Mapping[str, object] | None = None
+) -> tuple[Settings, list[str]]:
+    """The same, with every value that cannot be used left at its default, and a sentence about each of these."""
     environment = os.environ if environment is None else environment
     values: dict[str, object] = {}
+    wrong = []
     for field in fields(Settings):
-        variable = f"METERHOUSE_{field.name.upper()}"
         raw = (given or {}).get(field.name)
         if raw is None:
-            raw = environment.get(variable)
+            raw = environment.get(variable_of(field.name))
         if raw is None or (raw == "" and field.name not in {"admin_key", "database_url", "clickhouse_url"}):
             continue
-        values[field.name] = _parsed(variable, field.default, raw)
-    return Settings(**values)  # type: ignore[arg-type]
+        try:
+            values[field.name] = _parsed(field.name, field.default, raw)
+        except SettingsError as error:
+            wrong.append(str(error))
+    return Settings(**values), wrong  # type: ignore[arg-type]
 
 
-def _parsed(variable: str, default: object, raw: object) -> object:
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none."""
+    known = {variable_of(field.name) for field in fields(Settings)}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a field."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def _parsed(name: str, default: object, raw: object) -> object:
     if isinstance(default, Path):
         return Path(str(raw))
+    if name == "log_level" and str(raw).upper() not in logging.getLevelNamesMapping():
+        raise SettingsError(f"{variable_of(name)} must be debug, info, warning or error, not {raw!r}")
     if not isinstance(default, int):
         return str(raw)
     try:
         number = int(str(raw))
     except ValueError:
-        raise SettingsError(f"{variable} must be a whole number, not {raw!r}") from None
-    low, high = (1, 65_535) if variable == "METERHOUSE_PORT" else (0, 2**40)
+        raise SettingsError(f"{variable_of(name)} must be a whole number, not {raw!r}") from None
+    low, high = LIMITS.get(name, (1, LARGEST))
     if not low <= number <= high:
-        raise SettingsError(f"{variable} must lie between {low} and {high}, not {number}")
+        raise SettingsError(f"{variable_of(name)} must lie between {low} and {high}, not {number}")
     return number

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import secrets
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,10 +25,10 @@ from app.config import Settings
 from app.customers.api_keys import digest
 from app.customers.organizations import create_organization
 from app.errors import StoreDown
+from app.listening import base_url, check_port, until_listening
 from app.models import Organization, Setting
 from app.server import make_application
 from app.service import Service, open_service
-from app.stores.data_dir import CannotStart
 
 ADMIN_KEY = "admin_key"
 FIRST_ORGANIZATION = "My organization"
@@ -84,7 +83,7 @@ def run(
         CannotStart: with one line that says why and what to do.
     """
     if http:
-        _check_port(settings.host, settings.port)
+        check_port(settings.host, settings.port)
     # Threads that come back from a store want the interpreter at once, not after the default 5 ms.
     sys.setswitchinterval(SWITCH_SECONDS)
     service = open_service(settings)
@@ -124,7 +123,7 @@ async def _run(
             backlog=1024,
         )
         serving = asyncio.create_task(server.serve())
-        await _until_listening(settings.host, settings.port, serving)
+        await until_listening(settings.host, settings.port, serving)
     jobs = _schedule(service) if scheduler else None
     try:
         await _until_stopped(stopped, serving, on_ready, started)
@@ -182,12 +181,6 @@ def first_start(service: Service, *, make: bool) -> Started:
     return Started(base_url(settings), organization_key, admin_key, secrets.token_urlsafe(32))
 
 
-def base_url(settings: Settings) -> str:
-    """Where the settings say that the API is."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{settings.port}"
-
-
 def _admin_key(db: Session, settings: Settings) -> str | None:
     """The admin key if it is made now: only its digest is kept. One from the settings goes before."""
     if settings.admin_key or db.get(Setting, ADMIN_KEY) is not None:
@@ -203,30 +196,6 @@ def service_admin_digest(service: Service) -> str:
         return digest(service.settings.admin_key)
     with service.postgres.session() as db:
         return str(db.get_one(Setting, ADMIN_KEY).value["digest"])
-
-
-def _check_port(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise CannotStart(
-                f"Cannot listen on {host}:{port} ({error.strerror}); choose another port with --port."
-            ) from error
-
-
-async def _until_listening(host: str, port: int, serving: asyncio.Task[None]) -> None:
-    while not serving.done():
-        try:
-            _, writer = await asyncio.open_connection(host, port)
-        except OSError:
-            await asyncio.sleep(0.01)
-        else:
-            writer.close()
-            return
-    serving.result()
 
 
 def _schedule(service: Service) -> BackgroundScheduler:

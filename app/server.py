@@ -22,6 +22,7 @@ from app.api.access import Access, Caller, require_admin_key, require_key
 from app.api.billable_metrics import BillableMetricController
 from app.api.charges import ChargeController, ChargeFilterController
 from app.api.customers import CustomerController
+from app.api.doctor import DoctorController
 from app.api.encodings import ExpandedBody
 from app.api.enriched_events import EnrichedEventController
 from app.api.event_errors import EventErrorController
@@ -140,7 +141,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
     )
     admin = Router(
         "/admin",
-        route_handlers=[AdminOrganizationController, ApiKeyController],
+        route_handlers=[AdminOrganizationController, ApiKeyController, DoctorController],
         guards=[require_admin_key],
         security=[{"admin_key": []}],
     )

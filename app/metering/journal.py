@@ -26,7 +26,7 @@ class Journal:
 
     def __init__(self, folder: Path):
         folder.mkdir(exist_ok=True)
-        self._paths = [folder / f"events-{number}.jsonl" for number in range(2)]
+        self._paths = journal_files(folder)
         self._files = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for path in self._paths]
         self._current = 0
 
@@ -73,6 +73,11 @@ class Journal:
         """Close both files."""
         for file in self._files:
             os.close(file)
+
+
+def journal_files(folder: Path) -> list[Path]:
+    """The files of a journal; they need not be there."""
+    return [folder / f"events-{number}.jsonl" for number in range(2)]
 
 
 def _write_missing(clickhouse: ClickHouse, lines: list[bytes]) -> int:

@@ -8,7 +8,9 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
 
 from app.clock import system_now
 from app.errors import ApiError
@@ -35,6 +37,11 @@ OTHERS_SECONDS = 65.0
 """How long other processes may still read, or read events, as a metric was before its change."""
 RETRY_SECONDS = 2.0
 READERS_STEP_SECONDS = 0.01
+
+
+def reconcile_everything(db: Session) -> None:
+    """Forget how far everything has been compared: the next reconcile, of whichever process, looks at all there is."""
+    db.execute(delete(Setting).where(Setting.name == MARK))
 
 
 class Upkeep:

@@ -85,6 +85,20 @@ class DataDir:
             return "newer"
         return state if state in {"initialising", "ready"} else "unreadable"
 
+    def holder(self) -> str | None:
+        """The id of the process that uses the directory, `unknown` if it has not said; None when none does. Changes
+        nothing."""
+        try:
+            lock = (self.path / LOCK).open()
+        except FileNotFoundError:
+            return None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read().strip() or "unknown"
+        return None
+
     def ready(self) -> None:
         """Note that initialisation was finished."""
         if self.state != "ready":

@@ -1,0 +1,2 @@
+-- The migrations that have been applied.
+SELECT name FROM migrations
