@@ -60,10 +60,15 @@ def environment(**settings: object) -> dict[str, str]:
 
 def run_up(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
     """`meterhouse up`, for starts that are refused: waits for its end."""
-    command = [METERHOUSE, "up", *arguments]
+    return run_command("up", *arguments, **settings)
+
+
+def run_command(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """A `meterhouse` command that ends by itself."""
     return subprocess.run(
-        command, env=environment(**settings), capture_output=True, text=True, timeout=START_SECONDS, check=False
-    )
+        [METERHOUSE, *arguments],
+        env=environment(**settings), capture_output=True, text=True, timeout=START_SECONDS, check=False,
+    )  # fmt: skip
 
 
 class Server:

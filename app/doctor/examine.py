@@ -39,6 +39,10 @@ def examine(environment: Mapping[str, str], given: Mapping[str, object], *, mend
         holder = directory.holder() if directory.path.exists() else None
     if health is not None and remote.is_meterhouse(health):
         findings.append(remote.check_health(url, health))
+        if settings.embedded and holder is None:
+            found = f"The Meterhouse that answers at {url} does not use {directory.path}."
+            advice = "Give --data-dir or --port of the one that is meant; two need a port each."
+            findings[-1] = warning("server", found, advice)
     else:
         findings.append(_no_server(settings, url, holder, answers=health is not None))
     if not settings.embedded:

@@ -22,6 +22,7 @@ ROOTS = {
     "events": "event", "batch": "events", "billable_metrics": "billable_metric", "plans": "plan", "taxes": "tax",
     "customers": "customer", "subscriptions": "subscription", "invoices": "invoice", "fees": "fee",
     "test_clock": "test_clock", "organizations": "organization", "api_keys": "api_key", "rotate": "api_key",
+    "reconcile": "reconcile",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
@@ -29,7 +30,7 @@ WRITES = [
     ("POST", "/api/v1/plans"), ("PUT", "/api/v1/plans/plan"), ("POST", "/api/v1/taxes"), ("PUT", "/api/v1/taxes/none"),
     ("POST", "/api/v1/customers"), ("POST", "/api/v1/subscriptions"), ("PUT", "/api/v1/subscriptions/sub"),
     ("PUT", "/api/v1/invoices/none"), ("PUT", "/api/v1/fees/none"), ("PUT", "/api/v1/test_clock"),
-    ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"),
+    ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"), ("POST", "/admin/reconcile"),
 ]  # fmt: skip
 
 
