@@ -19,6 +19,9 @@ LIMITS = {
 }
 """The least and the most that a number may be; others go from 1 to `LARGEST`."""
 
+COMMANDS = {f"{PREFIX}URL", f"{PREFIX}API_KEY"}
+"""Variables of single commands, which tell them where a server is."""
+
 
 class SettingsError(ValueError):
     """A setting has a value that cannot be used; the message names the variable and what it wants."""
@@ -94,7 +97,7 @@ def read_settings(
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Variables that look like settings and are none."""
-    known = {variable_of(field.name) for field in fields(Settings)}
+    known = {variable_of(field.name) for field in fields(Settings)} | COMMANDS
     return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
 
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from sqlalchemy import func, select, text, union
+from sqlalchemy import func, or_, select, text, union
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.clock import system_now
@@ -145,14 +145,19 @@ def _check_parity(stores: Stores) -> list[Finding]:
 
 
 def _check_backfills(stores: Stores) -> list[Finding]:
-    pending = select(BillableMetric.code).where(BillableMetric.backfill_pending, BillableMetric.deleted_at.is_(None))
+    pending = select(BillableMetric.code).where(
+        or_(
+            BillableMetric.deleted_at.is_(None) & (BillableMetric.backfill_pending | BillableMetric.dimensions_pending),
+            BillableMetric.events_to_delete.is_not(None),
+        )
+    )
     with stores.postgres.session() as db:
         codes = list(db.scalars(pending.order_by(BillableMetric.code)))
     if not codes:
         return [ok("back-fills", "None is pending.")]
     named = ", ".join(codes[:SHOWN]) + (", …" if len(codes) > SHOWN else "")
     advice = "It is under way; look again in a minute." if stores.running else "The next start does it."
-    return [note("back-fills", f"{len(codes)} metrics are yet to read their kept events: {named}.", advice)]
+    return [note("back-fills", f"The stored events of {len(codes)} metrics are yet to be read anew: {named}.", advice)]
 
 
 def _check_mark(stores: Stores) -> list[Finding]:

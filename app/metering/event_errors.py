@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -155,17 +155,25 @@ def _metrics(db: Session, organizations: Sequence[UUID]) -> dict[str, Any]:
             BillableMetric.code,
             BillableMetric.aggregation_type,
             BillableMetric.field_name,
+            func.nullif(BillableMetric.expression, "").is_not(None),
             BillableMetric.filters,
         ).where(BillableMetric.organization_id.in_(organizations), BillableMetric.deleted_at.is_(None))
     ).all()
     return {
         "metrics": [
-            (organization, code, KINDS.get(Aggregation(kind), "number"), field or "", [one["key"] for one in filters])
-            for organization, code, kind, field, filters in rows
+            (
+                organization,
+                code,
+                KINDS.get(Aggregation(kind), "number"),
+                field or "",
+                by_expression,
+                [one["key"] for one in filters],
+            )
+            for organization, code, kind, field, by_expression, filters in rows
         ],
         "allowed": [
             (organization, code, one["key"], value)
-            for organization, code, _, _, filters in rows
+            for organization, code, _, _, _, filters in rows
             for one in filters
             for value in one["values"]
         ],

@@ -112,6 +112,7 @@ def _metrics(db: Session, organization_id: UUID) -> dict[str, Any]:
             BillableMetric.aggregation_type,
             BillableMetric.field_name,
             BillableMetric.recurring,
+            func.nullif(BillableMetric.expression, "").is_not(None),
             BillableMetric.filters,
         ).where(BillableMetric.organization_id == organization_id, BillableMetric.deleted_at.is_(None))
     ).all()
@@ -121,9 +122,11 @@ def _metrics(db: Session, organization_id: UUID) -> dict[str, Any]:
         keys[code].append(key)
     return {
         "codes": [code for code, *_ in metrics],
-        "numeric": [(code, name) for code, kind, name, *_ in metrics if kind in NUMERIC and name],
+        "numeric": [
+            (code, name, by_expression) for code, kind, name, _, by_expression, _ in metrics if kind in NUMERIC and name
+        ],
         "unique": [code for code, kind, *_ in metrics if kind == Aggregation.UNIQUE_COUNT],
-        "recurring": [code for code, _, _, recurring, _ in metrics if recurring],
+        "recurring": [code for code, _, _, recurring, *_ in metrics if recurring],
         "filters": list(keys.items()),
         "allowed": [(code, key, value) for code, key, values in filters for value in values],
     }

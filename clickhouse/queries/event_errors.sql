@@ -2,8 +2,8 @@
 -- their transaction ids. `kind` is what a metric reads: nothing, a number, or an item.
 WITH metrics AS
 (
-    SELECT m.1 AS organization_id, m.2 AS code, m.3 AS kind, m.4 AS field, m.5 AS filter_keys
-    FROM (SELECT arrayJoin({metrics:Array(Tuple(UUID, String, String, String, Array(String)))}) AS m)
+    SELECT m.1 AS organization_id, m.2 AS code, m.3 AS kind, m.4 AS field, m.5 AS by_expression, m.6 AS filter_keys
+    FROM (SELECT arrayJoin({metrics:Array(Tuple(UUID, String, String, String, Bool, Array(String)))}) AS m)
 )
 SELECT
     organization_id,
@@ -18,7 +18,7 @@ FROM
         arrayJoin(arrayFilter(one -> one != '', [
             if(m.kind = '', 'invalid_code', ''),
             if(
-                m.kind IN ('number', 'item') AND properties[m.field] = ''
+                m.kind IN ('number', 'item') AND (properties[m.field] = '' OR m.by_expression AND NOT mapContains(replaced, m.field))
                 OR m.kind = 'number' AND NOT (match(properties[m.field], '^-?[0-9]+(\\.[0-9]+)?$') AND (
                     aggregation = '' OR value != 0 OR abs(toFloat64OrZero(properties[m.field])) < 1
                 )),

@@ -48,23 +48,25 @@ WHERE {reason:String} IN ('', 'unknown_subscription', 'before_start', 'after_ter
     AND {reason:String} IN ('', reason)
 
 UNION ALL
--- A value that could not be read counts as 0. Zeros, and numbers too small to be told from it, have been read.
+-- A value that could not be read counts as 0. Zeros, and numbers too small to be told from it, have been read. A field
+-- that an expression fills is there once it was filled.
 SELECT
     -- include: problem_event
-    if(mapContains(properties, m.field), 'non_numeric_value', 'missing_property') AS reason
+    if(has_field, 'non_numeric_value', 'missing_property') AS reason
 FROM events
 INNER JOIN
 (
-    SELECT m.1 AS code, m.2 AS field
-    FROM (SELECT arrayJoin({numeric:Array(Tuple(String, String))}) AS m)
+    SELECT m.1 AS code, m.2 AS field, m.3 AS by_expression
+    FROM (SELECT arrayJoin({numeric:Array(Tuple(String, String, Bool))}) AS m)
 ) AS m USING (code)
 WHERE {reason:String} IN ('', 'missing_property', 'non_numeric_value')
     -- include: problem_scope
-    AND code IN (SELECT m.1 FROM (SELECT arrayJoin({numeric:Array(Tuple(String, String))}) AS m))
+    AND code IN (SELECT m.1 FROM (SELECT arrayJoin({numeric:Array(Tuple(String, String, Bool))}) AS m))
     AND aggregation != ''
     AND value = 0
     AND NOT (
-        length(properties[m.field]) <= {longest_number:UInt32}
+        (has(if(m.by_expression, mapKeys(replaced), mapKeys(properties)), m.field) AS has_field)
+        AND length(properties[m.field]) <= {longest_number:UInt32}
         AND match(properties[m.field], {number:String})
         AND abs(toFloat64OrZero(properties[m.field])) < 1
     )

@@ -69,6 +69,15 @@ def test_each_event_is_checked_once(api: httpx.Client) -> None:
     ]
 
 
+def test_the_field_of_an_expression(api: httpx.Client) -> None:
+    shop(api)
+    send_events(api, [event("disk", transaction="fine", mb=1), event("disk", transaction="sent", value=5)])
+    make_metric(api, "disk", "sum_agg", expression="event.properties.mb * 2")
+    set_clock(api, "2024-05-10T11:00:00Z")
+    (one,) = found(api)
+    assert one["missing_aggregation_property"] == ["sent"]
+
+
 def test_lists_are_cut_and_counts_are_not(api: httpx.Client) -> None:
     shop(api)
     send_events(api, [event("nothing", transaction=f"t{number:04}") for number in range(1_500)])

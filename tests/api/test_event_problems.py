@@ -183,6 +183,12 @@ class TestReasons:
         send_events(shop, [event("bytes"), *(event("bytes", value=one) for one in bad)])
         assert counts(shop) == {"missing_property": {"bytes": 1}, "non_numeric_value": {"bytes": len(bad)}}
 
+    def test_values_of_an_expression(self, shop: httpx.Client) -> None:
+        send_events(shop, [event("disk", mb=1), event("disk", mb=0), event("disk", value=5)])
+        make_metric(shop, "disk", "sum_agg", expression="event.properties.mb * 2")
+        send_events(shop, [event("disk", mb=1, value="none")])
+        assert counts(shop) == {"missing_property": {"disk": 1}}
+
     def test_items(self, shop: httpx.Client) -> None:
         send_events(
             shop,

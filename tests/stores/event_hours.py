@@ -128,7 +128,7 @@ def stretches(bench: Bench) -> None:
         for name in ("", "A", "a", "aa", "b", "É", "é", "日本", "z z", "~"):
             if name:
                 sent = {"external_id": name, "external_customer_id": "c", "plan_code": "p", "subscription_at": DAY}
-                create_subscription(db, organization, sent, DAY, bench.service.measure)
+                create_subscription(db, organization, sent, DAY, bench.service.billing_meter)
     names = ["", "0", "A", "AA", "a", "ab", "b", "É", "Éa", "é", "日本", "日本1", "z", "z z", "~", "~~", "\U0010ffff"]
     for number, name in enumerate(names):
         bench.ingest(bench.two, DAY + timedelta(days=50), f"in {number}", subscription=name, code=f"s{number % 3}")

@@ -1,0 +1,2 @@
+    UNION ALL
+    SELECT DISTINCT hour FROM {{table}}
