@@ -10,6 +10,7 @@ import rich_click as click
 from rich.console import Console
 
 from app.config import Settings, SettingsError, load_settings
+from app.exporting.command import export
 from app.running import Started, configure_logging, run
 from app.stores.data_dir import CannotStart
 
@@ -150,6 +151,9 @@ def doctor(data_dir: Path | None, host: str | None, port: int | None, json_wante
     else:
         show(report, console)
     sys.exit(FOUND if report.status in {"warning", "problem"} else 0)
+
+
+main.add_command(export)
 
 
 def _settings(**given: object) -> Settings:

@@ -28,6 +28,7 @@ from app.api.enriched_events import EnrichedEventController
 from app.api.event_errors import EventErrorController
 from app.api.event_problems import EventProblemController
 from app.api.events import EventController
+from app.api.exports import ExportController
 from app.api.fees import FeeController
 from app.api.given import Called, Db, Org
 from app.api.health import health
@@ -125,6 +126,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             EventController,
             EventErrorController,
             EventProblemController,
+            ExportController,
             FeeController,
             InvoiceController,
             OrganizationController,

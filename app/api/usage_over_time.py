@@ -2,7 +2,7 @@
 dimension. Not in Lago's API."""
 
 from datetime import date, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated
 
 from litestar import Controller
 from litestar.params import Parameter
@@ -44,9 +44,6 @@ class UsageOverTimePage(Struct):
     meta: PageMeta
 
 
-SplitBy = Literal["customer", "subscription"]
-
-
 class UsageOverTimeController(Controller):
     path = "/analytics/usage_over_time"
     tags = ["analytics"]
@@ -67,7 +64,7 @@ class UsageOverTimeController(Controller):
         billable_metric_code: str | None = None,
         external_customer_id: str | None = None,
         external_subscription_id: str | None = None,
-        split_by: SplitBy | None = None,
+        split_by: Owner = Owner.NOBODY,
         group_by: Annotated[list[str] | None, Parameter(description="Properties to tell usage apart by.")] = None,
     ) -> UsageOverTimePage:
         """Units used in each hour, day, week or month that has any, by metric, and as asked for by customer, subscription
@@ -101,7 +98,7 @@ def read_asked(
     billable_metric_code: str | None,
     external_customer_id: str | None,
     external_subscription_id: str | None,
-    split_by: SplitBy | None,
+    split_by: Owner,
     group_by: list[str] | None,
 ) -> Asked:
     """What the parameters ask for.
@@ -120,7 +117,7 @@ def read_asked(
         billable_metric_code=billable_metric_code,
         external_customer_id=external_customer_id,
         external_subscription_id=external_subscription_id,
-        split_by=Owner(split_by) if split_by else Owner.NOBODY,
+        split_by=split_by,
         keys=keys,
     )
 

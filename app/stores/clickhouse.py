@@ -79,6 +79,12 @@ class ClickHouse:
         with self._run(query.name) as client, client.query_row_block_stream(text, parameters=parameters) as stream:
             yield from stream
 
+    def table(self, query: Query) -> Any:
+        """Run a query and return its rows as an Arrow table."""
+        text, parameters = query.to_sql()
+        with self._run(query.name) as client:
+            return client.query_arrow(text, parameters=parameters, use_strings=True)
+
     def command(self, query: Query) -> None:
         """Run a statement that returns nothing, such as an `INSERT … SELECT`."""
         text, parameters = query.to_sql()
