@@ -8,7 +8,7 @@ import pytest
 import app.core
 
 ALLOWED_OUTSIDE = {
-    "calendar", "collections", "contextlib", "copy", "dataclasses", "datetime", "decimal", "enum", "functools",
+    "calendar", "collections", "contextlib", "copy", "dataclasses", "datetime", "decimal", "enum", "functools", "itertools",
     "iso4217", "operator", "re", "typing", "zoneinfo",
 }  # fmt: skip
 FILES = sorted(Path(app.core.__file__).parent.rglob("*.py"))
