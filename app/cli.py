@@ -73,7 +73,7 @@ def demo(data_dir: Path | None, port: int | None, exit_after: bool) -> None:
             console.print(f"\nStill serving at [bold]{started.base_url}[/]; Ctrl-C stops it.")
         return agreed and not exit_after
 
-    _run(settings, on_ready=work)
+    _run(settings, first_keys=False, on_ready=work)  # it has keys of its own; `up` shows the first ones
     if not agreed:
         sys.exit(DEMO_FAILED)
 
@@ -93,7 +93,7 @@ def worker() -> None:
     """Run the scheduler and the upkeep only, on a ClickHouse and a PostgreSQL server."""
     settings = _settings()
     _need_servers(settings)
-    _run(settings, http=False)
+    _run(settings, http=False, first_keys=False)  # nobody would see them
 
 
 @main.command("import")

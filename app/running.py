@@ -75,9 +75,12 @@ def run(
     *,
     http: bool = True,
     scheduler: bool = True,
+    first_keys: bool = True,
     on_ready: Callable[[Started], Awaitable[bool]] | None = None,
 ) -> None:
     """Run until interrupted, or until `on_ready` returns False.
+
+    `first_keys`: make the first organization and the admin key if there are none, for `on_ready` to show.
 
     Raises:
         CannotStart: with one line that says why and what to do.
@@ -91,7 +94,7 @@ def run(
     set_asyncio_executor(handlers)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(service, http=http, scheduler=scheduler, on_ready=on_ready))
+            runner.run(_run(service, http=http, scheduler=scheduler, first_keys=first_keys, on_ready=on_ready))
     finally:
         handlers.shutdown(wait=False, cancel_futures=True)
         service.close()
@@ -102,6 +105,7 @@ async def _run(
     *,
     http: bool,
     scheduler: bool,
+    first_keys: bool,
     on_ready: Callable[[Started], Awaitable[bool]] | None,
 ) -> None:
     settings = service.settings
@@ -109,11 +113,11 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    started = await asyncio.to_thread(first_start, service, make=http)
+    started = await asyncio.to_thread(first_start, service, make=first_keys)
     await service.start(takes_events=http)
     server, serving = None, None
     if http:
-        application = make_application(service, {service_admin_digest(service), digest(started.process_admin_key)})
+        application = make_application(service, {*admin_digests(service), digest(started.process_admin_key)})
         server = Server(
             application,
             address=settings.host,
@@ -168,8 +172,7 @@ async def _ready(on_ready: Callable[[Started], Awaitable[bool]], started: Starte
 
 
 def first_start(service: Service, *, make: bool) -> Started:
-    """Make the first organization and the admin key where there are none yet. `make` is for processes that show what
-    they have made: a worker, which nobody watches, makes none."""
+    """What a start has to tell; with `make`, the first organization and the admin key are made where there are none."""
     settings = service.settings
     organization_key, admin_key = None, None
     if make:
@@ -190,12 +193,13 @@ def _admin_key(db: Session, settings: Settings) -> str | None:
     return key
 
 
-def service_admin_digest(service: Service) -> str:
-    """The digest of the admin key that is in force."""
+def admin_digests(service: Service) -> list[str]:
+    """The digest of the admin key that is in force, if there is one yet."""
     if service.settings.admin_key:
-        return digest(service.settings.admin_key)
+        return [digest(service.settings.admin_key)]
     with service.postgres.session() as db:
-        return str(db.get_one(Setting, ADMIN_KEY).value["digest"])
+        kept = db.get(Setting, ADMIN_KEY)
+        return [] if kept is None else [str(kept.value["digest"])]
 
 
 def _schedule(service: Service) -> BackgroundScheduler:
