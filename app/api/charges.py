@@ -134,9 +134,7 @@ def charge_object(charge: Charge) -> ChargeObject:
 
 def filter_object(one: ChargeFilter, charge: Charge) -> ChargeFilterObject:
     """A charge filter as it is on the wire."""
-    return ChargeFilterObject(
-        one.id, charge.code, one.invoice_display_name, _properties(one.properties), dict(sorted(one.values.items()))
-    )
+    return ChargeFilterObject(one.id, charge.code, one.invoice_display_name, _properties(one.properties), one.values)
 
 
 def _properties(stored: dict[str, Any]) -> msgspec.Raw:

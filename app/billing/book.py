@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from app.core.aggregation import Aggregation
-from app.core.buckets import ALL_VALUES, Splitter, expanded
+from app.core.buckets import Splitter, expanded, takes_all
 from app.core.charges.pricing import compile_price, needs_events
 from app.core.charges.properties import group_keys
 from app.core.charges.usage import ChargeModel, PriceFunction
@@ -49,7 +49,7 @@ class ChargeFilterTerms:
     @property
     def display_name(self) -> str:
         """Its name on invoices: its own, else its values; a key that takes them all by its name (metering spec 4.3)."""
-        names = [key if ALL_VALUES in values else ", ".join(values) for key, values in self.values_as_sent.items()]
+        names = [key if takes_all(values) else ", ".join(values) for key, values in self.values_as_sent.items()]
         return self.invoice_display_name or ", ".join(names)
 
 

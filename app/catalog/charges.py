@@ -109,6 +109,9 @@ def write_charges(db: Session, plan: Plan, sent: Sequence[Changes], *, in_use: b
     codes = _checked(drafts, taken=())
     for charge in by_id.values():
         _remove(charge, now)
+    for draft, code in zip(drafts, codes, strict=True):
+        if draft.charge is not None and draft.charge.code != code:
+            draft.charge.code = str(draft.charge.id)  # out of the way: codes may change hands
     db.flush()
     for position, (draft, code) in enumerate(zip(drafts, codes, strict=True)):
         _write(db, plan, draft, code, position, now)

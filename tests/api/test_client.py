@@ -10,7 +10,10 @@ from lago_python_client.exceptions import LagoApiError
 from lago_python_client.models import (
     BatchEvent,
     BillableMetric,
+    BillableMetricFilter,
+    BillableMetricFilters,
     Charge,
+    ChargeFilter,
     Charges,
     Customer,
     Event,
@@ -93,6 +96,32 @@ def test_a_month_from_tax_to_fees(lago: Client, api: httpx.Client) -> None:
     assert fee.lago_invoice_id == invoice.lago_id
     assert lago.fees.update(Fee(payment_status="succeeded"), fee.lago_id).payment_status == "succeeded"
     assert lago.subscriptions.destroy("sub").status == "terminated"
+
+
+def test_charge_filters(lago: Client) -> None:
+    filters = [BillableMetricFilter(key="region", values=["us", "eu"])]
+    metric = lago.billable_metrics.create(
+        BillableMetric(
+            name="Calls", code="calls", aggregation_type="count_agg", filters=BillableMetricFilters(__root__=filters)
+        )
+    )
+    charge = Charge(billable_metric_id=metric.lago_id, charge_model="standard", properties={"amount": "1"})
+    plan = Plan(
+        name="Plan", code="plan", interval="monthly", amount_cents=0, amount_currency="EUR", pay_in_advance=False,
+        charges=Charges(__root__=[charge]),
+    )  # fmt: skip
+    lago.plans.create(plan)
+    us = ChargeFilter(values={"region": ["us"]}, properties={"amount": "2"}, invoice_display_name="US")
+    made = lago.plans.create_charge_filter("plan", "calls", us)
+    assert (made.values, made.properties, made.invoice_display_name) == ({"region": ["us"]}, {"amount": "2"}, "US")
+    changed = lago.plans.update_charge_filter("plan", "calls", made.lago_id, ChargeFilter(properties={"amount": "3"}))
+    assert (changed.lago_id, changed.values, changed.properties) == (made.lago_id, made.values, {"amount": "3"})
+    assert lago.plans.find_charge_filter("plan", "calls", made.lago_id) == changed
+    listed: Any = lago.plans.find_all_charge_filters("plan", "calls", {"per_page": 1})
+    assert (listed["filters"], listed["meta"]["total_count"]) == ([changed], 1)
+    assert lago.plans.destroy_charge_filter("plan", "calls", made.lago_id).lago_id == made.lago_id
+    shown = lago.plans.find("plan").charges.__root__[0]
+    assert shown.filters.__root__ == []
 
 
 def test_errors(lago: Client) -> None:

@@ -1,6 +1,7 @@
 """The description of the API, and that no body of any shape upsets the service."""
 
 import json
+import re
 from typing import Any
 
 import httpx
@@ -22,7 +23,7 @@ ROOTS = {
     "events": "event", "batch": "events", "billable_metrics": "billable_metric", "plans": "plan", "taxes": "tax",
     "customers": "customer", "subscriptions": "subscription", "invoices": "invoice", "fees": "fee",
     "test_clock": "test_clock", "organizations": "organization", "api_keys": "api_key", "rotate": "api_key",
-    "reconcile": "reconcile",
+    "charges": "charge", "filters": "filter", "reconcile": "reconcile",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
@@ -30,6 +31,9 @@ WRITES = [
     ("POST", "/api/v1/plans"), ("PUT", "/api/v1/plans/plan"), ("POST", "/api/v1/taxes"), ("PUT", "/api/v1/taxes/none"),
     ("POST", "/api/v1/customers"), ("POST", "/api/v1/subscriptions"), ("PUT", "/api/v1/subscriptions/sub"),
     ("PUT", "/api/v1/invoices/none"), ("PUT", "/api/v1/fees/none"), ("PUT", "/api/v1/test_clock"),
+    ("POST", "/api/v1/plans/plan/charges"), ("PUT", "/api/v1/plans/plan/charges/calls"),
+    ("POST", "/api/v1/plans/plan/charges/calls/filters"),
+    ("PUT", "/api/v1/plans/plan/charges/calls/filters/00000000-0000-0000-0000-000000000000"),
     ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"), ("POST", "/admin/reconcile"),
 ]  # fmt: skip
 
@@ -76,7 +80,7 @@ def shapes(victim: httpx.Client) -> dict[tuple[str, str], list[str]]:
     fields: dict[tuple[str, str], list[str]] = {}
     for method, path in WRITES:
         template = next(
-            (one for one in document["paths"] if one.partition("{")[0].rstrip("/") in {path, path.rpartition("/")[0]}
+            (one for one in document["paths"] if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", one), path)
              and method.lower() in document["paths"][one]), None
         )  # fmt: skip
         body = document["paths"][template][method.lower()].get("requestBody", {}) if template else {}

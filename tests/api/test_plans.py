@@ -368,6 +368,16 @@ class TestCharges:
         twice = put(api, charges=[standard(metric, code="x"), standard(metric, code="x")])
         assert problems(twice) == {"code": ["value_already_exist"]}
 
+    def test_codes_change_hands(self, api: httpx.Client) -> None:
+        metric = make_metric(api)
+        first, second = plan_of(post(api, charges=[standard(metric), standard(metric)]))["charges"]
+        swapped = [{"id": first["lago_id"], "code": "calls_2"}, {"id": second["lago_id"], "code": "calls"}]
+        assert [charge["code"] for charge in plan_of(put(api, charges=swapped))["charges"]] == ["calls_2", "calls"]
+        handed = [standard(metric), {"id": first["lago_id"]}, {"id": second["lago_id"], "code": "old"}]
+        changed = plan_of(put(api, charges=handed))["charges"]
+        assert [charge["code"] for charge in changed] == ["calls", "calls_2", "old"]
+        assert [charge["lago_id"] for charge in changed[1:]] == [first["lago_id"], second["lago_id"]]
+
     def test_update_changes_keeps_adds_and_removes(self, api: httpx.Client) -> None:
         make_tax(api)
         metric, other = make_metric(api), make_metric(api, "other")
