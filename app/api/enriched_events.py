@@ -13,7 +13,7 @@ from app.catalog.metrics import field_names
 from app.core.aggregation import Aggregation, decimal_value
 from app.core.money import ZERO, decimal_text
 from app.metering.events import plain, wire_instant
-from app.metering.listing import ListedEvent, list_events
+from app.metering.listing import ReadEvent, list_read_events
 
 
 class EnrichedEventObject(Struct):
@@ -59,12 +59,12 @@ class EnrichedEventController(Controller):
             db, organization.id, external_subscription_id, code, timestamp_from, timestamp_to, timestamp_from_started_at
         )
         service.wait_until_readable(organization.id)
-        listed, total = list_events(service.clickhouse, wanted, limit=paging.per_page, offset=paging.offset)
+        listed, total = list_read_events(service.clickhouse, wanted, limit=paging.per_page, offset=paging.offset)
         fields = field_names(db, organization.id, {one.event.code for one in listed})
         return EnrichedEventsPage([_enriched_object(one, fields) for one in listed], paging.meta(total))
 
 
-def _enriched_object(one: ListedEvent, fields: Mapping[str, str | None]) -> EnrichedEventObject:
+def _enriched_object(one: ReadEvent, fields: Mapping[str, str | None]) -> EnrichedEventObject:
     event = one.event
     value, decimal = _values(one, fields.get(event.code))
     return EnrichedEventObject(
@@ -80,7 +80,7 @@ def _enriched_object(one: ListedEvent, fields: Mapping[str, str | None]) -> Enri
     )
 
 
-def _values(one: ListedEvent, field: str | None) -> tuple[str | None, str | None]:
+def _values(one: ReadEvent, field: str | None) -> tuple[str | None, str | None]:
     """What an event's metric aggregates: as text, and as a number, which is 0 for a text that is none."""
     match one.aggregation:
         case "":

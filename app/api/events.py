@@ -142,7 +142,7 @@ class EventController(Controller):
         )
         service.wait_until_readable(organization.id)
         events, total = list_events(service.clickhouse, wanted, limit=paging.per_page, offset=paging.offset)
-        return EventsPage(event_objects([one.event for one in events]), paging.meta(total))
+        return EventsPage(event_objects(events), paging.meta(total))
 
     @get("/{transaction_id:str}")
     def get_event(

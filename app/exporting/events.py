@@ -37,7 +37,9 @@ def event_parts(clickhouse: ClickHouse, wanted: EventFilter, ingested_until: dat
     scope: dict[str, Any] = {**wanted.parameters, "ingested_until": ingested_until, "is_first": True}
     while True:
         place = {f"after_{name}": value for name, value in after.items()}
-        part = clickhouse.table(Query("export_events", {**scope, **place, "limit": limit}))
+        part = clickhouse.table(
+            Query("export_events", {**scope, **place, "limit": limit}, {"matching": wanted.matching})
+        )
         if part.num_rows:
             yield part.rename_columns(SCHEMA.names).cast(SCHEMA)
         if part.num_rows < limit:

@@ -5,8 +5,8 @@ has the events in the order they came, with little more than their keys: a page 
 page are then fetched by key. A page far down is found by how many events came in each hour.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -36,21 +36,32 @@ class EventFilter:
     to: datetime | None = None
 
     @property
+    def _conditions(self) -> Iterator[tuple[str, str, Any]]:
+        """Each condition in the store's language, and the name and the value of its parameter."""
+        yield "organization_id = {organization_id:UUID}", "organization_id", self.organization_id
+        if self.external_subscription_id is not None:
+            condition = "external_subscription_id = {external_subscription_id:String}"
+            yield condition, "external_subscription_id", self.external_subscription_id
+        if self.code is not None:
+            yield "code = {code:String}", "code", self.code
+        if self.from_ is not None:
+            yield "timestamp >= {from:DateTime64(3, 'UTC')}", "from", within(self.from_)
+        if self.to is not None:
+            yield "timestamp <= {to:DateTime64(3, 'UTC')}", "to", within(self.to)
+
+    @property
     def parameters(self) -> dict[str, Any]:
-        """As `matching_events.sql` takes it."""
-        return {
-            "organization_id": self.organization_id,
-            "external_subscription_id": self.external_subscription_id or "",
-            "any_subscription": self.external_subscription_id is None,
-            "code": self.code or "",
-            "any_code": self.code is None,
-            "from": within(self.from_ or EPOCH),
-            "to": within(self.to),
-        }
+        """The values bound in `matching`."""
+        return {name: value for _, name, value in self._conditions}
+
+    @property
+    def matching(self) -> str:
+        """The conditions that there are, and no others: one that is always true costs the reading of its column."""
+        return " AND ".join(condition for condition, _, _ in self._conditions)
 
 
 @dataclass(frozen=True, slots=True)
-class ListedEvent:
+class ReadEvent:
     """An event with what its metric reads of it: `value`, or for a unique count `item`. `aggregation` is empty while no
     metric has its code."""
 
@@ -62,45 +73,59 @@ class ListedEvent:
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """A part of a list: what was ingested between two instants, half-open, and how much of it comes before the page."""
+    """A part of a list: what was ingested between two instants, both included, and how much of it is before the page."""
 
     ingested_from: datetime
-    ingested_before: datetime
+    ingested_to: datetime
     offset: int
 
+    @property
+    def bounds(self) -> dict[str, datetime]:
+        """As the queries take it."""
+        return {"ingested_from": self.ingested_from, "ingested_to": self.ingested_to}
 
-def list_events(
-    clickhouse: ClickHouse, wanted: EventFilter, *, limit: int, offset: int
-) -> tuple[list[ListedEvent], int]:
+
+def list_events(clickhouse: ClickHouse, wanted: EventFilter, *, limit: int, offset: int) -> tuple[list[Event], int]:
     """A page of the matching events, newest ingested first and then by transaction id, and how many match in all."""
-    scope = wanted.parameters
-    total = int(clickhouse.rows(Query("events_count", scope))[0][0])
+    places, total = _page(clickhouse, wanted, limit, offset)
+    found = _events_at(clickhouse, wanted.organization_id, places, "0")
+    return [event for event, _ in found], total
+
+
+def list_read_events(
+    clickhouse: ClickHouse, wanted: EventFilter, *, limit: int, offset: int
+) -> tuple[list[ReadEvent], int]:
+    """The same with what their metrics read of them."""
+    places, total = _page(clickhouse, wanted, limit, offset)
+    found = _events_at(clickhouse, wanted.organization_id, places, "toString(aggregation), value, item")
+    return [ReadEvent(event, *reading) for event, reading in found], total
+
+
+def _page(clickhouse: ClickHouse, wanted: EventFilter, limit: int, offset: int) -> tuple[list[Place], int]:
+    scope, matching = wanted.parameters, wanted.matching
+    # The key of `events` begins with the subscription: those of one are counted there, and when they are few, sorted.
+    table = "event_arrivals" if wanted.external_subscription_id is None else "events"
+    total = int(clickhouse.rows(Query("events_count", scope, {"table": table, "matching": matching}))[0][0])
     if offset >= total or not limit:
         return [], total
-    # The key of `events` begins with the subscription, so one with few enough events is read straight from there.
-    few = wanted.external_subscription_id is not None and total <= MOST_PASSED_OVER
     stretch = _Stretch(EPOCH, END, offset)
-    if not few:
-        stretch = _narrowed(clickhouse, scope, stretch, limit)
-    page = {
-        "ingested_from": stretch.ingested_from,
-        "ingested_before": stretch.ingested_before,
-        "limit": limit,
-        "offset": stretch.offset,
-    }
-    table = {"table": "events" if few else "event_arrivals"}
-    places: list[Place] = [tuple(row) for row in clickhouse.rows(Query("events_page", {**scope, **page}, table))]
+    if total > MOST_PASSED_OVER:
+        table = "event_arrivals"
+    if table == "event_arrivals":
+        stretch = _reached(clickhouse, wanted, _narrowed(clickhouse, wanted, stretch, limit), limit)
+    page = {**scope, **stretch.bounds, "limit": limit, "offset": stretch.offset}
+    rows = clickhouse.rows(Query("events_page", page, {"table": table, "matching": matching}))
     # A place that was put right by two processes at once is there twice.
-    return _events_at(clickhouse, wanted.organization_id, list(dict.fromkeys(places))), total
+    return list(dict.fromkeys(tuple(row) for row in rows)), total
 
 
-def _narrowed(clickhouse: ClickHouse, scope: dict[str, Any], stretch: _Stretch, limit: int) -> _Stretch:
+def _narrowed(clickhouse: ClickHouse, wanted: EventFilter, stretch: _Stretch, limit: int) -> _Stretch:
     """The part of a list that has a page, with no more before the page than may be passed over."""
     for seconds in STRETCHES:
         if stretch.offset <= MOST_PASSED_OVER:
             break
-        bounds = {"ingested_from": stretch.ingested_from, "ingested_before": stretch.ingested_before}
-        found = clickhouse.rows(Query("arrivals_by_time", {**scope, **bounds, "seconds": seconds}))
+        scope = {**wanted.parameters, **stretch.bounds, "seconds": seconds}
+        found = clickhouse.rows(Query("arrivals_by_time", scope, {"matching": wanted.matching}))
         stretch = _around(stretch, found, seconds, limit)
     return stretch
 
@@ -119,32 +144,40 @@ def _around(whole: _Stretch, counts: Sequence[Sequence[int]], seconds: int, limi
             break
     if newest is None or oldest is None:
         return whole
-    return replace(
-        whole,
-        ingested_from=EPOCH + timedelta(seconds=oldest * seconds),
-        ingested_before=EPOCH + timedelta(seconds=(newest + 1) * seconds),
-        offset=whole.offset - passed,
+    return _Stretch(
+        EPOCH + timedelta(seconds=oldest * seconds),
+        EPOCH + timedelta(seconds=(newest + 1) * seconds, microseconds=-1),
+        whole.offset - passed,
     )
 
 
-def _events_at(clickhouse: ClickHouse, organization_id: UUID, places: Sequence[Place]) -> list[ListedEvent]:
-    """The events at these places, in their order."""
+def _reached(clickhouse: ClickHouse, wanted: EventFilter, stretch: _Stretch, limit: int) -> _Stretch:
+    """The part of a list that has a page and hardly anything else."""
+    scope = {**wanted.parameters, **stretch.bounds, "offset": stretch.offset, "end": stretch.offset + limit}
+    [[newest, oldest, newer]] = clickhouse.rows(Query("events_reach", scope, {"matching": wanted.matching}))
+    return _Stretch(oldest, newest, stretch.offset - newer)
+
+
+def _events_at(
+    clickhouse: ClickHouse, organization_id: UUID, places: Sequence[Place], readings: str
+) -> list[tuple[Event, Sequence[Any]]]:
+    """The events at these places, in their order, each with the columns that are asked for besides."""
     if not places:
         return []
-    query = Query(
-        "events_at",
-        {
-            "organization_id": organization_id,
-            "places": [place[:4] for place in places],
-            "first_ms": min(place[2] for place in places),
-            "last_ms": max(place[2] for place in places),
-        },
-    )
-    found: dict[Place, ListedEvent] = {}
-    for *stored, aggregation, value, item in clickhouse.rows(query):
-        _, subscription, transaction, code, milliseconds, _, _, ingested_at, _ = stored
-        place = (subscription, code, milliseconds, transaction, ingested_at)
+    parameters = {
+        "organization_id": organization_id,
+        "places": [place[:4] for place in places],
+        "first_ms": min(place[2] for place in places),
+        "last_ms": max(place[2] for place in places),
+    }
+    found: dict[Place, tuple[Event, Sequence[Any]]] = {}
+    for row in clickhouse.rows(Query("events_at", parameters, {"readings": readings})):
+        *place, properties, precise, replaced = row[:8]
+        subscription, code, milliseconds, transaction, ingested_at = place
+        stored = (
+            organization_id, subscription, transaction, code, milliseconds, properties, precise, ingested_at, replaced,
+        )  # fmt: skip
         # A metric's events are for a moment there twice while they are read anew; the copy that is read counts.
-        if place not in found or aggregation:
-            found[place] = ListedEvent(event_of(stored), aggregation, value, item)
+        if tuple(place) not in found or row[8]:
+            found[tuple(place)] = (event_of(stored), row[8:])
     return [found[place] for place in places if place in found]

@@ -19,6 +19,7 @@ from app.core.timeline import HOUR_MS, Cut, cut
 from app.metering.rereading import MetricKey
 from app.metering.rollups import ROLLUPS, Rollup
 from app.stores.clickhouse import ClickHouse, Query
+from app.stores.files import filled, query_text
 
 
 class Owner(StrEnum):
@@ -137,18 +138,26 @@ class _Part:
 
     def rows(self, clickhouse: ClickHouse, time: Cut) -> Sequence[Sequence[Any]]:
         """Bucket, code, owner, split, number of events, and what the rollup keeps, folded."""
+        parameters, parts = self._scope(self.metrics), []
+        if not self.raw and any(time.buckets):
+            parameters |= {"buckets": time.buckets, "first_hour": time.first_hour, "end_hour": time.end_hour}
+            parts.append("over_time_hours")
         pieces = time.all_pieces if self.raw else time.pieces
-        parameters = {
-            **self._scope(self.metrics),
-            "buckets": time.buckets,
-            "first_hour": time.first_hour,
-            "end_hour": time.first_hour if self.raw else time.end_hour,
-            "pieces": pieces,
-            "first_ms": min((piece[1] for piece in pieces), default=0),
-            "end_ms": max((piece[2] for piece in pieces), default=0),
-        }
+        if pieces:
+            parameters |= {
+                "pieces": pieces,
+                "piece_hours": sorted({piece[0] for piece in pieces}),
+                "first_ms": min(piece[1] for piece in pieces),
+                "end_ms": max(piece[2] for piece in pieces),
+            }
+            parts.append("over_time_pieces")
+        fragments = self._fragments
+        texts = [filled(query_text(part), fragments) for part in parts]
+        if len(texts) > 1:
+            texts = [filled(query_text("over_time_merged"), {**fragments, "parts": "UNION ALL\n".join(texts)})]
+        fragments["usage"] = texts[0]
         name = "over_time_items" if self.rollup.by_item else "over_time"
-        return clickhouse.rows(Query(name, parameters, self._fragments))
+        return clickhouse.rows(Query(name, parameters, fragments))
 
     def levels(self, clickhouse: ClickHouse, metrics: Sequence[MeteredBy]) -> Sequence[Sequence[Any]]:
         """Code, owner, split, number of events, and the sums of all that came before the first bucket."""
@@ -177,8 +186,8 @@ class _Part:
             "codes": [metric.code for metric in metrics],
             "any_subscription": asked.subscriptions is None,
             "subscriptions": sorted(asked.subscriptions or ()),
-            "keys": list(asked.keys),
             "limit": self.limit,
+            **{f"key_{number}": key for number, key in enumerate(asked.keys)},
         }
         if asked.owner is Owner.CUSTOMER:
             scope |= {"owned": list(asked.owners), "owners": list(asked.owners.values())}
@@ -187,11 +196,23 @@ class _Part:
     @property
     def _fragments(self) -> dict[str, str]:
         owner = _OWNERS[self.question.owner]
+        item = self.rollup.by_item
         return {
             **self.rollup.fragments,
             "kept_owner": owner.format(source="u"),
             "raw_owner": owner.format(source="v"),
+            "kept_split": self._split("u.dimensions"),
+            "raw_split": self._split("v.properties"),
+            "kept_item": ", u.external_subscription_id AS subscription, u.item AS item" if item else "",
+            "raw_item": ", v.external_subscription_id AS subscription, v.item AS item" if item else "",
+            "kept_has_item": " AND u.item != ''" if item else "",
+            "raw_has_item": " AND v.item != ''" if item else "",
+            "item_key": ", subscription, item" if item else "",
         }
+
+    def _split(self, texts: str) -> str:
+        keys = [f"{texts}[{{key_{number}:String}}]" for number in range(len(self.question.keys))]
+        return f"[{', '.join(keys)}]" if keys else "emptyArrayString()"
 
 
 _UNITS: Mapping[Aggregation, Callable[[int, Sequence[Any]], Decimal]] = {

@@ -7,7 +7,8 @@ CREATE TABLE event_arrivals
     transaction_id String,
     external_subscription_id String,
     code LowCardinality(String),
-    timestamp DateTime64(3, 'UTC')
+    timestamp DateTime64(3, 'UTC'),
+    INDEX stamped timestamp TYPE minmax GRANULARITY 4
 )
 ENGINE = MergeTree
 ORDER BY (organization_id, ingested_at)

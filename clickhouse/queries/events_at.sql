@@ -1,17 +1,14 @@
 -- The events at these places of the table. `value` and `item` are what the event's metric reads of it.
 SELECT
-    organization_id,
     external_subscription_id,
-    transaction_id,
     code,
     toUnixTimestamp64Milli(timestamp) AS timestamp_ms,
+    transaction_id,
+    ingested_at,
     properties,
     precise_total_amount_cents,
-    ingested_at,
     replaced,
-    toString(aggregation),
-    value,
-    item
+    {{readings}}
 FROM events
 PREWHERE organization_id = {organization_id:UUID}
     AND events.timestamp >= fromUnixTimestamp64Milli({first_ms:Int64}, 'UTC')

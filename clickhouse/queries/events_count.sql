@@ -1,5 +1,4 @@
 -- How many events match a filter.
 SELECT count()
-FROM events
-WHERE
--- include: matching_events
+FROM {{table}}
+WHERE {{matching}}

@@ -2,9 +2,8 @@
 -- all of them.
 SELECT external_subscription_id, code, toUnixTimestamp64Milli(timestamp), transaction_id, ingested_at
 FROM {{table}}
-WHERE
--- include: matching_events
+WHERE {{matching}}
     AND ingested_at >= {ingested_from:DateTime64(6, 'UTC')}
-    AND ingested_at < {ingested_before:DateTime64(6, 'UTC')}
+    AND ingested_at <= {ingested_to:DateTime64(6, 'UTC')}
 ORDER BY ingested_at DESC, transaction_id
 LIMIT {limit:UInt32} OFFSET {offset:UInt64}

@@ -13,8 +13,7 @@ SELECT
     if(aggregation IN ('', 'unique_count_agg'), NULL, v.value) AS read_value,
     ingested_at
 FROM events AS v
-WHERE
--- include: matching_events
+WHERE {{matching}}
     AND ingested_at <= {ingested_until:DateTime64(6, 'UTC')}
     AND (
         {is_first:Bool}

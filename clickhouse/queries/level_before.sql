@@ -2,30 +2,22 @@
 SELECT part.code AS code, part.owner AS owner, part.split AS split, {{folded}}
 FROM
 (
-    SELECT
-        u.code AS code,
-        {{kept_owner}} AS owner,
-        arrayMap(k -> u.dimensions[k], {keys:Array(String)}) AS split,
-        {{kept}}
+    SELECT u.code AS code, {{kept_owner}} AS owner, {{kept_split}} AS split, {{kept}}
     FROM {{table}} AS u
-    WHERE u.organization_id = {organization_id:UUID}
+    PREWHERE u.organization_id = {organization_id:UUID}
         AND u.code IN {codes:Array(String)}
         AND ({any_subscription:Bool} OR u.external_subscription_id IN {subscriptions:Array(String)})
         AND u.hour < {end_hour:Int32}
     GROUP BY code, owner, split
     UNION ALL
-    SELECT
-        v.code AS code,
-        {{raw_owner}} AS owner,
-        arrayMap(k -> v.properties[k], {keys:Array(String)}) AS split,
-        {{raw}}
+    SELECT v.code AS code, {{raw_owner}} AS owner, {{raw_split}} AS split, {{raw}}
     FROM events AS v
-    WHERE v.organization_id = {organization_id:UUID}
+    PREWHERE v.organization_id = {organization_id:UUID}
         AND v.code IN {codes:Array(String)}
         AND ({any_subscription:Bool} OR v.external_subscription_id IN {subscriptions:Array(String)})
-        AND v.aggregation = {{aggregation}}
         AND v.timestamp >= fromUnixTimestamp64Milli({first_ms:Int64}, 'UTC')
         AND v.timestamp < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+    WHERE v.aggregation = {{aggregation}}
     GROUP BY code, owner, split
 ) AS part
 GROUP BY code, owner, split

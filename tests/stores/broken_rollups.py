@@ -122,7 +122,7 @@ class Bench:
         wanted, seen = EventFilter(self.organization, case), set()
         for offset in range(0, 500, 100):
             page, _ = list_events(self.service.clickhouse, wanted, limit=100, offset=offset)
-            seen |= {(one.event.key, one.event.received_at) for one in page}
+            seen |= {(one.key, one.received_at) for one in page}
         return len(seen)
 
     def note(self, case: str, events: Sequence[Event], **more: Any) -> None:
