@@ -80,10 +80,20 @@ class RowReader:
     def _properties_of(self, row: Row) -> dict[str, str | Raw]:
         if self._properties is not None:
             return {name: value for name, value in row.items() if name in self._properties}
-        whole = row.get("properties")
-        if isinstance(whole, Raw) and bytes(whole)[:1] == b"{" and "properties" not in self._mapped:
-            return _object.decode(whole)  # type: ignore[return-value]
+        whole = None if "properties" in self._mapped else _whole(row.get("properties"))
+        if whole is not None:
+            return whole
         return {name: value for name, value in row.items() if name not in self._mapped}
+
+
+def _whole(value: str | Raw | None) -> dict[str, str | Raw] | None:
+    """All properties of an event from one column that holds them as a JSON object, as exports have it."""
+    if value is None or (text := bytes(value) if isinstance(value, Raw) else value.encode())[:1] != b"{":
+        return None
+    try:
+        return _object.decode(text)  # type: ignore[return-value]
+    except msgspec.DecodeError:
+        return None
 
 
 def make_reader(wanted: Wanted, known: Collection[str] | None, sample: Sequence[Row]) -> tuple[RowReader, str]:

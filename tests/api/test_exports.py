@@ -83,11 +83,12 @@ def test_bad_requests(may: httpx.Client) -> None:
     assert problems(bad) == {"timestamp_from": ["invalid_date"]}
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv", "ndjson"])
 def test_what_was_exported_can_be_imported(
-    server: Server, may: httpx.Client, other: httpx.Client, tmp_path: Path
+    server: Server, may: httpx.Client, other: httpx.Client, tmp_path: Path, kind: str
 ) -> None:
     """Where it came from all of it is there already; in another organization it is new. A failure writes no file."""
-    file = tmp_path / "events.ndjson"
+    file = tmp_path / f"events.{kind}"
 
     def run(name: str, key: str) -> int:
         command = [METERHOUSE, name, *(["events"] if name == "export" else []), str(file), "--url", server.base_url]
