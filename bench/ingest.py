@@ -1,15 +1,24 @@
-"""Ingest over HTTP, beside its two limits in the same run: the store without HTTP, and HTTP without the store.
+"""Ingest over HTTP, beside its limits and its peer in the same run.
 
-    python -m bench.ingest
+    python -m bench.ingest                  about ten minutes
+    python -m bench.ingest --keys 10        with a smaller filter of keys, in millions; 0 leaves it out
 
-The goals: batches reach 0.4 of what the same rows reach when they are inserted straight into the same tables; single
-events reach 0.4 of what a bare handler of the same server reaches that reads the body and answers a constant.
+The limits are the store without HTTP and HTTP without the store; the peer is a table in PostgreSQL with a unique key. The
+goals: batches reach 0.6 of what the same rows reach when they are inserted straight into the same tables, in blocks of
+the best size; 20 % of duplicates cost less than 15 %; batches reach 1.5 times what PostgreSQL takes without HTTP; single
+events reach 0.4 of what a bare handler of the same server reaches that reads the body and answers a constant; the filter
+that knows 100 million keys takes less than 300 MB.
 """
 
+import argparse
 import asyncio
+import gc
+import os
+import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -26,90 +35,233 @@ from app.config import Settings
 from app.core.aggregation import Aggregation
 from app.metering.events import EventBatchBody, MetricDefinition, enriched, read_batch
 from app.metering.ingest import encode_lines
+from app.metering.keys import Key, KeyFilter
 from app.running import configure_logging
 from app.stores.clickhouse import open_clickhouse
+from bench import peer
 from bench.load import (
     HOST,
     METRICS,
+    SUBSCRIPTIONS,
     Api,
     Load,
     drive,
     elsewhere,
     encode,
+    end_well_when_told,
     event,
     folder,
-    free_port,
     meterhouse,
     process,
+    resident_mib,
     set_up,
+    verdict,
 )
+from tests.support import free_port
 
-GOAL = 0.4
+GOAL_STRAIGHT = 0.6
+GOAL_SINGLE = 0.4
+GOAL_PEER = 1.5
+GOAL_COST = 0.15
+GOAL_FILTER_MB = 300
 BATCH = 1_000
 BATCHES = 160
 BATCH_CONNECTIONS = 4
+ROUNDS = 3
+REPEATED_EACH = 5
 STREAMS = (1, 4)
 SINGLES = 30_000
 SINGLE_CONNECTIONS = 16
 SECONDS = 8.0
-STRAIGHT_BLOCKS = (1_000, 20_000)
+STRAIGHT_BLOCKS = (1_000, 5_000, 20_000, 40_000)
+KEYS_PART = 100_000
+UNSEEN = 1_000_000
 
 AnyRequest = Request[Any, Any, Any]
 
 
 def main() -> None:
     """Measure and print."""
+    arguments = argparse.ArgumentParser(prog="python -m bench.ingest")
+    arguments.add_argument("--keys", type=float, default=100, help="how many million keys the filter is given")
+    keys = round(arguments.parse_args().keys * 1_000_000)
+    end_well_when_told()
     now = int(time.time())
+    ours = _measure_ours(now)
+    straight = {size: elsewhere(insert_straight, size, now) for size in STRAIGHT_BLOCKS}
+    bare_batches, bare_singles = _measure_bare(now)
+    peers = _measure_peer(now)
+    _print_batches(ours, straight, bare_batches, peers)
+    print(f"\nSingle events over {SINGLE_CONNECTIONS} connections, {ours.singles.requests:,} events")
+    _print("answered", ours.singles.answered)
+    _print("until readable in the rollups (our figure)", ours.singles.readable)
+    _print("limit: bare handler, the same bodies", bare_singles.answered, ours.singles.readable, GOAL_SINGLE)
+    if keys:
+        _print_filter(elsewhere(fill_filter, keys), keys)
+    if ours.refused:
+        sys.exit(f"{ours.refused} requests were refused")
+
+
+@dataclass(slots=True)
+class Runs:
+    """Runs of the same load, taken together. Rates are in requests a second."""
+
+    requests: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    readable_seconds: float = 0.0
+
+    def add(self, load: Load, readable_seconds: float) -> None:
+        """Take one more in, and the seconds until all of it could be read."""
+        self.requests += load.answered
+        self.refused += load.refused
+        self.seconds += load.seconds
+        self.readable_seconds += readable_seconds
+
+    @property
+    def answered(self) -> float:
+        """Until the last answer."""
+        return self.requests / self.seconds
+
+    @property
+    def readable(self) -> float:
+        """Until everything answered could be read in the usage."""
+        return self.requests / self.readable_seconds
+
+
+@dataclass(slots=True)
+class Ours:
+    """What was seen of the service. `mixed` are batches in which some events are duplicates of stored ones."""
+
+    fresh: Runs = field(default_factory=Runs)
+    mixed: Runs = field(default_factory=Runs)
+    singles: Runs = field(default_factory=Runs)
+    streams: dict[int, Runs] = field(default_factory=lambda: {number: Runs() for number in STREAMS})
+
+    @property
+    def refused(self) -> int:
+        """Requests that were not answered with success."""
+        return sum(one.refused for one in (self.fresh, self.mixed, self.singles, *self.streams.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Straight:
+    """Events a second into `events` alone, and into `events` and then `rollup_feed`."""
+
+    stored: float
+    rolled_up: float
+
+
+def _measure_ours(now: int) -> Ours:
+    ours = Ours()
     with meterhouse() as api:
         set_up(api, datetime.fromtimestamp(now, UTC) - timedelta(days=1))
         elsewhere(run_batches, api, "warm", now, 20)
         elsewhere(run_singles, api, "warm1", now, 2_000)
-        batches, readable = elsewhere(run_batches, api, "batch", now, BATCHES)
-        streams = {number: elsewhere(run_streams, api, f"lines{number}", now, number) for number in STREAMS}
-        singles, singles_readable = elsewhere(run_singles, api, "single", now, SINGLES)
-    straight = {size: elsewhere(insert_straight, size, now) for size in STRAIGHT_BLOCKS}
+        for turn in range(ROUNDS):
+            ours.fresh.add(*elsewhere(run_batches, api, f"fresh{turn}", now, BATCHES))
+            ours.mixed.add(*elsewhere(run_batches, api, f"mixed{turn}", now, BATCHES, f"fresh{turn}"))
+        for number, runs in ours.streams.items():
+            runs.add(*elsewhere(run_streams, api, f"lines{number}", now, number))
+        ours.singles.add(*elsewhere(run_singles, api, "single", now, SINGLES))
+    return ours
+
+
+def _measure_bare(now: int) -> tuple[Runs, Runs]:
+    batches, singles = Runs(), Runs()
     port = free_port()
     with process([sys.executable, "-m", "bench.ingest", "bare", str(port)], port):
         bare = Api(port, "none")
         elsewhere(run_batches, bare, "warm", now, 20)
-        bare_batches, _ = elsewhere(run_batches, bare, "bare", now, BATCHES)
-        bare_singles, _ = elsewhere(run_singles, bare, "bare", now, SINGLES)
+        batches.add(*elsewhere(run_batches, bare, "bare", now, BATCHES))
+        singles.add(*elsewhere(run_singles, bare, "bare", now, SINGLES))
+    return batches, singles
 
-    refused = 0
-    ours = batches.answered * BATCH / readable
-    ours_single = singles.answered / singles_readable
-    print(f"\nBatches of {BATCH:,} over {BATCH_CONNECTIONS} connections, {batches.answered * BATCH:,} events")
-    _print("answered", batches.answered * BATCH / batches.seconds)
-    _print("until readable in the rollups (our figure)", ours)
-    for size, (stored, rolled_up) in straight.items():
-        _print(f"limit: straight into events, then rollup_feed, {size:,} a block", rolled_up, ours, GOAL)
-        _print(f"       straight into events only, {size:,} a block", stored, ours)
-    _print("       bare handler, the same bodies", bare_batches.answered * BATCH / bare_batches.seconds, ours)
-    print(f"\nNewline-delimited JSON, {BATCHES * BATCH:,} events; ratio: batches to it")
-    for number, (load, until_readable) in streams.items():
-        refused += load.refused
-        _print(f"{number} streams at a time, until readable", BATCHES * BATCH / until_readable, ours)
-    print(f"\nSingle events over {SINGLE_CONNECTIONS} connections, {singles.answered:,} events")
-    _print("answered", singles.answered / singles.seconds)
-    _print("until readable in the rollups (our figure)", ours_single)
-    _print("limit: bare handler, the same bodies", bare_singles.answered / bare_singles.seconds, ours_single, GOAL)
-    refused += batches.refused + singles.refused
-    if refused:
-        sys.exit(f"{refused} requests were refused")
+
+def _print_batches(ours: Ours, straight: Mapping[int, Straight], bare: Runs, peers: Mapping[peer.Way, float]) -> None:
+    rate = ours.fresh.readable * BATCH
+    print(f"\nBatches of {BATCH:,} over {BATCH_CONNECTIONS} connections, {ours.fresh.requests * BATCH:,} events")
+    _print("answered", ours.fresh.answered * BATCH)
+    _print("until readable in the rollups (our figure)", rate)
+    best = max(straight, key=lambda size: straight[size].rolled_up)
+    for size, seen in straight.items():
+        what, goal = ("limit:", GOAL_STRAIGHT) if size == best else ("", None)
+        _print(f"{what:<6} straight into events, then rollup_feed, {size:,} a block", seen.rolled_up, rate, goal)
+    _print(f"       straight into events only, {best:,} a block", straight[best].stored, rate)
+    _print("       bare handler, the same bodies", bare.answered * BATCH, rate)
+    for waits in (True, False):
+        way = max((one for one in peers if one.waits_for_disk is waits), key=lambda one: peers[one])
+        name = "peer:  PostgreSQL" if waits else "       PostgreSQL that does not wait for the disk"
+        _print(f"{name}, {way.form}, {way.size:,} rows", peers[way], rate, GOAL_PEER if waits else None)
+    cost = 1 - ours.mixed.readable / ours.fresh.readable
+    _print(f"one in {REPEATED_EACH} a duplicate of any stored event", ours.mixed.readable * BATCH)
+    print(f"    which costs {cost:.1%}   goal < {GOAL_COST:.0%}: {verdict(cost < GOAL_COST)}")
+    print(f"\nThe same as newline-delimited JSON, {BATCHES * BATCH:,} events")
+    for number, runs in ours.streams.items():
+        streamed = runs.readable * BATCHES * BATCH / number
+        _print(f"{number} streams at a time, until readable; ratio: batches to it", streamed, rate)
 
 
 def _print(what: str, rate: float, ours: float | None = None, goal: float | None = None) -> None:
     ratio = "" if ours is None else f"   ratio {ours / rate:5.2f}"
-    verdict = "" if ours is None or goal is None else f"   goal {goal}: {'met' if ours / rate >= goal else 'MISSED'}"
-    print(f"  {what:<62}{rate:>10,.0f} events/s{ratio}{verdict}")
+    judged = "" if ours is None or goal is None else f"   goal {goal}: {verdict(ours / rate >= goal)}"
+    print(f"  {what:<62}{rate:>10,.0f} events/s{ratio}{judged}")
 
 
-def run_batches(api: Api, prefix: str, now: int, count: int) -> tuple[Load, float]:
-    """Send batches; what was seen, and the seconds until everything answered could be read."""
-    requests = [
-        api.request("POST", "/api/v1/events/batch", encode({"events": events}))
-        for events in _blocks(prefix, now, count * BATCH, BATCH)
+def _measure_peer(now: int) -> dict[peer.Way, float]:
+    ways = [
+        peer.Way(form, size, commit) for commit in (True, False) for form in peer.FORMS for size in peer.INSERT_SIZES
     ]
+    with folder() as root, peer.postgres(root) as uri:
+        return {way: elsewhere(peer.insert, uri, way, BATCHES * BATCH, now) for way in ways}
+
+
+def fill_filter(count: int) -> tuple[float, float, float, float]:
+    """What a filter that has been given so many keys takes of memory in MB, keys it takes in and answers a second, and the
+    share of unseen keys that it takes for known."""
+    organization_id = str(uuid4())
+    before = resident_mib(os.getpid())
+    known = KeyFilter()
+    seconds = 0.0
+    for first in range(0, count, KEYS_PART):
+        part = _keys(organization_id, "seen", first, min(first + KEYS_PART, count))
+        started = time.perf_counter()
+        known.add(part)
+        seconds += time.perf_counter() - started
+        if not all(key in known for key in part[::1000]):
+            raise RuntimeError("a key that was added is not known")
+    del part
+    gc.collect()
+    memory = (resident_mib(os.getpid()) - before) * 2**20 / 1e6
+    unseen = _keys(organization_id, "unseen", 0, UNSEEN)
+    started = time.perf_counter()
+    mistaken = sum(key in known for key in unseen)
+    return memory, count / seconds, UNSEEN / (time.perf_counter() - started), mistaken / UNSEEN
+
+
+def _keys(organization_id: str, prefix: str, first: int, end: int) -> list[Key]:
+    return [(organization_id, f"sub_{number % SUBSCRIPTIONS}", f"{prefix}-{number}") for number in range(first, end)]
+
+
+def _print_filter(measured: tuple[float, float, float, float], count: int) -> None:
+    memory, added, answered, mistaken = measured
+    print(f"\nThe filter of known keys, {count:,} keys in a process of its own")
+    goal = f"   goal < {GOAL_FILTER_MB} MB at 100 million: {verdict(memory < GOAL_FILTER_MB)}"
+    print(f"  {memory:,.0f} MB{goal if count >= 100_000_000 else ''}")
+    print(f"  takes in {added:,.0f} keys/s, answers {answered:,.0f}/s; {mistaken:.2%} of unseen keys are looked up")
+
+
+def run_batches(api: Api, prefix: str, now: int, count: int, repeated: str | None = None) -> tuple[Load, float]:
+    """Send batches; what was seen, and the seconds until everything answered could be read. With `repeated` some of the
+    events are ones that a run with that prefix has sent, anywhere in it."""
+    chance = random.Random(prefix)
+    requests = []
+    for events in _blocks(prefix, now, count * BATCH, BATCH):
+        if repeated is not None:
+            for position in range(0, len(events), REPEATED_EACH):
+                number = chance.randrange(count * BATCH)
+                events[position] = event(number, repeated, now - number % 3600)
+        requests.append(api.request("POST", "/api/v1/events/batch", encode({"events": events})))
     return _run(api, requests, BATCH_CONNECTIONS)
 
 
@@ -146,8 +298,8 @@ def _blocks(prefix: str, now: int, count: int, size: int) -> Iterator[list[dict[
         yield [event(number, prefix, now - number % 3600) for number in range(first, min(first + size, count))]
 
 
-def insert_straight(size: int, now: int) -> tuple[float, float]:
-    """Events a second into `events` alone, and into `events` and then `rollup_feed`, without HTTP or any check."""
+def insert_straight(size: int, now: int) -> Straight:
+    """Rows of a size a block into the tables of a store of their own, without HTTP or any check."""
     metrics = {code: MetricDefinition(Aggregation(aggregation), field) for code, aggregation, field in METRICS}
     organization_id, received_at = str(uuid4()), system_now()
     ingested_at = received_at.strftime("%Y-%m-%d %H:%M:%S.%f")
@@ -172,7 +324,7 @@ def insert_straight(size: int, now: int) -> tuple[float, float]:
                 store.insert_lines(table, lines)
                 seconds[table] += time.perf_counter() - started
         store.close()
-    return count / seconds["events"], count / sum(seconds.values())
+    return Straight(count / seconds["events"], count / sum(seconds.values()))
 
 
 @litestar.post(["/api/v1/events", "/api/v1/events/batch"], status_code=200)

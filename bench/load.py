@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +20,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tests.support import Server, running
+
 R = TypeVar("R")
 
 HOST = "127.0.0.1"
-ADMIN_KEY = "bench-admin-key"
 START_SECONDS = 60
 STOP_SECONDS = 15
+IDLE_SECONDS = 900
+IDLE_SHARE = 0.1
+QUIET_SECONDS = 3
 
 SUBSCRIPTIONS = 16
 METRICS = (
@@ -91,18 +94,10 @@ class Api:
         return head.encode() + body
 
 
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def process(command: Sequence[str], port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process of ours that listens on `port`; stopped at the end."""
-    running = subprocess.Popen(
+    started = subprocess.Popen(
         command,
         env={**os.environ, **environment},
         cwd=Path(__file__).resolve().parent.parent,
@@ -112,18 +107,18 @@ def process(command: Sequence[str], port: int, **environment: str) -> Iterator[s
     try:
         deadline = time.monotonic() + START_SECONDS
         while not _listens(port):
-            if running.poll() is not None or time.monotonic() > deadline:
+            if started.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{' '.join(command)} did not start")
             time.sleep(0.05)
-        yield running
+        yield started
     finally:
-        if running.poll() is None:
-            running.send_signal(signal.SIGTERM)
+        if started.poll() is None:
+            started.send_signal(signal.SIGTERM)
             try:
-                running.wait(STOP_SECONDS)
+                started.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                running.kill()
-                running.wait()
+                started.kill()
+                started.wait()
 
 
 def _listens(port: int) -> bool:
@@ -145,17 +140,18 @@ def folder() -> Iterator[Path]:
 @contextmanager
 def meterhouse() -> Iterator[Api]:
     """`meterhouse up` with embedded engines on a data directory of its own, and a new organization on it."""
-    port = free_port()
-    with folder() as root:
-        command = [sys.executable, "-c", "from app.cli import main; main()", "up", "--data-dir", str(root / "data")]
-        command += ["--host", HOST, "--port", str(port)]
-        with process(command, port, METERHOUSE_ADMIN_KEY=ADMIN_KEY) as running:
-            admin = Api(port, ADMIN_KEY)
-            made = admin.call("POST", "/admin/organizations", {"organization": {"name": "Bench"}})
-            yield Api(port, made["organization"]["api_key"], running.pid, root / "data")
+    with folder() as root, running(root / "data") as server:
+        yield new_account(server)
 
 
-def set_up(api: Api, subscription_at: datetime) -> None:
+def new_account(server: Server, **fields: object) -> Api:
+    """A new organization on a server, and its key."""
+    admin = Api(server.port, server.admin_key)
+    made = admin.call("POST", "/admin/organizations", {"organization": {"name": "Bench", **fields}})
+    return Api(server.port, made["organization"]["api_key"], server.pid, server.data_dir)
+
+
+def set_up(api: Api, subscription_at: datetime, subscriptions: int = SUBSCRIPTIONS) -> None:
     """The metrics, a plan that prices them, and the subscriptions the events belong to."""
     charges = []
     for code, aggregation, name in METRICS:
@@ -173,7 +169,7 @@ def set_up(api: Api, subscription_at: datetime) -> None:
         "charges": charges,
     }
     api.call("POST", "/api/v1/plans", {"plan": plan})
-    for number in range(SUBSCRIPTIONS):
+    for number in range(subscriptions):
         customer = {"external_id": f"customer_{number}", "name": f"Customer {number}", "currency": "EUR"}
         api.call("POST", "/api/v1/customers", {"customer": customer})
         subscription = {
@@ -322,3 +318,34 @@ def postgres_mib(data_dir: Path) -> float:
                 if (entry / "cwd").readlink().is_relative_to(data_dir / "postgres"):
                     found += resident_mib(int(entry.name))
     return found
+
+
+def until_idle(pid: int) -> None:
+    """Wait until a process does next to nothing, so that what it has begun by itself disturbs no measurement.
+
+    Raises:
+        RuntimeError: it is still at work after a long time.
+    """
+    quiet, used = 0, _cpu_seconds(pid)
+    deadline = time.monotonic() + IDLE_SECONDS
+    while quiet < QUIET_SECONDS:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"process {pid} is not idle after {IDLE_SECONDS} s")
+        time.sleep(1)
+        before, used = used, _cpu_seconds(pid)
+        quiet = quiet + 1 if used - before < IDLE_SHARE else 0
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def end_well_when_told() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, so that the servers it has started end too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def verdict(met: bool) -> str:
+    """How a goal line ends."""
+    return "met" if met else "MISSED"
