@@ -19,8 +19,9 @@ LATEST_MS = 10_413_791_999_999
 
 LARGEST_PRECISE_AMOUNT = Decimal(10) ** 25
 ABSENT = Raw(b"null")
-DAY_MS = 86_400_000
+DAY_SECONDS = 86_400
 FIRST_DAY = date(1970, 1, 1).toordinal()
+THREE_DIGITS = [f"{number:03d}" for number in range(1_000)]
 VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 """The digit that carries a UUID's variant."""
 _string = msgspec.json.Decoder(str)
@@ -322,11 +323,8 @@ def event_id(key: tuple[str, str, str]) -> str:
 
 def store_instant(milliseconds: int) -> str:
     """`2024-04-30 18:00:00.123`, the store's text form of an instant in UTC."""
-    days, rest = divmod(milliseconds, DAY_MS)
-    seconds, rest = divmod(rest, 1000)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{_day_text(days)} {hours:02d}:{minutes:02d}:{seconds:02d}.{rest:03d}"
+    seconds, rest = divmod(milliseconds, 1000)
+    return _second_text(seconds) + THREE_DIGITS[rest]
 
 
 def wire_instant(milliseconds: int) -> str:
@@ -336,8 +334,12 @@ def wire_instant(milliseconds: int) -> str:
 
 
 @lru_cache(maxsize=10_000)
-def _day_text(days: int) -> str:
-    return date.fromordinal(FIRST_DAY + days).isoformat()
+def _second_text(seconds: int) -> str:
+    """Most events are of the same few seconds, and writing one out takes longer than looking it up."""
+    days, rest = divmod(seconds, DAY_SECONDS)
+    minutes, second = divmod(rest, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{date.fromordinal(FIRST_DAY + days).isoformat()} {hour:02d}:{minute:02d}:{second:02d}."
 
 
 def plain(value: Decimal | None) -> str | None:
