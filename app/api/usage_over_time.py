@@ -113,7 +113,7 @@ def read_asked(
         granularity=time_granularity,
         from_=_date_or_instant(from_date, "from_date"),
         to=_date_or_instant(to_date, "to_date"),
-        timezone=timezone,
+        timezone=timezone or None,
         billable_metric_code=billable_metric_code,
         external_customer_id=external_customer_id,
         external_subscription_id=external_subscription_id,

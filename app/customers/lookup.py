@@ -60,6 +60,8 @@ def owners(
 
     An external id that several subscriptions have had is the customer's whose one is not terminated, else started last.
     """
+    if "\x00" in f"{external_customer_id}{external_id}":
+        return {}
     latest = (
         select(Subscription.external_id, Customer.external_id.label("customer"))
         .distinct(Subscription.external_id)

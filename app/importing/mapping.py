@@ -1,6 +1,7 @@
 """Which columns of a file are which fields of an event."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 
@@ -80,20 +81,12 @@ class RowReader:
     def _properties_of(self, row: Row) -> dict[str, str | Raw]:
         if self._properties is not None:
             return {name: value for name, value in row.items() if name in self._properties}
-        whole = None if "properties" in self._mapped else _whole(row.get("properties"))
-        if whole is not None:
-            return whole
+        whole = row.get("properties")
+        text = whole.encode() if isinstance(whole, str) else bytes(whole or b"")
+        if text[:1] == b"{" and "properties" not in self._mapped:
+            with suppress(msgspec.DecodeError):  # text that only begins like an object is a property like any other
+                return _object.decode(text)  # type: ignore[return-value]
         return {name: value for name, value in row.items() if name not in self._mapped}
-
-
-def _whole(value: str | Raw | None) -> dict[str, str | Raw] | None:
-    """All properties of an event from one column that holds them as a JSON object, as exports have it."""
-    if value is None or (text := bytes(value) if isinstance(value, Raw) else value.encode())[:1] != b"{":
-        return None
-    try:
-        return _object.decode(text)  # type: ignore[return-value]
-    except msgspec.DecodeError:
-        return None
 
 
 def make_reader(wanted: Wanted, known: Collection[str] | None, sample: Sequence[Row]) -> tuple[RowReader, str]:

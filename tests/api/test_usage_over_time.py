@@ -19,8 +19,13 @@ from app.core.aggregation import Aggregation, Sample, aggregate
 from tests.factories import (
     Json,
     event,
+    make_customer,
     make_metric,
+    make_plan,
+    make_subscription,
     ok,
+    problems,
+    refusal,
     send_events,
     set_clock,
     unique,
@@ -37,6 +42,7 @@ METRICS = {
     "users": Aggregation.UNIQUE_COUNT, "disk": Aggregation.WEIGHTED_SUM, "load": Aggregation.WEIGHTED_SUM,
 }  # fmt: skip
 CARRIES = {"disk"}
+SPLIT = {"bytes", "peak", "users", "disk"}
 ZONES = ["UTC", "Asia/Kolkata", "Asia/Kathmandu", "America/St_Johns", "Pacific/Chatham", "Europe/Berlin",
          "America/New_York", "Australia/Lord_Howe"]  # fmt: skip
 NASTY = ["a'b", 'a"b', "a\\", "\\'", "{x:String}", "%s", "\x00", "a\x00b", "😀", "ü", ");--", "`", "\n", "k" * 10_000]
@@ -59,7 +65,9 @@ def metered(server: Server) -> httpx.Client:
     api = server.organization("Over time", sandbox=True)
     set_clock(api, "2024-03-20T11:22:33Z")
     for code, kind in METRICS.items():
-        make_metric(api, code, kind, recurring=code in CARRIES)
+        # Those with a filter have a rollup that is split by region, the others' regions are read from the raw events.
+        split = {"filters": [{"key": "region", "values": ["eu", "us"]}]} if code in SPLIT else {}
+        make_metric(api, code, kind, recurring=code in CARRIES, **split)
     return api
 
 
@@ -216,3 +224,140 @@ def test_held_against_another_calculation(
     span = (int(first.timestamp()) * 1000, int(end.timestamp()) * 1000)
     wanted = expected(events, granularity, ZoneInfo(zone), span, split)
     assert got == wanted
+
+
+def test_whose_it_is(fresh: httpx.Client, other: httpx.Client) -> None:
+    """Apart by subscription and by customer, and for one of them; never another organization's."""
+    make_plan(fresh)
+    for customer, subscriptions in (("acme", ["acme-1", "acme-2"]), ("zeta", ["zeta-1"])):
+        make_customer(fresh, customer, timezone="Asia/Tokyo")
+        for subscription in subscriptions:
+            make_subscription(fresh, subscription, customer=customer)
+    make_metric(other, "bytes", "sum_agg")
+    noon = int(FIRST.timestamp()) + 12 * 3600
+    for api in (fresh, other):
+        names = ["acme-1", "acme-1", "acme-2", "zeta-1", "nobody's"]
+        send_events(api, [event("bytes", name, noon, value=f"{number}.5") for number, name in enumerate(names)])
+        send_events(api, [event("users", name, noon, value="same") for name in names])
+    query: dict[str, Any] = {"from_date": "2024-03-01", "to_date": "2024-03-02", "timezone": "UTC"}
+
+    def found(**more: Any) -> list[tuple[str | None, str | None, str, str]]:
+        return [
+            (row["external_customer_id"], row["external_subscription_id"], row["units"], row["from_datetime"])
+            for row in over_time(fresh, **{**query, **more})
+        ]
+
+    day = "2024-03-01T00:00:00Z"
+    bytes_ = {"billable_metric_code": "bytes"}
+    assert found(**bytes_) == [(None, None, "12.5", day)]
+    assert found(**bytes_, split_by="nobody") == found(**bytes_)
+    assert found(**bytes_, split_by="subscription") == [
+        (None, "acme-1", "2.0", day), (None, "acme-2", "2.5", day),
+        (None, "nobody's", "4.5", day), (None, "zeta-1", "3.5", day),
+    ]  # fmt: skip
+    assert found(**bytes_, split_by="customer") == [
+        (None, None, "4.5", day), ("acme", None, "4.5", day), ("zeta", None, "3.5", day),
+    ]  # fmt: skip
+    assert found(**bytes_, external_customer_id="acme") == [("acme", None, "4.5", day)]
+    assert found(**bytes_, external_customer_id="acme", split_by="subscription") == [
+        ("acme", "acme-1", "2.0", day), ("acme", "acme-2", "2.5", day),
+    ]  # fmt: skip
+    assert found(**bytes_, external_subscription_id="acme-2") == [(None, "acme-2", "2.5", day)]
+    assert found(**bytes_, external_subscription_id="nobody's") == [(None, "nobody's", "4.5", day)]
+    assert found(**bytes_, external_customer_id="acme", external_subscription_id="zeta-1") == []
+    assert found(**bytes_, external_customer_id="none") == found(**bytes_, external_subscription_id="none") == []
+    # The same item under two subscriptions is two items.
+    assert [one[2] for one in found(billable_metric_code="users")] == ["4.0"]
+    # A customer's days are its own.
+    assert found(**bytes_, external_customer_id="zeta", timezone=None)[0][3] == "2024-02-29T15:00:00Z"
+    assert over_time(other, **query) == [
+        {
+            "from_datetime": day, "to_datetime": "2024-03-02T00:00:00Z", "billable_metric_code": "bytes",
+            "aggregation_type": "sum_agg", "external_customer_id": None, "external_subscription_id": None,
+            "grouped_by": {}, "units": "12.5", "events_count": 5,
+        }
+    ]  # fmt: skip
+
+
+def test_pages_and_defaults(fresh: httpx.Client) -> None:
+    """Without dates the last 24 hours, 30 days, 12 weeks or 12 months."""
+    set_clock(fresh, "2024-04-10T12:34:56Z")
+    now = int(datetime(2024, 4, 10, 12, 34, tzinfo=UTC).timestamp())
+    send_events(fresh, [event("calls", timestamp=now - hours * 3600) for hours in range(0, 24 * 400, 12)])
+    for granularity, count, first in (
+        ("hourly", 2, "2024-04-10T00:00:00Z"),
+        ("daily", 30, "2024-03-12T00:00:00Z"),
+        ("weekly", 12, "2024-01-22T00:00:00Z"),
+        ("monthly", 12, "2023-05-01T00:00:00Z"),
+    ):
+        rows = over_time(fresh, time_granularity=granularity)
+        assert (len(rows), rows[0]["from_datetime"]) == (count, first), granularity
+        if granularity != "hourly":
+            assert all(row["to_datetime"] > row["from_datetime"] for row in rows)
+    assert over_time(fresh) == over_time(fresh, time_granularity="daily")
+    answer = ok(fresh.get(URL, params={"per_page": 7, "page": 5}))
+    assert [row["from_datetime"] for row in answer["usage_over_time"]] == [
+        "2024-04-09T00:00:00Z",
+        "2024-04-10T00:00:00Z",
+    ]
+    assert answer["meta"] == {"current_page": 5, "next_page": None, "prev_page": 4, "total_pages": 5, "total_count": 30}
+    assert ok(fresh.get(URL, params={"per_page": 7, "page": 6}))["usage_over_time"] == []
+
+
+def test_any_text_is_data(fresh: httpx.Client) -> None:
+    """As a property's name, as its value, as a subscription and as a metric."""
+    noon = int(FIRST.timestamp())
+    query: dict[str, Any] = {"from_date": "2024-03-01", "to_date": "2024-03-01"}
+    names = [text for text in NASTY if text]
+    for name in names:
+        send_events(fresh, [event("bytes", name, noon, value="1", **{name: name})])
+    for name in names:
+        [row] = over_time(fresh, **query, external_subscription_id=name, group_by=name)
+        assert (row["units"], row["grouped_by"], row["external_subscription_id"]) == ("1.0", {name: name}, name)
+    rows = over_time(fresh, **query, split_by="subscription", group_by=names[:5])
+    assert {row["external_subscription_id"] for row in rows} == set(names)
+    for row in rows:
+        own = row["external_subscription_id"]
+        assert row["grouped_by"] == {name: own if name == own else None for name in names[:5]}
+    for name in names:
+        if "\x00" not in name:
+            code = name.replace("\n", " ")
+            answer = fresh.get(URL, params={"billable_metric_code": code})
+            assert refusal(answer) == (404, "billable_metric_not_found")
+            assert over_time(fresh, **query, external_customer_id=name) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ({"from_date": "soon"}, {"from_date": ["invalid_date"]}),
+        ({"to_date": "2024-03-01T25:00:00Z"}, {"to_date": ["invalid_date"]}),
+        ({"from_date": "2024-03-02", "to_date": "2024-03-01"}, {"to_date": ["value_is_out_of_range"]}),
+        ({"from_date": "2024-03-01T00:00:00Z", "to_date": "2024-03-01T00:00:00.9Z"},
+         {"to_date": ["value_is_out_of_range"]}),
+        ({"from_date": "0001-01-01", "to_date": "0001-01-02"}, {"to_date": ["value_is_out_of_range"]}),
+        ({"to_date": "9999-12-31"}, {"to_date": ["value_is_out_of_range"]}),
+        ({"from_date": "2020-01-01", "to_date": "2024-01-01", "time_granularity": "hourly"},
+         {"time_granularity": ["value_is_out_of_range"]}),
+        ({"time_granularity": "yearly"}, {"time_granularity": ["value_is_invalid"]}),
+        ({"timezone": "Mars/Olympus"}, {"timezone": ["value_is_invalid"]}),
+        ({"timezone": "../etc"}, {"timezone": ["value_is_invalid"]}),
+        ({"split_by": "planet"}, {"split_by": ["value_is_invalid"]}),
+        ({"group_by": ["a", "b", "c", "d", "e", "f"]}, {"group_by": ["value_is_out_of_range"]}),
+    ],
+)  # fmt: skip
+def test_refused(shared: httpx.Client, query: dict[str, str], wrong: Json) -> None:
+    assert problems(shared.get(URL, params=query)) == wrong
+
+
+def test_a_key_without_the_permission(server: Server, admin: httpx.Client) -> None:
+    made = ok(admin.post("/admin/organizations", json={"organization": {"name": "Limited"}}))["organization"]
+    path = f"/admin/organizations/{made['lago_id']}/api_keys"
+    for permissions, status in (({"analytics": ["read"]}, 200), ({"event": ["read"]}, 403)):
+        key = ok(admin.post(path, json={"api_key": {"permissions": permissions}}))["api_key"]["value"]
+        with server.client(key) as api:
+            assert [api.get(url).status_code for url in (URL, "/api/v1/analytics/usage", "/api/v1/exports/usage")] == [
+                status
+            ] * 3
+            assert api.get("/api/v1/exports/events").status_code == (403 if status == 200 else 200)
+            assert api.get("/api/v1/events_enriched").status_code == (403 if status == 200 else 200)
