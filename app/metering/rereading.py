@@ -71,10 +71,13 @@ def split_anew(postgres: Postgres, clickhouse: ClickHouse, organization_id: UUID
     if metric is None or not metric.dimensions_pending:
         return None
     scope = {"organization_id": organization_id, "code": code}
-    clickhouse.command(Query("redimension", {**scope, "keys": metric.dimension_keys}))
-    _clear(clickhouse, scope)
-    first, last = clickhouse.rows(Query("metric_hours", scope))[0]
-    stretches = [(hour, hour + STRETCH_HOURS) for hour in range(first, last + 1, STRETCH_HOURS)]
+    stretches = []
+    # Mostly keys are there before the first event. Events that come from now on are split by them already.
+    if clickhouse.rows(Query("metric_events", scope))[0][0]:
+        clickhouse.command(Query("redimension", {**scope, "keys": metric.dimension_keys}))
+        _clear(clickhouse, scope)
+        first, last = clickhouse.rows(Query("metric_hours", scope))[0]
+        stretches = [(hour, hour + STRETCH_HOURS) for hour in range(first, last + 1, STRETCH_HOURS)]
     return Splitting(postgres, metric.id, metric.dimension_keys, stretches)
 
 
@@ -116,7 +119,7 @@ def _delete_events(postgres: Postgres, clickhouse: ClickHouse, organization_id: 
                 "subscriptions": what["subscriptions"],
                 "before": datetime.fromisoformat(what["before"]),
             }
-            for table in ("event_keys", "events"):
+            for table in ("event_keys", "event_arrivals", "events"):
                 clickhouse.command(Query("delete_events", scope, {"table": table}))
             metric.events_to_delete = None
 

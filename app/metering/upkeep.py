@@ -59,6 +59,7 @@ class Upkeep:
         self._readers: set[object] = set()
         self._unreliable: set[MetricKey] = set()
         self._split_again: set[MetricKey] = set()
+        self._one_split = asyncio.Lock()
 
     def learn_keys(self) -> Iterator[Sequence[Key]]:
         """Keys of events stored since the last call, by whichever process; of all events at the first call."""
@@ -198,7 +199,8 @@ class Upkeep:
         while True:
             self._split_again.discard(key)
             try:
-                done = await self._split(key)
+                async with self._one_split:  # they rewrite whole parts: many at once would leave no handle for readers
+                    done = await self._split(key)
                 if done and key not in self._split_again:
                     self._unreliable.discard(key)
                     return

@@ -23,7 +23,7 @@ from app.stores.files import folder
 JSON = msgspec.json.Encoder(decimal_format="number")
 START_LOCK = 7_305_914_006_221_357
 START_ATTEMPTS = 3
-START_AGAIN_SECONDS = 0.5
+START_AGAIN_SECONDS = 1.0
 
 
 class Postgres:
@@ -144,8 +144,8 @@ def _open_embedded(data_dir: Path, connections: int) -> Postgres:
             )
             return Postgres(server.get_uri(), connections, stop_server=server.cleanup)
         except Exception as error:
-            # Its pid file comes and goes while it starts or ends, and may be gone between being seen and being read.
-            if isinstance(error, FileNotFoundError) and attempt < START_ATTEMPTS - 1:
+            # On a busy machine its pid file may be gone, or not whole yet, between being seen and being read.
+            if attempt < START_ATTEMPTS - 1:
                 time.sleep(START_AGAIN_SECONDS)
                 continue
             raise CannotStart(
