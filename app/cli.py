@@ -134,7 +134,7 @@ def import_files(files: tuple[Path, ...], **given: Any) -> None:
 @host_option
 @port_option
 @click.option("--json", "json_wanted", is_flag=True, help="Print the findings as JSON.")
-@click.option("--mend", is_flag=True, help="Have all rollups compared with the events, and mended where they differ.")
+@click.option("--mend", is_flag=True, help="Compare all rollups with the events first, and mend those that differ.")
 def doctor(data_dir: Path | None, host: str | None, port: int | None, json_wanted: bool, mend: bool) -> None:
     """Examine an installation, running or stopped, and say what to do about what is found.
 

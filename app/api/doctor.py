@@ -5,11 +5,10 @@ import os
 from litestar import Controller
 from msgspec import Struct
 
-from app.api.given import Db, Running
+from app.api.given import Running
 from app.api.routes import get, post
 from app.doctor.examine import examine_service
 from app.doctor.findings import Report
-from app.metering.upkeep import reconcile_everything
 
 
 class DoctorAnswer(Struct):
@@ -17,7 +16,7 @@ class DoctorAnswer(Struct):
 
 
 class ReconcileObject(Struct):
-    within_seconds: int
+    cells_mended: int
 
 
 class ReconcileAnswer(Struct):
@@ -34,7 +33,6 @@ class DoctorController(Controller):
         return DoctorAnswer(examine_service(service, os.environ))
 
     @post("/reconcile")
-    def reconcile(self, db: Db, service: Running) -> ReconcileAnswer:
-        """Have all rollups compared with the events, and mended where they differ. It is begun within so many seconds."""
-        reconcile_everything(db)
-        return ReconcileAnswer(ReconcileObject(service.settings.reconcile_seconds))
+    def reconcile(self, service: Running) -> ReconcileAnswer:
+        """Compare all rollups with the events, however old, and mend the hourly cells that differ; answers how many did."""
+        return ReconcileAnswer(ReconcileObject(service.upkeep.mend_everything()))

@@ -11,20 +11,20 @@ from app.clock import system_now
 from app.config import PREFIX, Settings, read_settings
 from app.doctor import machine, remote
 from app.doctor.findings import Finding, Report, note, ok, problem, report, warning
-from app.doctor.stores import Failure, Stores, check_stores
+from app.doctor.stores import Failure, Stores, check_stores, settled_before
 from app.listening import check_port
-from app.metering.upkeep import reconcile_everything
+from app.metering.parity import differing_cells
+from app.metering.reconcile import reconcile_cells
 from app.service import Service
 from app.stores.clickhouse import open_clickhouse
 from app.stores.data_dir import CannotStart, DataDir
-from app.stores.postgres import Postgres, open_postgres
+from app.stores.postgres import open_postgres
 
 OK = 200
 
 
 def examine(environment: Mapping[str, str], given: Mapping[str, object], *, mend: bool = False) -> Report:
-    """Look at everything. With `mend`, have all rollups compared with the events, and mended where they differ: by the
-    running service within a minute, or by the next start."""
+    """Look at everything. With `mend`, first compare all rollups with the events and mend those that differ."""
     settings, findings = machine.check_settings(environment, given)
     if any(one.status == "problem" for one in findings):
         return report([*findings, note("the rest", "Not looked at.", "First correct the settings.")])
@@ -125,8 +125,9 @@ def _with_stores(settings: Settings, root: Path, *, running: bool, mend: bool) -
             if "UNKNOWN_DATABASE" in str(error):
                 return [note(where, "Its database is not there yet.", "The first start makes it.")]
             return [problem(where, str(error), "See that it runs, and that its address and password are right.")]
-        findings = check_stores(Stores(settings, postgres, clickhouse, running))
-        return [*findings, _mend(postgres, running=running)] if mend else findings
+        stores = Stores(settings, postgres, clickhouse, running)
+        mended = [_mend(stores)] if mend else []
+        return [*mended, *check_stores(stores)]
     finally:
         if clickhouse is not None:
             clickhouse.close()
@@ -134,20 +135,24 @@ def _with_stores(settings: Settings, root: Path, *, running: bool, mend: bool) -
             postgres.close()
 
 
-def _mend(postgres: Postgres, *, running: bool) -> Finding:
+def _mend(stores: Stores) -> Finding:
     try:
-        with postgres.session() as db:
-            reconcile_everything(db)
+        mended = sum(
+            reconcile_cells(stores.clickhouse, cells)
+            for cells in differing_cells(stores.clickhouse, settled_before(stores))
+        )
     except Failure as error:
-        return problem("mending", f"Could not be asked for: {error}", "See that PostgreSQL runs and answers.")
-    when = "within a minute" if running else "by the next start"
-    return note("mending", f"All rollups are compared with the events {when}, and mended where they differ.")
+        return problem("mending", f"It failed: {error}", "See that ClickHouse runs and answers, and try again.")
+    return _mended(mended)
 
 
 def _ask_to_mend(url: str, key: str) -> Finding:
-    answer = remote.ask(f"{url}/admin/reconcile", key, method="POST")
+    answer = remote.ask(f"{url}/admin/reconcile", key, method="POST", seconds=remote.REPORT_SECONDS)
     if answer is None or answer.status != OK:
         advice = f"Put the server's admin key into {PREFIX}ADMIN_KEY."
         return problem("mending", "The server could not be asked to mend its rollups.", advice)
-    found = "All rollups are compared with the events within a minute, and mended where they differ."
-    return note("mending", found, "Examine again then.")
+    return _mended(answer.body["reconcile"]["cells_mended"])
+
+
+def _mended(cells: int) -> Finding:
+    return note("mending", f"{cells:,} hourly cells differed and were made anew." if cells else "Nothing to mend.")

@@ -23,6 +23,8 @@ from app.stores.files import filled, query_text
 log = structlog.get_logger(__name__)
 
 MOST_CELLS = 50_000
+Cell = tuple[Any, ...]
+"""Organization, external subscription id, code and hour."""
 FIRST_HOUR, END_HOUR = 0, 2**31 - 1
 """Hours since 1970 between which every event lies."""
 
@@ -65,6 +67,11 @@ def reconcile_metric(
     return _mend(clickhouse, "compare_metric", {**scope, "settled_before": settled_before})
 
 
+def reconcile_cells(clickhouse: ClickHouse, cells: Sequence[Cell]) -> int:
+    """Put right these cells, also where the raw table has nothing left in them."""
+    return _mend(clickhouse, "compare_cells", {"cells": cells})
+
+
 def _mend(clickhouse: ClickHouse, comparison: str, parameters: Mapping[str, Any]) -> int:
     wrong: dict[Aggregation, list[tuple[Any, ...]]] = defaultdict(list)
     too_full: dict[Aggregation, list[tuple[Any, ...]]] = defaultdict(list)
@@ -100,7 +107,7 @@ def _drop_copies(clickhouse: ClickHouse, since: datetime) -> int:
     log.warning("reconcile.copies", copies=len(copies))
     clickhouse.command(Query("drop_copies", {"copies": copies}))
     cells = sorted({(one[0], one[1], one[2], floor_ms(one[3]) // HOUR_MS) for one in copies})
-    mended = _mend(clickhouse, "compare_cells", {"cells": cells})
+    mended = reconcile_cells(clickhouse, cells)
     clickhouse.command(Query("drop_copy_arrivals", {"copies": copies}))
     clickhouse.command(Query("drop_copy_keys", {"copies": copies}))
     return mended

@@ -8,16 +8,15 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
 
 from app.clock import system_now
 from app.errors import ApiError
 from app.metering.ingest import Ingest
 from app.metering.journal import Journal
 from app.metering.keys import Key
-from app.metering.reconcile import reconcile_metric, reconcile_since, reconcile_windows
+from app.metering.parity import differing_cells
+from app.metering.reconcile import Cell, reconcile_cells, reconcile_metric, reconcile_since, reconcile_windows
 from app.metering.rereading import MetricKey, pending_dimensions, pending_readings, read_anew, split_anew
 from app.metering.stored import EPOCH, recent_keys
 from app.metering.windows import Window
@@ -37,11 +36,6 @@ OTHERS_SECONDS = 65.0
 """How long other processes may still read, or read events, as a metric was before its change."""
 RETRY_SECONDS = 2.0
 READERS_STEP_SECONDS = 0.01
-
-
-def reconcile_everything(db: Session) -> None:
-    """Forget how far everything has been compared: the next reconcile, of whichever process, looks at all there is."""
-    db.execute(delete(Setting).where(Setting.name == MARK))
 
 
 class Upkeep:
@@ -105,6 +99,14 @@ class Upkeep:
         mended: int = self._from_thread(self._reconcile_windows(windows))
         return mended
 
+    def mend_everything(self) -> int:
+        """Compare all rollups with the events, however old, and mend what differs; returns the number of cells. For threads
+        other than the loop's. Ingest waits only while the cells found are compared once more, and mended."""
+        mended = 0
+        for cells in differing_cells(self._clickhouse, self._settled_before()):
+            mended += self._from_thread(self._reconcile_cells(cells))
+        return mended
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[frozenset[MetricKey]]:
         """The time of a read of usage; gives the metrics whose rollups must not be used. For any thread."""
@@ -134,6 +136,10 @@ class Upkeep:
             await self.reconcile()
         async with self._quiet():
             return await asyncio.to_thread(reconcile_windows, self._clickhouse, windows, self._settled_before())
+
+    async def _reconcile_cells(self, cells: list[Cell]) -> int:
+        async with self._quiet():
+            return await asyncio.to_thread(reconcile_cells, self._clickhouse, cells)
 
     async def _readable(self, organization_id: UUID) -> None:
         readings = self._readings.get(organization_id)

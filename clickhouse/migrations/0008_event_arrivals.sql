@@ -1,6 +1,6 @@
 -- Events in the order they came, to list the newest of any number without sorting them all. Narrow: what leads to an
 -- event in `events`, and what a list may be filtered by.
-CREATE TABLE event_arrivals
+CREATE TABLE IF NOT EXISTS event_arrivals
 (
     organization_id UUID,
     ingested_at DateTime64(6, 'UTC'),
@@ -14,7 +14,7 @@ ENGINE = MergeTree
 ORDER BY (organization_id, ingested_at)
 SETTINGS index_granularity = 2048;
 
-CREATE MATERIALIZED VIEW event_arrivals_view TO event_arrivals AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS event_arrivals_view TO event_arrivals AS
 SELECT organization_id, ingested_at, transaction_id, external_subscription_id, code, timestamp
 FROM rollup_feed;
 

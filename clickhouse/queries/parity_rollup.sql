@@ -1,6 +1,10 @@
             UNION ALL
             SELECT
                 {{aggregation}},
+                organization_id,
+                external_subscription_id,
+                code,
+                hour,
                 sipHash128(organization_id, external_subscription_id, code, hour),
                 sipHash64(dimensions),
                 -events_count,

@@ -26,6 +26,7 @@ from app.metering.ingest import encode_lines
 from app.metering.problems import Reason, Scope, count_problems, list_problems
 from app.models import EventCheck
 from app.service import Service, open_service
+from app.stores.clickhouse import Query
 
 DAY = datetime(2024, 6, 10, tzinfo=UTC)
 
@@ -159,12 +160,27 @@ def stretches(bench: Bench) -> None:
         bench.note(f"stretches of {size}", all_of_it(size), whole)
 
 
+def migrations(bench: Bench) -> None:
+    """A migration that was interrupted is run again from its beginning."""
+    store = bench.service.clickhouse
+
+    def applied() -> list[str]:
+        return sorted(row[0] for row in store.rows(Query("migrations_applied")))
+
+    names = applied()
+    with store._run("forget migrations") as client:
+        client.command("TRUNCATE TABLE migrations")
+    store.migrate()
+    bench.note("every migration may be run again", applied(), names)
+
+
 def main() -> None:
     service = open_service(Settings(data_dir=Path(sys.argv[1]), log_level="error"))
     try:
         bench = Bench(service)
         hours(bench)
         stretches(bench)
+        migrations(bench)
         sys.stdout.write(json.dumps(bench.results))
     finally:
         service.close()
