@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, contains_eager
 
+from app.analytics.growing import GrowingMeter
 from app.billing.billed import BilledSubscription
 from app.billing.book import PlanTerms, load_plans
 from app.billing.charge_usage import Item, Options, charge_usage
@@ -189,7 +190,9 @@ def _cuts(
 def _increments(meter: Meter, steps: Sequence[_Step]) -> Iterator[tuple[_Step, str, Decimal, int]]:
     """By how much each step raised the units and the amount of each charge of its subscription."""
     before: dict[UUID, tuple[Decimal, int]] = {}
-    for step, charges in zip(steps, charge_usage(meter, [step.item for step in steps], PLAIN), strict=True):
+    for step, charges in zip(
+        steps, charge_usage(GrowingMeter(meter), [step.item for step in steps], PLAIN), strict=True
+    ):
         if step.is_first:
             before = {}
         for one in charges:
