@@ -12,6 +12,7 @@ answered after the trip.
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -34,6 +35,8 @@ from app.stores.clickhouse import ClickHouse
 
 log = structlog.get_logger(__name__)
 
+MOST_REMEMBERED = 50_000
+"""How many stored events are kept in mind at most: about a kilobyte each."""
 GATHER_STEPS = 4
 GATHER_STEP_SECONDS = 0.0005
 
@@ -74,6 +77,8 @@ class Ingest:
         self._known = KeyFilter()
         self._knows_all = False
         self._recent: dict[Key, Event] = {}
+        self._remembered: deque[list[Key]] = deque()
+        self._remembered_events = 0
         self._doubtful: set[Key] = set()
         self._blocks: list[_Block] = []
         self._written = 0
@@ -155,6 +160,10 @@ class Ingest:
         if self._must_restore and self._journal is not None:
             await self._run(self._journal.restore, self._clickhouse)
         self._must_restore = False
+
+    def forget_stored(self) -> None:
+        """Stored events have been changed or deleted: look at them in the store again. Only in a quiet time."""
+        self._forget(0)
 
     def trust_again(self) -> None:
         """The store has been reconciled: keys of failed inserts are found there like all others."""
@@ -320,11 +329,24 @@ class Ingest:
                 self.needs_reconcile.set()
             for block in blocks:
                 self._unrolled -= len(block.keys)
-                for key in block.keys:
-                    self._recent.pop(key, None)
+                self._remember(block.keys)
             async with self._progress:
                 self._rolled_up = blocks[-1].number
                 self._progress.notify_all()
+
+    def _remember(self, keys: list[Key]) -> None:
+        """Keep a block's events in mind when it is stored, for what is sent again is mostly sent again soon. Not where
+        other processes may change what is stored."""
+        self._remembered.append(keys)
+        self._remembered_events += len(keys)
+        self._forget(MOST_REMEMBERED if self._journal is not None else 0)
+
+    def _forget(self, but: int) -> None:
+        while self._remembered_events > but:
+            keys = self._remembered.popleft()
+            self._remembered_events -= len(keys)
+            for key in keys:
+                self._recent.pop(key, None)
 
     def _roll_up(self, blocks: list[_Block], file: int) -> None:
         lines = b"".join(block.lines for block in blocks)

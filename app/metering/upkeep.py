@@ -183,9 +183,13 @@ class Upkeep:
         while True:
             try:
                 async with self._quiet():
-                    await asyncio.to_thread(
-                        read_anew, self._postgres, self._clickhouse, organization_id, code, self._settled_before()
-                    )
+                    try:
+                        await asyncio.to_thread(
+                            read_anew, self._postgres, self._clickhouse, organization_id, code, self._settled_before()
+                        )
+                    finally:
+                        if self._ingest is not None:
+                            self._ingest.forget_stored()
             except (ApiError, OSError) as error:
                 log.warning("metric.reading_failed", code=code, error=str(error)[:500])
                 await asyncio.sleep(RETRY_SECONDS)
