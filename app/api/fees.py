@@ -51,7 +51,7 @@ class FeeObject(Struct, kw_only=True):
     lago_charge_id: UUID | None
     lago_charge_filter_id: UUID | None = None
     lago_fixed_charge_id: UUID | None = None
-    lago_invoice_id: UUID
+    lago_invoice_id: UUID | None
     lago_true_up_fee_id: UUID | None = None
     lago_true_up_parent_fee_id: UUID | None = None
     lago_original_fee_id: UUID | None = None
@@ -60,8 +60,8 @@ class FeeObject(Struct, kw_only=True):
     lago_customer_id: UUID
     external_customer_id: str
     item: FeeItem
-    pay_in_advance: bool = False
-    invoiceable: bool = True
+    pay_in_advance: bool
+    invoiceable: bool
     amount_cents: int
     amount_currency: str
     precise_amount: str
@@ -86,11 +86,11 @@ class FeeObject(Struct, kw_only=True):
     refunded_at: str | None
     amount_details: msgspec.Raw
     self_billed: bool = False
-    pricing_unit_details: None = None
+    pricing_unit_details: msgspec.Raw | None
     presentation_breakdowns: list[Any] = []
     from_date: str
     to_date: str
-    event_transaction_id: str | None = None
+    event_transaction_id: str | None
     applied_taxes: list[AppliedTaxObject]
 
 
@@ -119,6 +119,8 @@ def fee_object(fee: Fee) -> FeeObject:
         lago_charge_id=fee.charge_id,
         lago_charge_filter_id=fee.charge_filter_id,
         lago_invoice_id=fee.invoice_id,
+        lago_true_up_fee_id=fee.true_up_fee.id if fee.true_up_fee else None,
+        lago_true_up_parent_fee_id=fee.true_up_parent_fee_id,
         lago_subscription_id=fee.subscription_id,
         external_subscription_id=fee.subscription.external_id,
         lago_customer_id=fee.customer_id,
@@ -135,6 +137,8 @@ def fee_object(fee: Fee) -> FeeObject:
             item_type="BillableMetric" if fee.fee_type == "charge" else "Subscription",
             grouped_by=fee.grouped_by,
         ),
+        pay_in_advance=fee.pay_in_advance,
+        invoiceable=fee.invoiceable,
         amount_cents=fee.amount_cents,
         amount_currency=fee.currency,
         precise_amount=decimal_text(from_minor(precise, fee.currency)),
@@ -156,9 +160,11 @@ def fee_object(fee: Fee) -> FeeObject:
         failed_at=instant_or_none(fee.failed_at),
         refunded_at=instant_or_none(fee.refunded_at),
         amount_details=exact_json(fee.amount_details),
+        pricing_unit_details=None if fee.pricing_unit_usage is None else exact_json(fee.pricing_unit_usage),
         presentation_breakdowns=fee.presentation_breakdowns,
         from_date=instant(fee.from_datetime),
         to_date=instant(fee.to_datetime),
+        event_transaction_id=fee.event_transaction_id,
         applied_taxes=[applied_tax_object(tax) for tax in fee.applied_taxes],
     )
 

@@ -1,15 +1,15 @@
 """Fees: the lines of an invoice, from a plan's terms and the usage of a period. No I/O."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 from app.billing.billed import BilledLine, BilledSubscription
-from app.billing.book import ChargeTerms, TaxBook, Taxes
-from app.billing.charge_usage import BucketFee, ChargeUsage
+from app.billing.book import ChargeFilterTerms, ChargeTerms, TaxBook, Taxes
+from app.billing.charge_usage import ChargeUsage, Group, Presented
 from app.core.charges.fees import FeeAmounts
 from app.core.money import exact, from_minor, minor_int
 from app.core.subscription_fee import subscription_fee
@@ -17,27 +17,47 @@ from app.core.taxes import FeeTaxes, fee_taxes
 
 
 @dataclass(frozen=True, slots=True)
+class FeeItem:
+    """What a fee is for, as an invoice names it. `id` is that of the metric, add-on or subscription; `filters` the values
+    of a charge's filter."""
+
+    fee_type: str
+    id: UUID
+    code: str
+    name: str
+    description: str | None
+    display_name: str | None
+    filters: Mapping[str, Sequence[str]] | None = None
+    filter_display_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FeeDraft:
-    """A fee that has not been stored. Amounts in minor units but `precise_unit_amount`, which is in currency units."""
+    """A fee that has not been stored. Amounts in minor units but `precise_unit_amount`, which is in currency units.
+
+    `aggregated_units`: what was measured, where that is not the number of units. `pricing_unit`: the amounts in pricing
+    units, as they are on the wire.
+    """
 
     id: UUID
     subscription: BilledSubscription
-    charge: ChargeTerms | None
-    bucket: BucketFee | None
+    item: FeeItem
     amounts: FeeAmounts
     from_: datetime
     to: datetime
     taxes: Taxes
     tax_amounts: FeeTaxes
-
-    @property
-    def events_count(self) -> int | None:
-        """The number of events behind a charge's fee."""
-        return self.bucket.events_count if self.bucket else None
-
-    @property
-    def fee_type(self) -> str:
-        return "subscription" if self.charge is None else "charge"
+    charge_id: UUID | None = None
+    charge_filter_id: UUID | None = None
+    true_up_parent_id: UUID | None = None
+    pay_in_advance: bool = False
+    invoiceable: bool = True
+    event_transaction_id: str | None = None
+    group: Group = field(default_factory=dict)
+    aggregated_units: Decimal | None = None
+    events_count: int | None = None
+    presented: Sequence[Presented] = ()
+    pricing_unit: Mapping[str, Any] | None = None
 
 
 def line_fees(line: BilledLine, usage: Sequence[ChargeUsage], taxes: TaxBook) -> list[FeeDraft]:
@@ -58,18 +78,37 @@ def line_fees(line: BilledLine, usage: Sequence[ChargeUsage], taxes: TaxBook) ->
             FeeDraft(
                 id=uuid4(),
                 subscription=subscription,
-                charge=one.charge,
-                bucket=bucket,
+                item=charge_item(one.charge, bucket.filter),
                 amounts=bucket.amounts,
                 from_=boundaries.charges_from,
                 to=boundaries.charges_to,
                 taxes=own,
                 tax_amounts=tax_amounts(bucket.amounts, own),
+                charge_id=one.charge.id,
+                charge_filter_id=bucket.filter.id if bucket.filter else None,
+                group=bucket.group,
+                aggregated_units=bucket.total_aggregated_units,
+                events_count=bucket.events_count,
+                presented=bucket.presented,
             )
             for bucket in one.fees
             if not bucket.is_nothing
         ]
     return fees
+
+
+def charge_item(charge: ChargeTerms, filter_: ChargeFilterTerms | None) -> FeeItem:
+    """What a charge's fee is for."""
+    return FeeItem(
+        fee_type="charge",
+        id=charge.metric_id,
+        code=charge.metric_code,
+        name=charge.metric_name,
+        description=charge.metric_description,
+        display_name=charge.invoice_display_name or charge.metric_name,
+        filters=filter_.values_as_sent if filter_ else None,
+        filter_display_name=filter_.display_name if filter_ else None,
+    )
 
 
 def tax_amounts(amounts: FeeAmounts, taxes: Taxes) -> FeeTaxes:
@@ -102,8 +141,14 @@ def _subscription_fee(line: BilledLine, taxes: TaxBook) -> FeeDraft:
     return FeeDraft(
         id=uuid4(),
         subscription=subscription,
-        charge=None,
-        bucket=None,
+        item=FeeItem(
+            fee_type="subscription",
+            id=subscription.id,
+            code=plan.code,
+            name=plan.name,
+            description=plan.description,
+            display_name=plan.invoice_display_name or subscription.name or plan.name,
+        ),
         amounts=amounts,
         from_=boundaries.from_,
         to=boundaries.to,

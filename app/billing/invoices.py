@@ -9,21 +9,17 @@ from typing import Any
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
-import msgspec
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.billing.billed import BilledLine
-from app.billing.book import AppliedTax
-from app.billing.charge_usage import BucketFee
 from app.billing.fees import FeeDraft
-from app.core.money import decimal_text
+from app.billing.rows import Rows
 from app.core.periods import local_date
 from app.core.taxes import InvoiceTaxes, invoice_taxes
-from app.models import BillingPeriod, Customer, Fee, FeeTax, Invoice, InvoiceTax, Organization
+from app.models import Customer, Organization
 
 LARGEST_TOTAL = 2**63 - 1
-_json = msgspec.json.Encoder(decimal_format="number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +92,11 @@ def write_invoices(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetim
     totals = [invoice_totals(draft) for draft in drafts]
     closed = [not total.fees and not draft.payer.finalize_zero for draft, total in zip(drafts, totals, strict=True)]
     numbers = iter(_numbers(db, [draft for draft, skip in zip(drafts, closed, strict=True) if not skip], made_at))
-    rows = _Rows(made_at)
+    rows = Rows(made_at)
     ids = []
     for draft, total, skip in zip(drafts, totals, closed, strict=True):
         number = (None, None) if skip else next(numbers)
-        ids.append(rows.add(draft, total, number))
+        ids.append(_add(rows, draft, total, number))
     rows.copy(db)
     return ids
 
@@ -168,176 +164,40 @@ def _advance(db: Session, owner: type[Customer] | type[Organization], by: Mappin
     return {one: after - by[one] for one, after in rows}
 
 
-def _breakdowns(bucket: BucketFee) -> list[dict[str, Any]]:
-    return [{"presentation_by": one.by, "units": decimal_text(one.units)} for one in bucket.presented]
-
-
-class _Rows:
-    """Rows of the invoice tables, gathered and written with COPY."""
-
-    def __init__(self, made_at: datetime):
-        self._made_at = made_at
-        self._tables: dict[Any, list[dict[str, Any]]] = {
-            table: [] for table in (Invoice, BillingPeriod, Fee, FeeTax, InvoiceTax)
-        }
-
-    def add(self, draft: InvoiceDraft, totals: Totals, number: tuple[int | None, str | None]) -> UUID:
-        """Add an invoice with everything that belongs to it."""
-        invoice_id = uuid4()
-        payer = draft.payer
-        total = totals.total
-        self._tables[Invoice].append(
-            {
-                "id": invoice_id,
-                "organization_id": payer.organization_id,
-                "customer_id": payer.customer_id,
-                "sequential_id": number[0],
-                "number": number[1],
-                "invoice_type": "subscription",
-                "status": "finalized" if number[1] else "closed",
-                "payment_status": "pending" if total > 0 else "succeeded",
-                "payment_overdue": False,
-                "currency": draft.currency,
-                "timezone": payer.tz.key,
-                "issuing_date": draft.issuing_date,
-                "payment_due_date": draft.issuing_date + timedelta(days=payer.net_payment_term),
-                "net_payment_term": payer.net_payment_term,
-                "fees_amount_cents": totals.fees,
-                "taxes_amount_cents": totals.taxes.amount_cents,
-                "taxes_rate": totals.taxes.rate,
-                "sub_total_excluding_taxes_amount_cents": totals.fees,
-                "sub_total_including_taxes_amount_cents": total,
-                "total_amount_cents": total,
-                "purchase_order_number": draft.purchase_order_number,
-                "created_at": self._made_at,
-                "updated_at": self._made_at,
-            }
-        )
-        self._add_taxes(draft, totals, invoice_id)
-        position = 0
-        for place, (line, fees) in enumerate(draft.lines):
-            self._add_period(line, invoice_id, place)
-            for fee in fees:
-                self._add_fee(fee, invoice_id, position, paid=total == 0)
-                position += 1
-        return invoice_id
-
-    def _add_taxes(self, draft: InvoiceDraft, totals: Totals, invoice_id: UUID) -> None:
-        applied = {str(tax.id): tax for fee in draft.fees for tax in fee.taxes}
-        for tax_line in totals.taxes.lines:
-            self._tables[InvoiceTax].append(
-                {
-                    **self._tax(applied[tax_line.tax_id], draft.payer.organization_id, draft.currency),
-                    "invoice_id": invoice_id,
-                    "amount_cents": tax_line.amount_cents,
-                    "fees_amount_cents": tax_line.fees_amount_cents,
-                }
-            )
-
-    def _add_period(self, line: BilledLine, invoice_id: UUID, position: int) -> None:
-        boundaries = line.boundaries
-        self._tables[BillingPeriod].append(
-            {
-                "id": uuid4(),
-                "organization_id": line.subscription.organization_id,
-                "invoice_id": invoice_id,
-                "subscription_id": line.subscription.id,
-                "position": position,
-                "invoicing_reason": line.reason,
-                "billed_at": line.billed_at,
-                "from_datetime": boundaries.from_,
-                "to_datetime": boundaries.to,
-                "charges_from_datetime": boundaries.charges_from,
-                "charges_to_datetime": boundaries.charges_to,
-            }
-        )
-
-    def _add_fee(self, fee: FeeDraft, invoice_id: UUID, position: int, *, paid: bool) -> None:
-        subscription, charge, amounts = fee.subscription, fee.charge, fee.amounts
-        plan, bucket = subscription.plan, fee.bucket
-        filter_ = bucket.filter if bucket else None
-        if charge is None:
-            item: dict[str, Any] = {
-                "item_code": plan.code,
-                "item_name": plan.name,
-                "item_description": plan.description,
-                "invoice_display_name": plan.invoice_display_name or subscription.name or plan.name,
-                "item_id": subscription.id,
-                "item_filters": None,
-                "filter_invoice_display_name": None,
-            }
-        else:
-            item = {
-                "item_code": charge.metric_code,
-                "item_name": charge.metric_name,
-                "item_description": charge.metric_description,
-                "invoice_display_name": charge.invoice_display_name or charge.metric_name,
-                "item_id": charge.metric_id,
-                "item_filters": _json.encode(filter_.values_as_sent).decode() if filter_ else None,
-                "filter_invoice_display_name": filter_.display_name if filter_ else None,
-            }
-        self._tables[Fee].append(
-            {
-                "id": fee.id,
-                "organization_id": subscription.organization_id,
-                "invoice_id": invoice_id,
-                "customer_id": subscription.customer_id,
-                "subscription_id": subscription.id,
-                "charge_id": charge.id if charge else None,
-                "charge_filter_id": filter_.id if filter_ else None,
-                "position": position,
-                "fee_type": fee.fee_type,
-                **item,
-                "currency": plan.currency,
-                "amount_cents": amounts.amount_cents,
-                "precise_amount_cents": amounts.precise_amount_cents,
-                "taxes_amount_cents": fee.tax_amounts.amount_cents,
-                "taxes_precise_amount_cents": fee.tax_amounts.precise_amount_cents,
-                "taxes_rate": fee.tax_amounts.rate,
-                "grouped_by": _json.encode(bucket.group if bucket else {}).decode(),
-                "presentation_breakdowns": _json.encode(_breakdowns(bucket) if bucket else []).decode(),
-                "units": amounts.units,
-                "total_aggregated_units": bucket.total_aggregated_units if bucket else amounts.units,
-                "precise_unit_amount": amounts.precise_unit_amount,
-                "events_count": fee.events_count,
-                "amount_details": _json.encode(amounts.amount_details).decode(),
-                "payment_status": "succeeded" if paid else "pending",
-                "from_datetime": fee.from_,
-                "to_datetime": fee.to,
-                "created_at": self._made_at,
-                "succeeded_at": self._made_at if paid else None,
-            }
-        )
-        amounts_by_tax = dict(fee.tax_amounts.lines)
-        for tax in fee.taxes:
-            self._tables[FeeTax].append(
-                {
-                    **self._tax(tax, subscription.organization_id, plan.currency),
-                    "fee_id": fee.id,
-                    "amount_cents": amounts_by_tax[str(tax.id)],
-                }
-            )
-
-    def _tax(self, tax: AppliedTax, organization_id: UUID, currency: str) -> dict[str, Any]:
-        return {
-            "id": uuid4(),
-            "organization_id": organization_id,
-            "tax_id": tax.id,
-            "tax_name": tax.name,
-            "tax_code": tax.code,
-            "tax_rate": tax.rate,
-            "tax_description": tax.description,
-            "currency": currency,
-            "created_at": self._made_at,
-        }
-
-    def copy(self, db: Session) -> None:
-        """Write everything, parents first."""
-        cursor = db.connection().connection.cursor()
-        for table, rows in self._tables.items():
-            if not rows:
-                continue
-            columns = list(rows[0])
-            with cursor.copy(f"COPY {table.__tablename__} ({', '.join(columns)}) FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row(tuple(row.values()))
+def _add(rows: Rows, draft: InvoiceDraft, totals: Totals, number: tuple[int | None, str | None]) -> UUID:
+    """Add the rows of an invoice and of everything that belongs to it."""
+    invoice_id = uuid4()
+    payer = draft.payer
+    total = totals.total
+    rows.add_invoice(
+        id=invoice_id,
+        organization_id=payer.organization_id,
+        customer_id=payer.customer_id,
+        sequential_id=number[0],
+        number=number[1],
+        invoice_type="subscription",
+        status="finalized" if number[1] else "closed",
+        payment_status="pending" if total > 0 else "succeeded",
+        currency=draft.currency,
+        timezone=payer.tz.key,
+        issuing_date=draft.issuing_date,
+        payment_due_date=draft.issuing_date + timedelta(days=payer.net_payment_term),
+        net_payment_term=payer.net_payment_term,
+        fees_amount_cents=totals.fees,
+        taxes_amount_cents=totals.taxes.amount_cents,
+        taxes_rate=totals.taxes.rate,
+        sub_total_excluding_taxes_amount_cents=totals.fees,
+        sub_total_including_taxes_amount_cents=total,
+        total_amount_cents=total,
+        purchase_order_number=draft.purchase_order_number,
+    )
+    applied = {str(tax.id): tax for fee in draft.fees for tax in fee.taxes}
+    for tax_line in totals.taxes.lines:
+        rows.add_invoice_tax(invoice_id, payer.organization_id, applied[tax_line.tax_id], tax_line, draft.currency)
+    position = 0
+    for place, (line, fees) in enumerate(draft.lines):
+        rows.add_period(line, invoice_id, place)
+        for fee in fees:
+            rows.add_fee(fee, invoice_id, position, paid=total == 0)
+            position += 1
+    return invoice_id

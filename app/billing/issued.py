@@ -25,6 +25,7 @@ FEE_PARTS = (
     joinedload(Fee.customer),
     joinedload(Fee.subscription),
     selectinload(Fee.applied_taxes),
+    selectinload(Fee.true_up_fee).load_only(Fee.id),
 )
 LIST_PARTS = (
     joinedload(Invoice.customer).options(*CUSTOMER_PARTS),
@@ -203,12 +204,12 @@ def search_fees(
     event_transaction_id: str | None = None,
     between: Mapping[str, tuple[datetime | None, datetime | None]] | None = None,
 ) -> Select[Fee]:
-    """The fees of visible invoices that pass all filters given, oldest first. `between` bounds `created_at` and the like,
-    inclusive."""
+    """The fees of visible invoices, and those that stand alone, that pass all filters given, oldest first. `between` bounds
+    `created_at` and the like, inclusive."""
     query = (
         select(Fee)
-        .join(Fee.invoice)
-        .where(Fee.organization_id == organization_id, Invoice.status.in_(VISIBLE))
+        .outerjoin(Fee.invoice)
+        .where(Fee.organization_id == organization_id, or_(Fee.invoice_id.is_(None), Invoice.status.in_(VISIBLE)))
         .order_by(Fee.created_at, Fee.position, Fee.id)
         .options(*FEE_PARTS)
     )
@@ -219,7 +220,7 @@ def search_fees(
     if billable_metric_code is not None:
         query = query.where(Fee.charge.has(Charge.billable_metric.has(BillableMetric.code == billable_metric_code)))
     if event_transaction_id is not None:
-        query = query.where(Fee.id.is_(None))  # only fees charged in advance belong to one event
+        query = query.where(Fee.event_transaction_id == event_transaction_id)
     for column, value in ((Fee.fee_type, fee_type), (Fee.payment_status, payment_status), (Fee.currency, currency)):
         if value is not None:
             query = query.where(column == value)

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import JSON, ForeignKey, Index, Numeric, UniqueConstraint, func
+from sqlalchemy import JSON, ForeignKey, Index, Numeric, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Cents, Id, Json, PreciseCents, PreciseUnits, Rate
@@ -94,21 +94,33 @@ class BillingPeriod(Base):
 
 
 class Fee(Base):
-    """One line of an invoice (metering spec 3.10, billing spec 3.9)."""
+    """One line of an invoice, or a fee that stands alone (metering spec 3.10, billing spec 3.9)."""
 
     __tablename__ = "fees"
     __table_args__ = (
         Index("ix_fees_listing", "organization_id", "created_at", "id"),
         Index("ix_fees_subscription_id", "subscription_id"),
+        Index(
+            "ix_fees_true_up_parent_fee_id",
+            "true_up_parent_fee_id",
+            postgresql_where=text("true_up_parent_fee_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_fees_event",
+            "organization_id",
+            "event_transaction_id",
+            postgresql_where=text("event_transaction_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[Id]
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
-    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), index=True)
+    invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoices.id"), index=True)
     customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"))
     subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"))
     charge_id: Mapped[UUID | None] = mapped_column(ForeignKey("charges.id"))
     charge_filter_id: Mapped[UUID | None] = mapped_column(ForeignKey("charge_filters.id"))
+    true_up_parent_fee_id: Mapped[UUID | None] = mapped_column(ForeignKey("fees.id"))
     position: Mapped[int]
     fee_type: Mapped[str]
     item_code: Mapped[str]
@@ -118,6 +130,9 @@ class Fee(Base):
     item_id: Mapped[UUID]
     item_filters: Mapped[Json | None] = mapped_column(JSON)
     filter_invoice_display_name: Mapped[str | None]
+    pay_in_advance: Mapped[bool] = mapped_column(default=False)
+    invoiceable: Mapped[bool] = mapped_column(default=True)
+    event_transaction_id: Mapped[str | None]
     grouped_by: Mapped[Json] = mapped_column(JSON, default=dict)
     presentation_breakdowns: Mapped[list[Json]] = mapped_column(JSON, default=list)
     currency: Mapped[str]
@@ -131,6 +146,7 @@ class Fee(Base):
     precise_unit_amount: Mapped[PreciseCents]
     events_count: Mapped[int | None]
     amount_details: Mapped[Json]
+    pricing_unit_usage: Mapped[Json | None] = mapped_column(JSON)
     payment_status: Mapped[str] = mapped_column(default="pending")
     from_datetime: Mapped[datetime]
     to_datetime: Mapped[datetime]
@@ -139,10 +155,16 @@ class Fee(Base):
     failed_at: Mapped[datetime | None]
     refunded_at: Mapped[datetime | None]
 
-    invoice: Mapped[Invoice] = relationship(lazy="raise_on_sql", back_populates="fees")
+    invoice: Mapped[Invoice | None] = relationship(lazy="raise_on_sql", back_populates="fees")
     customer: Mapped[Customer] = relationship(lazy="raise_on_sql")
     subscription: Mapped[Subscription] = relationship(lazy="raise_on_sql")
     charge: Mapped[Charge | None] = relationship(lazy="raise_on_sql")
+    true_up_fee: Mapped["Fee | None"] = relationship(
+        primaryjoin="Fee.id == remote(foreign(Fee.true_up_parent_fee_id))",
+        uselist=False,
+        lazy="raise_on_sql",
+        viewonly=True,
+    )
     applied_taxes: Mapped[list["FeeTax"]] = relationship(lazy="raise_on_sql", order_by="FeeTax.tax_code")
 
 

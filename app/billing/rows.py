@@ -1,0 +1,149 @@
+"""Rows of invoices, their periods, fees and taxes, gathered and written with COPY."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from app.billing.billed import BilledLine
+from app.billing.book import AppliedTax
+from app.billing.fees import FeeDraft
+from app.core.money import decimal_text
+from app.core.taxes import TaxLine
+from app.models import BillingPeriod, Fee, FeeTax, Invoice, InvoiceTax
+
+_json = msgspec.json.Encoder(decimal_format="number")
+
+
+class Rows:
+    """What is to be written, all of it made at one instant."""
+
+    def __init__(self, made_at: datetime):
+        self._made_at = made_at
+        self._tables: dict[Any, list[dict[str, Any]]] = {
+            table: [] for table in (Invoice, BillingPeriod, Fee, FeeTax, InvoiceTax)
+        }
+
+    def add_invoice(self, **values: Any) -> None:
+        """Add an invoice, of which these are the columns."""
+        row = {**values, "payment_overdue": False, "created_at": self._made_at, "updated_at": self._made_at}
+        self._tables[Invoice].append(row)
+
+    def add_invoice_tax(
+        self, invoice_id: UUID, organization_id: UUID, tax: AppliedTax, line: TaxLine, currency: str
+    ) -> None:
+        """Add a tax over a whole invoice."""
+        self._tables[InvoiceTax].append(
+            {
+                **self._tax(tax, organization_id, currency),
+                "invoice_id": invoice_id,
+                "amount_cents": line.amount_cents,
+                "fees_amount_cents": line.fees_amount_cents,
+            }
+        )
+
+    def add_period(self, line: BilledLine, invoice_id: UUID, position: int) -> None:
+        """Add what an invoice covers of a subscription."""
+        boundaries = line.boundaries
+        self._tables[BillingPeriod].append(
+            {
+                "id": uuid4(),
+                "organization_id": line.subscription.organization_id,
+                "invoice_id": invoice_id,
+                "subscription_id": line.subscription.id,
+                "position": position,
+                "invoicing_reason": line.reason,
+                "billed_at": line.billed_at,
+                "from_datetime": boundaries.from_,
+                "to_datetime": boundaries.to,
+                "charges_from_datetime": boundaries.charges_from,
+                "charges_to_datetime": boundaries.charges_to,
+            }
+        )
+
+    def add_fee(self, fee: FeeDraft, invoice_id: UUID | None, position: int, *, paid: bool) -> None:
+        """Add a fee with its taxes; without an invoice it stands alone."""
+        subscription, item, amounts = fee.subscription, fee.item, fee.amounts
+        currency = subscription.plan.currency
+        self._tables[Fee].append(
+            {
+                "id": fee.id,
+                "organization_id": subscription.organization_id,
+                "invoice_id": invoice_id,
+                "customer_id": subscription.customer_id,
+                "subscription_id": subscription.id,
+                "charge_id": fee.charge_id,
+                "charge_filter_id": fee.charge_filter_id,
+                "true_up_parent_fee_id": fee.true_up_parent_id,
+                "position": position,
+                "fee_type": item.fee_type,
+                "item_code": item.code,
+                "item_name": item.name,
+                "item_description": item.description,
+                "invoice_display_name": item.display_name,
+                "item_id": item.id,
+                "item_filters": None if item.filters is None else _json.encode(item.filters).decode(),
+                "filter_invoice_display_name": item.filter_display_name,
+                "pay_in_advance": fee.pay_in_advance,
+                "invoiceable": fee.invoiceable,
+                "event_transaction_id": fee.event_transaction_id,
+                "currency": currency,
+                "amount_cents": amounts.amount_cents,
+                "precise_amount_cents": amounts.precise_amount_cents,
+                "taxes_amount_cents": fee.tax_amounts.amount_cents,
+                "taxes_precise_amount_cents": fee.tax_amounts.precise_amount_cents,
+                "taxes_rate": fee.tax_amounts.rate,
+                "grouped_by": _json.encode(fee.group).decode(),
+                "presentation_breakdowns": _json.encode(_breakdowns(fee)).decode(),
+                "units": amounts.units,
+                "total_aggregated_units": amounts.units if fee.aggregated_units is None else fee.aggregated_units,
+                "precise_unit_amount": amounts.precise_unit_amount,
+                "events_count": fee.events_count,
+                "amount_details": _json.encode(amounts.amount_details).decode(),
+                "pricing_unit_usage": None if fee.pricing_unit is None else _json.encode(fee.pricing_unit).decode(),
+                "payment_status": "succeeded" if paid else "pending",
+                "from_datetime": fee.from_,
+                "to_datetime": fee.to,
+                "created_at": self._made_at,
+                "succeeded_at": self._made_at if paid else None,
+            }
+        )
+        amounts_by_tax = dict(fee.tax_amounts.lines)
+        for tax in fee.taxes:
+            self._tables[FeeTax].append(
+                {
+                    **self._tax(tax, subscription.organization_id, currency),
+                    "fee_id": fee.id,
+                    "amount_cents": amounts_by_tax[str(tax.id)],
+                }
+            )
+
+    def _tax(self, tax: AppliedTax, organization_id: UUID, currency: str) -> dict[str, Any]:
+        return {
+            "id": uuid4(),
+            "organization_id": organization_id,
+            "tax_id": tax.id,
+            "tax_name": tax.name,
+            "tax_code": tax.code,
+            "tax_rate": tax.rate,
+            "tax_description": tax.description,
+            "currency": currency,
+            "created_at": self._made_at,
+        }
+
+    def copy(self, db: Session) -> None:
+        """Write everything, parents first."""
+        cursor = db.connection().connection.cursor()
+        for table, rows in self._tables.items():
+            if not rows:
+                continue
+            columns = list(rows[0])
+            with cursor.copy(f"COPY {table.__tablename__} ({', '.join(columns)}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(tuple(row.values()))
+
+
+def _breakdowns(fee: FeeDraft) -> list[dict[str, Any]]:
+    return [{"presentation_by": one.by, "units": decimal_text(one.units)} for one in fee.presented]
