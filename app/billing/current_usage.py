@@ -86,8 +86,9 @@ def current_usage(
         NotAllowed: `no_active_subscription`; `full_usage_not_allowed`, for usage since the subscription's start of all
             charges, or of one that is prorated.
     """
-    subscription = db.scalars(
-        select(Subscription)
+    # Most customers have no taxes of their own, and asking for them is a query.
+    found = db.execute(
+        select(Subscription, Customer.taxes.any())
         .join(Subscription.customer)
         .join(Customer.organization)
         .where(
@@ -99,9 +100,10 @@ def current_usage(
         )
         .options(contains_eager(Subscription.customer).contains_eager(Customer.organization))
     ).first()
-    if subscription is None:
+    if found is None:
         find_customer(db, organization.id, external_customer_id)
         raise NotAllowed("no_active_subscription")
+    subscription, has_own_taxes = found
     plan = restriction.apply(book.plan(db, organization, subscription.plan_id))
     billed = billed_subscription(subscription, {plan.id: plan})
     boundaries = current(billed.terms, now)
@@ -114,9 +116,8 @@ def current_usage(
     amount = sum(fee.amounts.amount_cents for _, fee in fees)
     taxes = 0
     if apply_taxes:
-        general = TaxBook(
-            load_customer_taxes(db, [billed.customer_id]), {organization.id: book.taxes(db, organization)}
-        )
+        of_customer = load_customer_taxes(db, [billed.customer_id]) if has_own_taxes else {}
+        general = TaxBook(of_customer, {organization.id: book.taxes(db, organization)})
         whose = {"customer_id": billed.customer_id, "organization_id": organization.id}
         bases = [
             (

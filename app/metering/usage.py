@@ -25,7 +25,7 @@ Events = Mapping[Hashable, list[Sample]]
 Kept = tuple[Any, ...]
 """What a rollup keeps, folded: the number of events, then the rollup's columns in their order."""
 
-_threads = ThreadPoolExecutor(4, thread_name_prefix="usage")
+_threads = ThreadPoolExecutor(2, thread_name_prefix="usage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,7 @@ def _run(
         rollup, batch, ask = work[0]
         yield rollup, batch, ask(clickhouse, rollup, batch)
         return
+    work.sort(key=lambda one: not one[0].by_item)
     answers = _threads.map(lambda one: one[2](clickhouse, one[0], one[1]), work)
     for (rollup, batch, _), rows in zip(work, answers, strict=True):
         yield rollup, batch, rows
