@@ -1,9 +1,11 @@
 """`/api/v1/plans` with the charges on them (billing spec 1.1, 1.11; metering spec 3.1)."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from litestar import Controller
 from msgspec import UNSET, Struct
 
@@ -12,7 +14,7 @@ from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, post, put
 from app.api.slashes import named
 from app.api.taxes import TaxObject, tax_object
-from app.api.wire import Cents, Opt, PageMeta, Str, changes, fill, instant, paginate
+from app.api.wire import Cents, Opt, PageMeta, Str, changes, fill, instant, number, paginate
 from app.catalog.plans import create_plan, delete_plan, find_plan, live_plans, update_plan
 from app.customers.subscriptions import end_all
 from app.models import Plan
@@ -52,7 +54,7 @@ class PlanInput(Struct):
     description: Str | Opt | None = UNSET
     amount_cents: Cents | Opt | None = UNSET
     amount_currency: Str | Opt | None = UNSET
-    trial_period: float | Opt | None = UNSET
+    trial_period: Decimal | Opt | None = UNSET
     pay_in_advance: bool | Opt | None = UNSET
     bill_charges_monthly: bool | Opt | None = UNSET
     bill_fixed_charges_monthly: bool | Opt | None = UNSET
@@ -79,7 +81,7 @@ class PlanObject(Struct, kw_only=True):
     description: str | None
     amount_cents: int
     amount_currency: str
-    trial_period: int = 0
+    trial_period: msgspec.Raw
     pay_in_advance: bool
     bill_charges_monthly: bool | None = None
     bill_fixed_charges_monthly: bool | None = None
@@ -111,6 +113,7 @@ def plan_object(plan: Plan) -> PlanObject:
         plan,
         lago_id=plan.id,
         created_at=instant(plan.created_at),
+        trial_period=number(plan.trial_period or Decimal(0)),
         charges=[charge_object(charge) for charge in plan.charges],
         taxes=[tax_object(tax) for tax in plan.taxes],
         metadata=plan.plan_metadata,

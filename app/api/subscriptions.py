@@ -84,7 +84,7 @@ class SubscriptionObject(Struct, kw_only=True):
     subscription_at: str
     started_at: str | None
     activated_at: str | None
-    trial_ended_at: str | None = None
+    trial_ended_at: str | None
     ending_at: str | None
     terminated_at: str | None
     canceled_at: str | None
@@ -147,6 +147,7 @@ def _fields(subscription: Subscription, now: datetime) -> dict[str, Any]:
         "subscription_at": instant(subscription.subscription_at),
         "started_at": None if subscription.started_at is None else instant_ms(subscription.started_at),
         "activated_at": instant_or_none(subscription.activated_at),
+        "trial_ended_at": instant_or_none(subscription.trial_ended_at),
         "ending_at": instant_or_none(subscription.ending_at),
         "terminated_at": instant_or_none(subscription.terminated_at),
         "canceled_at": instant_or_none(subscription.canceled_at),

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from app.billing.book import PlanTerms
 from app.core.boundaries import Boundaries, Terms
-from app.core.periods import BillingTime, Interval
+from app.core.periods import BillingTime, Interval, local_date
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,12 @@ class BilledSubscription:
     tz: ZoneInfo
     consolidate_invoice: bool
     purchase_order_number: str | None
+    trial_ends_at: datetime | None = None
+
+    def in_trial(self, instant: datetime) -> bool:
+        """Whether the free trial goes on after the local day of an instant."""
+        ends = self.trial_ends_at
+        return ends is not None and ends > instant and local_date(ends, self.tz) > local_date(instant, self.tz)
 
     @property
     def terms(self) -> Terms:
@@ -51,7 +57,9 @@ class BilledLine:
 
     @property
     def has_subscription_fee(self) -> bool:
-        """A plan paid in advance has paid for the period it is terminated in."""
+        """A plan paid in advance has paid for the period it is terminated in; a trial is free (billing spec 2.3)."""
+        if self.subscription.in_trial(self.billed_at):
+            return False
         return not (self.reason == "subscription_terminating" and self.subscription.plan.pay_in_advance)
 
     @property

@@ -89,6 +89,7 @@ def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]
         tz=timezone_of(subscription.customer),
         consolidate_invoice=subscription.consolidate_invoice,
         purchase_order_number=subscription.purchase_order_number,
+        trial_ends_at=subscription.trial_ends_at,
     )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.billing.close import claim, close_chunk
-from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_subscriptions
+from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_subscriptions, end_trial
 from app.errors import ApiError
 from app.metering.meter import Meter
 from app.models import Customer, Organization, Subscription
@@ -70,9 +70,10 @@ class DueRunner:
             last = instant
 
     def _run_at(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> None:
-        """Start what starts, close what can be closed, end what ends."""
+        """Start what starts, close what can be closed, end the trials and subscriptions that end."""
         run.activated += self._one_by_one(scope, Subscription.activation_due_at, instant, made_at, self._activate)
         run.invoices += self._close(scope, instant, made_at)
+        self._one_by_one(scope, Subscription.trial_due_at, instant, made_at, self._end_trial)
         run.terminated += self._one_by_one(scope, Subscription.termination_due_at, instant, made_at, self._terminate)
 
     def _close(self, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> int:
@@ -139,6 +140,9 @@ class DueRunner:
     def _activate(self, db: Session, subscription: Subscription, instant: datetime, made_at: datetime) -> None:
         activate(db, subscription, instant, made_at, self._meter)
 
+    def _end_trial(self, db: Session, subscription: Subscription, instant: datetime, made_at: datetime) -> None:
+        end_trial(db, subscription, instant, made_at, self._meter)
+
     def _terminate(self, db: Session, subscription: Subscription, instant: datetime, made_at: datetime) -> None:
         end_subscriptions(db, [subscription], instant, made_at, self._meter)
 
@@ -149,6 +153,7 @@ def _earliest(db: Session, scope: ColumnElement[bool], until: datetime, delay: t
     for column, limit in (
         (Subscription.activation_due_at, until),
         (Subscription.next_billing_at, until - delay),
+        (Subscription.trial_due_at, until),
         (Subscription.termination_due_at, until),
     ):
         candidates.append(

@@ -126,6 +126,7 @@ def _subscription_fee(line: BilledLine, taxes: TaxBook) -> FeeDraft:
         boundaries.to,
         boundaries.period_days,
         subscription.tz,
+        trial_ends_at=subscription.trial_ends_at,
     )
     amount = minor_int(precise)
     details: dict[str, Any] = {"plan_amount_cents": plan.amount_cents}

@@ -4,21 +4,39 @@ from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.billing.billed import BilledLine
 from app.billing.book import load_plans
-from app.billing.close import bill_lines, billed_subscription, close_chunk, payer_of
+from app.billing.close import bill_lines, billed_subscription, close_chunk, payer_of, timezone_of
 from app.core.boundaries import Boundaries, starting, terminating
+from app.core.periods import local_date, local_start
 from app.metering.meter import Meter
-from app.models import Customer, Subscription
+from app.models import BillingPeriod, Customer, Subscription
 
 
 def bill_start(db: Session, subscription: Subscription, instant: datetime, made_at: datetime, meter: Meter) -> None:
     """The first invoice of a plan paid in advance; nothing for a plan in arrears."""
     line = _line(db, subscription, "subscription_starting", instant)
-    if line.subscription.plan.pay_in_advance:
+    if line.subscription.plan.pay_in_advance and line.has_subscription_fee:
         bill_lines(db, [line], {subscription.customer_id: payer_of(subscription.customer)}, made_at, meter)
+
+
+def bill_trial_end(db: Session, subscription: Subscription, instant: datetime, made_at: datetime, meter: Meter) -> None:
+    """The fee of the days after a trial, in advance, unless the start of the subscription or of a period on the same local
+    day has billed them already (billing spec 1.6)."""
+    tz = timezone_of(subscription.customer)
+    today = local_date(instant, tz)
+    billed = db.scalars(
+        select(BillingPeriod.billed_at).where(
+            BillingPeriod.subscription_id == subscription.id,
+            BillingPeriod.invoicing_reason.in_(("subscription_starting", "subscription_periodic")),
+            BillingPeriod.billed_at >= local_start(today, tz),
+        )
+    )
+    if not any(local_date(one, tz) == today for one in billed):
+        bill_start(db, subscription, instant, made_at, meter)
 
 
 def bill_termination(
@@ -47,6 +65,6 @@ def _line(db: Session, subscription: Subscription, reason: str, now: datetime) -
     plans = load_plans(db, [subscription.plan_id])
     billed = billed_subscription(subscription, plans)
     boundaries: Boundaries = (
-        terminating(billed.terms, now) if reason == "subscription_terminating" else starting(billed.terms)
+        terminating(billed.terms, now) if reason == "subscription_terminating" else starting(billed.terms, now)
     )
     return BilledLine(billed, reason, now, boundaries)

@@ -21,7 +21,7 @@ PLAN_PARTS = (
 
 _MANDATORY = ("name", "code", "amount_cents", "amount_currency", "pay_in_advance")
 _EDITABLE_IN_USE = ("name", "invoice_display_name", "description", "amount_cents")
-_FROZEN_IN_USE = ("code", "interval", "amount_currency", "pay_in_advance")
+_FROZEN_IN_USE = ("code", "interval", "amount_currency", "pay_in_advance", "trial_period")
 
 
 def live_plans(organization_id: UUID) -> Select[Plan]:
@@ -113,6 +113,8 @@ def _check(db: Session, organization_id: UUID, changes: Changes, plan: Plan | No
     check_currency(problems, changes, "amount_currency")
     if (plan is None or "interval" in changes) and changes.get("interval") not in tuple(Interval):
         problems.add("interval", "value_is_invalid")
+    if (changes.get("trial_period") or 0) < 0:
+        problems.add("trial_period", "value_is_out_of_range")
     code = changes.get("code")
     if not empty(code) and (plan is None or code != plan.code):
         taken = db.scalar(select(live_plans(organization_id).where(Plan.code == code).exists()))

@@ -73,9 +73,10 @@ def periodic(terms: Terms, boundary: datetime) -> Boundaries:
     return _boundaries(terms, current if terms.pay_in_advance else before, before, None)
 
 
-def starting(terms: Terms) -> Boundaries:
-    """The boundaries of the first invoice of a plan paid in advance; its charges are still to come."""
-    current = terms.period_at(terms.started_at)
+def starting(terms: Terms, instant: datetime) -> Boundaries:
+    """The boundaries of the first invoice of a plan paid in advance, at its start or when its trial ends; its charges are
+    still to come."""
+    current = terms.period_at(instant)
     return _boundaries(terms, current, terms.before(current), None)
 
 

@@ -33,13 +33,19 @@ def subscription_fee(
     period_days: int,
     tz: ZoneInfo,
     minus_a_day: bool = False,
+    trial_ends_at: datetime | None = None,
 ) -> Decimal:
     """Subscription fee in unrounded minor units (billing spec 1.4).
 
     ``whole`` bills ``amount_cents`` as it is. Otherwise the days from ``from_`` to ``to`` (the clamped
     boundaries, aware instants) are billed at the day price of the whole period of ``period_days`` days.
-    ``minus_a_day`` leaves out the last day, which an upgrade bills on the new plan. Never below zero days.
+    ``minus_a_day`` leaves out the last day, which an upgrade bills on the new plan. Never below zero days. A trial
+    that ends within the boundaries leaves the days from its end; one that ends with them or later leaves nothing.
     """
+    if trial_ends_at is not None and trial_ends_at >= to:
+        return Decimal(0)
+    if trial_ends_at is not None and trial_ends_at > from_:
+        whole, from_ = False, trial_ends_at
     if whole:
         return Decimal(amount_cents)
     used = days(from_, to, tz) - minus_a_day

@@ -1,7 +1,7 @@
 """Subscriptions: made, changed, started and ended (billing spec 1.5, 1.6, 1.9)."""
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -10,7 +10,7 @@ from sqlalchemy import Select, case, func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from app.billing.close import timezone_of
-from app.billing.lifecycle import bill_start, bill_termination, close_customer, schedule
+from app.billing.lifecycle import bill_start, bill_termination, bill_trial_end, close_customer, schedule
 from app.catalog.plans import PLAN_PARTS, find_plan
 from app.core.periods import local_date, local_start
 from app.customers.customers import DEFAULT_BILLING_ENTITY, find_or_create_customer
@@ -23,6 +23,7 @@ STATUSES = ("pending", "active", "terminated", "canceled")
 BILLING_TIMES = ("calendar", "anniversary")
 CREDIT_NOTE_CHOICES = ("credit", "skip", "refund", "offset")
 INVOICE_CHOICES = ("generate", "skip")
+DAY_MICROSECONDS = 24 * 60 * 60 * 1_000_000
 
 SUBSCRIPTION_PARTS = (
     joinedload(Subscription.customer).joinedload(Customer.organization),
@@ -98,6 +99,14 @@ def activate(db: Session, subscription: Subscription, started_at: datetime, now:
     bill_start(db, subscription, started_at, now, meter)
 
 
+def end_trial(db: Session, subscription: Subscription, ended_at: datetime, now: datetime, meter: Meter) -> None:
+    """A free trial is over: a plan paid in advance is billed from here on."""
+    subscription.trial_ended_at, subscription.trial_due_at = ended_at, None
+    subscription.updated_at = now
+    db.flush()
+    bill_trial_end(db, subscription, ended_at, now, meter)
+
+
 def update_subscription(subscription: Subscription, sent: Changes, now: datetime) -> None:
     """Change a subscription; `subscription_at` can only be moved before it has started.
 
@@ -160,7 +169,7 @@ def end_subscriptions(
             one.status, one.canceled_at, one.activation_due_at = "canceled", now, None
         else:
             one.status, one.terminated_at = "terminated", now
-            one.next_billing_at = one.termination_due_at = None
+            one.next_billing_at = one.termination_due_at = one.trial_due_at = None
         one.updated_at = now
     db.flush()
     billed = [one for one in subscriptions if one.status == "terminated" and one.on_termination_invoice == "generate"]
@@ -258,8 +267,29 @@ def _start(db: Session, subscription: Subscription, started_at: datetime, now: d
     subscription.status = "active"
     subscription.started_at, subscription.activated_at = started_at, now
     subscription.activation_due_at = None
+    _begin_trial(db, subscription, started_at)
     subscription.updated_at = now
     schedule(db, subscription, now)
+
+
+def _begin_trial(db: Session, subscription: Subscription, started_at: datetime) -> None:
+    """A trial is counted from the first start of any of the customer's subscriptions with the external id, so that it does
+    not begin anew (billing spec 1.2)."""
+    if not subscription.plan.trial_period:
+        return
+    first = db.scalar(
+        select(func.min(Subscription.started_at)).where(
+            Subscription.organization_id == subscription.organization_id,
+            Subscription.customer_id == subscription.customer_id,
+            Subscription.external_id == subscription.external_id,
+        )
+    )
+    ends_at = min(first or started_at, started_at) + timedelta(
+        microseconds=int(subscription.plan.trial_period * DAY_MICROSECONDS)
+    )
+    subscription.trial_ends_at = ends_at
+    if ends_at > started_at:
+        subscription.trial_due_at = ends_at
 
 
 def _again(known: Subscription, customer: Customer, plan: Plan) -> Subscription:

@@ -134,6 +134,7 @@ class Plan(Base):
     amount_cents: Mapped[Cents]
     amount_currency: Mapped[str]
     pay_in_advance: Mapped[bool] = mapped_column(default=False)
+    trial_period: Mapped[Rate | None]
     plan_metadata: Mapped[Json] = mapped_column(default=dict)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

@@ -89,7 +89,8 @@ class CustomerMetadata(Base):
 class Subscription(Base):
     """A customer on a plan (billing spec 1.2). `next_billing_at` is the start of the period after the current one:
     the instant from which the current one can be closed; null when there is nothing left to bill. `activation_due_at`
-    and `termination_due_at` are the first moments of the local dates on which it starts and ends by itself."""
+    and `termination_due_at` are the first moments of the local dates on which it starts and ends by itself.
+    `trial_ends_at`: when its free trial is over; `trial_due_at` is the same until that has been dealt with."""
 
     __tablename__ = "subscriptions"
     __table_args__ = (
@@ -114,6 +115,12 @@ class Subscription(Base):
             "organization_id",
             "activation_due_at",
             postgresql_where=text("activation_due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_subscriptions_trial",
+            "organization_id",
+            "trial_due_at",
+            postgresql_where=text("trial_due_at IS NOT NULL"),
         ),
         Index(
             "ix_subscriptions_termination",
@@ -144,6 +151,9 @@ class Subscription(Base):
     next_billing_at: Mapped[datetime | None]
     activation_due_at: Mapped[datetime | None]
     termination_due_at: Mapped[datetime | None]
+    trial_ends_at: Mapped[datetime | None]
+    trial_due_at: Mapped[datetime | None]
+    trial_ended_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 

@@ -157,6 +157,7 @@ def upgrade() -> None:
     sa.Column('amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('amount_currency', sa.Text(), nullable=False),
     sa.Column('pay_in_advance', sa.Boolean(), nullable=False),
+    sa.Column('trial_period', sa.Numeric(precision=30, scale=15), nullable=True),
     sa.Column('plan_metadata', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
@@ -287,6 +288,9 @@ def upgrade() -> None:
     sa.Column('next_billing_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('activation_due_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('termination_due_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('trial_ends_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('trial_due_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('trial_ended_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_subscriptions_customer_id')),
@@ -300,6 +304,7 @@ def upgrade() -> None:
     op.create_index('ix_subscriptions_external_id', 'subscriptions', ['organization_id', 'external_id'], unique=False)
     op.create_index('ix_subscriptions_plan_id', 'subscriptions', ['plan_id'], unique=False)
     op.create_index('ix_subscriptions_termination', 'subscriptions', ['organization_id', 'termination_due_at'], unique=False, postgresql_where=sa.text('termination_due_at IS NOT NULL'))
+    op.create_index('ix_subscriptions_trial', 'subscriptions', ['organization_id', 'trial_due_at'], unique=False, postgresql_where=sa.text('trial_due_at IS NOT NULL'))
     op.create_index('uq_subscriptions_active_external_id', 'subscriptions', ['organization_id', 'external_id'], unique=True, postgresql_where=sa.text("status = 'active'"))
     op.create_table('billing_periods',
     sa.Column('id', sa.Uuid(), nullable=False),
@@ -473,6 +478,7 @@ def downgrade() -> None:
     op.drop_index(op.f('ix_billing_periods_invoice_id'), table_name='billing_periods')
     op.drop_table('billing_periods')
     op.drop_index('uq_subscriptions_active_external_id', table_name='subscriptions', postgresql_where=sa.text("status = 'active'"))
+    op.drop_index('ix_subscriptions_trial', table_name='subscriptions', postgresql_where=sa.text('trial_due_at IS NOT NULL'))
     op.drop_index('ix_subscriptions_termination', table_name='subscriptions', postgresql_where=sa.text('termination_due_at IS NOT NULL'))
     op.drop_index('ix_subscriptions_plan_id', table_name='subscriptions')
     op.drop_index('ix_subscriptions_external_id', table_name='subscriptions')
