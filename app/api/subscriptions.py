@@ -14,7 +14,7 @@ from app.api.plans import PlanObject, plan_object
 from app.api.routes import delete, get, post, put
 from app.api.wire import Opt, PageMeta, Str, changes, instant, instant_ms, instant_or_none, paginate, parse_instant
 from app.customers.customers import DEFAULT_BILLING_ENTITY, find_customer
-from app.customers.periods import current_period
+from app.customers.periods import current_period, downgrade_day
 from app.customers.subscriptions import (
     STATUSES,
     create_subscription,
@@ -89,9 +89,9 @@ class SubscriptionObject(Struct, kw_only=True):
     terminated_at: str | None
     canceled_at: str | None
     created_at: str
-    previous_plan_code: str | None = None
-    next_plan_code: str | None = None
-    downgrade_plan_date: str | None = None
+    previous_plan_code: str | None
+    next_plan_code: str | None
+    downgrade_plan_date: str | None
     current_billing_period_started_at: str | None
     current_billing_period_ending_at: str | None
     on_termination_credit_note: str | None
@@ -133,6 +133,7 @@ def extended_object(subscription: Subscription, now: datetime) -> SubscriptionOb
 
 def _fields(subscription: Subscription, now: datetime) -> dict[str, Any]:
     period = current_period(subscription, now)
+    following = subscription.successors
     return {
         "lago_id": subscription.id,
         "external_id": subscription.external_id,
@@ -152,6 +153,9 @@ def _fields(subscription: Subscription, now: datetime) -> dict[str, Any]:
         "terminated_at": instant_or_none(subscription.terminated_at),
         "canceled_at": instant_or_none(subscription.canceled_at),
         "created_at": instant(subscription.created_at),
+        "previous_plan_code": subscription.previous.plan.code if subscription.previous else None,
+        "next_plan_code": following[-1].plan.code if following else None,
+        "downgrade_plan_date": downgrade_day(subscription, now),
         "current_billing_period_started_at": instant_or_none(period.charges_from if period else None),
         "current_billing_period_ending_at": instant_or_none(period.charges_to if period else None),
         "on_termination_credit_note": subscription.on_termination_credit_note,

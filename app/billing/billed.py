@@ -27,6 +27,7 @@ class BilledSubscription:
     consolidate_invoice: bool
     purchase_order_number: str | None
     trial_ends_at: datetime | None = None
+    ended_by_upgrade: bool = False
 
     def in_trial(self, instant: datetime) -> bool:
         """Whether the free trial goes on after the local day of an instant."""

@@ -5,6 +5,7 @@ The one way from usage to amounts, for invoices as for current usage (metering s
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from app.metering.meter import Meter
 from app.metering.usage import NOTHING, Events, Usage
 from app.metering.windows import Window, window
 
+MILLISECOND = timedelta(milliseconds=1)
 COUNTED = (Aggregation.COUNT, Aggregation.UNIQUE_COUNT)
 
 Group = Mapping[str, str | None]
@@ -129,12 +131,18 @@ class _Work:
             charge.metric_code,
             charge.aggregation,
             self.boundaries.charges_from,
-            self.boundaries.charges_to,
+            self._charges_to,
             recurring=charge.recurring,
             period_days=self.boundaries.charges_period_days,
             split=split,
             from_raw=charge.dimensions_pending or not charge.dimension_keys.issuperset(split.keys),
         )
+
+    @property
+    def _charges_to(self) -> datetime:
+        """An event at the very instant of an upgrade is the new subscription's (metering spec 6.12)."""
+        to = self.boundaries.charges_to
+        return to - MILLISECOND if self.subscription.ended_by_upgrade else to
 
     def events_window(self) -> Window:
         """The window of the single events that the price looks at. A prorated sum knows what was carried over from its
@@ -194,7 +202,11 @@ class _Work:
     def _prorated(self, units: Units, events: list[Sample]) -> ProratedUnits:
         charge, boundaries = self.charge, self.boundaries
         span = ProratedSpan(
-            boundaries.charges_from, boundaries.charges_to, boundaries.charges_period_days, self.subscription.tz
+            boundaries.charges_from,
+            boundaries.charges_to,
+            boundaries.charges_period_days,
+            self.subscription.tz,
+            ends_by_upgrade=self.subscription.ended_by_upgrade,
         )
         if self._sums:
             with exact():

@@ -19,7 +19,8 @@ from app.billing.book import PlanTerms, load_plans, load_taxes
 from app.billing.charge_usage import AS_BILLED, charge_usage
 from app.billing.fees import FeeDraft, line_fees
 from app.billing.invoices import Payer, group_lines, write_invoices
-from app.core.boundaries import Boundaries, joined, periodic
+from app.core.boundaries import Boundaries, joined, periodic, starting
+from app.core.periods import local_date, local_start
 from app.metering.meter import Meter
 from app.models import BillingPeriod, Customer, Invoice, Organization, Subscription
 
@@ -46,11 +47,15 @@ def close_chunk(
     subscriptions = _due(db, claimed, until)
     plans = load_plans(db, {one.plan_id for one in subscriptions})
     before = _last_charges_to(db, subscriptions)
+    successors = _successors(db, subscriptions)
+    plans |= load_plans(db, {one.plan_id for one in successors.values()})
     lines = []
     for one in subscriptions:
         billed, boundary = billed_subscription(one, plans), one.next_billing_at
         if boundary is not None:
-            lines.append(BilledLine(billed, "subscription_periodic", boundary, _boundaries(billed, boundary, before)))
+            reason = "subscription_terminating" if one.id in successors else "subscription_periodic"
+            lines.append(BilledLine(billed, reason, boundary, _boundaries(billed, boundary, before)))
+    lines += _downgraded(db, subscriptions, successors, plans, made_at)
     invoices = bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in subscriptions}, made_at, meter)
     _move_on(subscriptions, lines)
     db.flush()
@@ -90,6 +95,7 @@ def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]
         consolidate_invoice=subscription.consolidate_invoice,
         purchase_order_number=subscription.purchase_order_number,
         trial_ends_at=subscription.trial_ends_at,
+        ended_by_upgrade=subscription.replaced_by == "upgrade",
     )
 
 
@@ -165,6 +171,50 @@ def _due(db: Session, customers: Iterable[UUID], until: datetime) -> list[Subscr
     )
 
 
+def _successors(db: Session, subscriptions: Sequence[Subscription]) -> dict[UUID, Subscription]:
+    """The cheaper plans that follow now, by the subscription that they follow."""
+    rows = db.scalars(
+        select(Subscription)
+        .where(
+            Subscription.previous_subscription_id.in_([one.id for one in subscriptions]),
+            Subscription.status == "pending",
+        )
+        .with_for_update()
+    )
+    return {one.previous_subscription_id: one for one in rows if one.previous_subscription_id is not None}
+
+
+def _downgraded(
+    db: Session,
+    subscriptions: Sequence[Subscription],
+    successors: Mapping[UUID, Subscription],
+    plans: dict[UUID, PlanTerms],
+    made_at: datetime,
+) -> list[BilledLine]:
+    """End what is followed by a cheaper plan, begin the cheaper plan, and give what it bills in advance (billing spec
+    1.8)."""
+    pairs = [
+        (one, successors[one.id], one.next_billing_at)
+        for one in subscriptions
+        if one.id in successors and one.next_billing_at is not None
+    ]
+    for old, _, boundary in pairs:
+        old.status, old.terminated_at, old.replaced_by, old.updated_at = "terminated", boundary, "downgrade", made_at
+        old.termination_due_at = old.trial_due_at = None
+    db.flush()  # only one of them may be active
+    lines = []
+    for old, new, boundary in pairs:
+        new.status, new.started_at, new.activated_at, new.updated_at = "active", boundary, made_at, made_at
+        new.customer, new.termination_due_at = old.customer, None
+        billed = billed_subscription(new, plans)
+        new.next_billing_at = billed.terms.next_boundary(boundary)
+        if new.ending_at is not None:
+            new.termination_due_at = local_start(local_date(new.ending_at, billed.tz), billed.tz)
+        if billed.plan.pay_in_advance:
+            lines.append(BilledLine(billed, "subscription_starting", boundary, starting(billed.terms, boundary)))
+    return lines
+
+
 def _boundaries(
     billed: BilledSubscription, boundary: datetime, before: Mapping[UUID, tuple[str, datetime]]
 ) -> Boundaries:
@@ -193,4 +243,4 @@ def _move_on(subscriptions: Sequence[Subscription], lines: Sequence[BilledLine])
     """Set each billed subscription's next boundary."""
     after = {line.subscription.id: line.subscription.terms.next_boundary(line.billed_at) for line in lines}
     for one in subscriptions:
-        one.next_billing_at = after.get(one.id, one.next_billing_at)
+        one.next_billing_at = None if one.status == "terminated" else after.get(one.id, one.next_billing_at)

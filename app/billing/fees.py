@@ -126,6 +126,7 @@ def _subscription_fee(line: BilledLine, taxes: TaxBook) -> FeeDraft:
         boundaries.to,
         boundaries.period_days,
         subscription.tz,
+        minus_a_day=subscription.ended_by_upgrade,
         trial_ends_at=subscription.trial_ends_at,
     )
     amount = minor_int(precise)

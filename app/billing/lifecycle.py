@@ -1,7 +1,8 @@
 """What is billed when a subscription starts or ends (billing spec 1.6, 1.9)."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import select
@@ -46,6 +47,22 @@ def bill_termination(
     ended = list(subscriptions)
     lines = [_line(db, one, "subscription_terminating", instant) for one in ended]
     bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in ended}, made_at, meter)
+
+
+def bill_upgrade(db: Session, before: Subscription, after: Subscription, now: datetime, meter: Meter) -> None:
+    """The invoice of an upgrade, a second after it: usage and, in arrears, the fee of the old plan until then; in advance,
+    the fee of the new one from that day on (billing spec 1.7). What the new plan will bill is left to it."""
+    billed_at = now + timedelta(seconds=1)
+    old = replace(_line(db, before, "subscription_terminating", now), billed_at=billed_at)
+    new = replace(_line(db, after, "subscription_starting", now), billed_at=billed_at)
+    going_on = {charge.metric_id for charge in new.subscription.plan.charges}
+    plan = old.subscription.plan
+    charges = tuple(
+        one for one in plan.charges if not (one.recurring and not one.prorated and one.metric_id in going_on)
+    )
+    old = replace(old, subscription=replace(old.subscription, plan=replace(plan, charges=charges)))
+    lines = [old, new] if new.subscription.plan.pay_in_advance and new.has_subscription_fee else [old]
+    bill_lines(db, lines, {before.customer_id: payer_of(before.customer)}, now, meter)
 
 
 def close_customer(db: Session, customer_id: UUID, instant: datetime, made_at: datetime, meter: Meter) -> None:

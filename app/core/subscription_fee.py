@@ -5,7 +5,17 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from app.core.money import exact
-from app.core.periods import days
+from app.core.periods import Interval, days
+
+_PER_YEAR = {
+    Interval.WEEKLY: 52, Interval.MONTHLY: 12, Interval.QUARTERLY: 4, Interval.SEMIANNUAL: 2, Interval.YEARLY: 1
+}  # fmt: skip
+
+
+def yearly_amount(amount_cents: int, interval: Interval) -> int:
+    """What a plan costs in a year, in minor units: by this plans are told apart as dearer and cheaper, whatever their
+    currencies (billing spec 1.1)."""
+    return amount_cents * _PER_YEAR[interval]
 
 
 def prorated(amount_cents: int, days_used: int, period_days: int) -> Decimal:

@@ -1,6 +1,6 @@
 """Where a subscription stands in its billing periods (billing spec 1.3)."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from app.core.boundaries import Boundaries, Terms, current
@@ -12,8 +12,20 @@ def current_period(subscription: Subscription, now: datetime) -> Boundaries | No
     """The boundaries of an open subscription's current period, or of its first when it has not started."""
     if subscription.status not in {"active", "pending"}:
         return None
+    return current(_terms(subscription), now)
+
+
+def downgrade_day(subscription: Subscription, now: datetime) -> str | None:
+    """The date on which a cheaper plan follows: the one after the current period (billing spec 1.8)."""
+    if subscription.status != "active" or all(one.status != "pending" for one in subscription.successors):
+        return None
+    period = _terms(subscription).period_at(now)
+    return (period.end + timedelta(days=1)).isoformat()
+
+
+def _terms(subscription: Subscription) -> Terms:
     customer, plan = subscription.customer, subscription.plan
-    terms = Terms(
+    return Terms(
         interval=Interval(plan.interval),
         billing_time=BillingTime(subscription.billing_time),
         pay_in_advance=plan.pay_in_advance,
@@ -21,4 +33,3 @@ def current_period(subscription: Subscription, now: datetime) -> Boundaries | No
         started_at=subscription.started_at or subscription.subscription_at,
         tz=ZoneInfo(customer.timezone or customer.organization.timezone),
     )
-    return current(terms, now)

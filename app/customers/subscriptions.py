@@ -1,12 +1,12 @@
 """Subscriptions: made, changed, started and ended (billing spec 1.5, 1.6, 1.9)."""
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Select, case, func, select
+from sqlalchemy import Select, case, func, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from app.billing.close import timezone_of
@@ -14,7 +14,9 @@ from app.billing.lifecycle import bill_start, bill_termination, bill_trial_end, 
 from app.catalog.plans import PLAN_PARTS, find_plan
 from app.core.periods import local_date, local_start
 from app.customers.customers import DEFAULT_BILLING_ENTITY, find_or_create_customer
-from app.errors import Forbidden, NotFound, Problems, invalid
+from app.customers.plan_changes import change_plan
+from app.customers.states import begin, cancel, end, pending_successors, set_ending
+from app.errors import NotFound, Problems, invalid
 from app.metering.meter import Meter
 from app.models import Customer, Organization, Plan, Subscription
 from app.validation import Changes, empty
@@ -23,11 +25,12 @@ STATUSES = ("pending", "active", "terminated", "canceled")
 BILLING_TIMES = ("calendar", "anniversary")
 CREDIT_NOTE_CHOICES = ("credit", "skip", "refund", "offset")
 INVOICE_CHOICES = ("generate", "skip")
-DAY_MICROSECONDS = 24 * 60 * 60 * 1_000_000
 
 SUBSCRIPTION_PARTS = (
     joinedload(Subscription.customer).joinedload(Customer.organization),
     selectinload(Subscription.plan).options(*PLAN_PARTS),
+    selectinload(Subscription.previous).joinedload(Subscription.plan),
+    selectinload(Subscription.successors).joinedload(Subscription.plan),
 )
 """What must be loaded with a subscription to show it with its plan."""
 
@@ -42,7 +45,7 @@ def create_subscription(
     Raises:
         NotFound: `plan_not_found`.
         Invalid: a field breaks a rule.
-        Forbidden: `feature_unavailable`, for another plan on an external id that is in use.
+        Forbidden: `feature_unavailable`, for a change of plan that has to give something back.
     """
     _check(sent, creating=True)
     if sent.get("billing_entity_code") not in (None, DEFAULT_BILLING_ENTITY):
@@ -53,7 +56,9 @@ def create_subscription(
     )
     known = _current(db, organization.id, sent["external_id"])
     if known is not None:
-        return _again(known, customer, plan)
+        if known.customer_id != customer.id:
+            raise invalid("external_id", "value_already_exist")
+        return known if known.plan_id == plan.id else change_plan(db, known, plan, sent, now, meter)
     if customer.currency is None:
         customer.currency = plan.amount_currency
     tz = ZoneInfo(customer.timezone or organization.timezone)
@@ -73,8 +78,10 @@ def create_subscription(
         purchase_order_number=sent.get("purchase_order_number"),
         created_at=now,
         updated_at=now,
+        previous=None,
+        successors=[],
     )
-    _set_ending(subscription, sent.get("ending_at"), tz)
+    set_ending(subscription, sent.get("ending_at"), tz)
     if plan.pay_in_advance:
         subscription.on_termination_credit_note = "credit"
     db.add(subscription)
@@ -85,7 +92,7 @@ def create_subscription(
         activate(db, subscription, subscription_at, now, meter)
     elif start_day < today:
         started_at = max(subscription_at, _last_end(db, organization.id, subscription.external_id) or subscription_at)
-        _start(db, subscription, started_at, now)
+        begin(db, subscription, started_at, now)
     else:
         subscription.activation_due_at = local_start(start_day, tz)
     db.flush()
@@ -94,7 +101,7 @@ def create_subscription(
 
 def activate(db: Session, subscription: Subscription, started_at: datetime, now: datetime, meter: Meter) -> None:
     """Start a subscription and bill what a start bills."""
-    _start(db, subscription, started_at, now)
+    begin(db, subscription, started_at, now)
     db.flush()
     bill_start(db, subscription, started_at, now, meter)
 
@@ -125,7 +132,7 @@ def update_subscription(subscription: Subscription, sent: Changes, now: datetime
         subscription.activation_due_at = local_start(local_date(subscription.subscription_at, tz), tz)
     if "ending_at" in sent:
         _check_ending(sent["ending_at"], subscription.subscription_at, now, tz)
-        _set_ending(subscription, sent["ending_at"], tz)
+        set_ending(subscription, sent["ending_at"], tz)
     subscription.updated_at = now
 
 
@@ -147,9 +154,7 @@ def terminate(
         problems.add("on_termination_credit_note", "value_is_invalid")
     problems.check()
     if subscription.status == "pending":
-        subscription.status = "canceled"
-        subscription.canceled_at = subscription.updated_at = now
-        subscription.activation_due_at = None
+        cancel(subscription, now)
         return
     subscription.on_termination_invoice = invoice or subscription.on_termination_invoice
     if subscription.plan.pay_in_advance and credit_note is not None:
@@ -166,11 +171,11 @@ def end_subscriptions(
         close_customer(db, customer_id, now, made_at, meter)
     for one in subscriptions:
         if one.status == "pending":
-            one.status, one.canceled_at, one.activation_due_at = "canceled", now, None
+            cancel(one, now)
         else:
-            one.status, one.terminated_at = "terminated", now
-            one.next_billing_at = one.termination_due_at = one.trial_due_at = None
-        one.updated_at = now
+            end(one, now)
+            for successor in pending_successors(one):
+                cancel(successor, now)
     db.flush()
     billed = [one for one in subscriptions if one.status == "terminated" and one.on_termination_invoice == "generate"]
     bill_termination(db, billed, now, made_at, meter)
@@ -263,52 +268,15 @@ def subscriptions(
     return query
 
 
-def _start(db: Session, subscription: Subscription, started_at: datetime, now: datetime) -> None:
-    subscription.status = "active"
-    subscription.started_at, subscription.activated_at = started_at, now
-    subscription.activation_due_at = None
-    _begin_trial(db, subscription, started_at)
-    subscription.updated_at = now
-    schedule(db, subscription, now)
-
-
-def _begin_trial(db: Session, subscription: Subscription, started_at: datetime) -> None:
-    """A trial is counted from the first start of any of the customer's subscriptions with the external id, so that it does
-    not begin anew (billing spec 1.2)."""
-    if not subscription.plan.trial_period:
-        return
-    first = db.scalar(
-        select(func.min(Subscription.started_at)).where(
-            Subscription.organization_id == subscription.organization_id,
-            Subscription.customer_id == subscription.customer_id,
-            Subscription.external_id == subscription.external_id,
-        )
-    )
-    ends_at = min(first or started_at, started_at) + timedelta(
-        microseconds=int(subscription.plan.trial_period * DAY_MICROSECONDS)
-    )
-    subscription.trial_ends_at = ends_at
-    if ends_at > started_at:
-        subscription.trial_due_at = ends_at
-
-
-def _again(known: Subscription, customer: Customer, plan: Plan) -> Subscription:
-    """The external id is in use: the same customer and plan again is no error (billing spec 1.5)."""
-    if known.customer_id != customer.id:
-        raise invalid("external_id", "value_already_exist")
-    if known.plan_id != plan.id:
-        raise Forbidden("feature_unavailable")
-    return known
-
-
 def _current(db: Session, organization_id: UUID, external_id: str) -> Subscription | None:
-    """The open subscription with an external id, an active one before a pending one."""
+    """The open subscription with an external id: an active one, or one that is to start by itself."""
     return db.scalars(
         select(Subscription)
         .where(
             Subscription.organization_id == organization_id,
             Subscription.external_id == external_id,
             Subscription.status.in_(("active", "pending")),
+            or_(Subscription.status == "active", Subscription.previous_subscription_id.is_(None)),
         )
         .order_by(case((Subscription.status == "active", 0), else_=1))
         .options(*SUBSCRIPTION_PARTS)
@@ -348,9 +316,3 @@ def _check_ending(ending_at: datetime | None, subscription_at: datetime, now: da
         local_date(ending_at, tz) <= local_date(now, tz) or ending_at <= subscription_at.astimezone(UTC)
     ):
         raise invalid("ending_at", "invalid_date")
-
-
-def _set_ending(subscription: Subscription, ending_at: datetime | None, tz: ZoneInfo) -> None:
-    """A subscription ends with the first moment of its ending date in the customer's timezone (billing spec 1.9)."""
-    subscription.ending_at = ending_at
-    subscription.termination_due_at = None if ending_at is None else local_start(local_date(ending_at, tz), tz)

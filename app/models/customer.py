@@ -90,7 +90,8 @@ class Subscription(Base):
     """A customer on a plan (billing spec 1.2). `next_billing_at` is the start of the period after the current one:
     the instant from which the current one can be closed; null when there is nothing left to bill. `activation_due_at`
     and `termination_due_at` are the first moments of the local dates on which it starts and ends by itself.
-    `trial_ends_at`: when its free trial is over; `trial_due_at` is the same until that has been dealt with."""
+    `previous_subscription_id`: whose plan was changed into this one; `replaced_by`: whether an `upgrade` or a `downgrade`
+    ended it. `trial_ends_at`: when its free trial is over; `trial_due_at` is the same until that has been dealt with."""
 
     __tablename__ = "subscriptions"
     __table_args__ = (
@@ -134,6 +135,8 @@ class Subscription(Base):
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"))
     plan_id: Mapped[UUID] = mapped_column(ForeignKey("plans.id"))
+    previous_subscription_id: Mapped[UUID | None] = mapped_column(ForeignKey("subscriptions.id"), index=True)
+    replaced_by: Mapped[str | None]
     external_id: Mapped[str]
     name: Mapped[str | None]
     status: Mapped[str]
@@ -159,3 +162,13 @@ class Subscription(Base):
 
     customer: Mapped[Customer] = relationship(lazy="raise_on_sql")
     plan: Mapped[Plan] = relationship(lazy="raise_on_sql")
+    previous: Mapped["Subscription | None"] = relationship(
+        remote_side="Subscription.id", foreign_keys="Subscription.previous_subscription_id", lazy="raise_on_sql"
+    )
+    successors: Mapped[list["Subscription"]] = relationship(
+        primaryjoin="and_(Subscription.id == foreign(remote(Subscription.previous_subscription_id)),"
+        " remote(Subscription.status) != 'canceled')",
+        order_by="Subscription.created_at",
+        lazy="raise_on_sql",
+        viewonly=True,
+    )

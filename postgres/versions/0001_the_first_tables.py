@@ -271,6 +271,8 @@ def upgrade() -> None:
     sa.Column('organization_id', sa.Uuid(), nullable=False),
     sa.Column('customer_id', sa.Uuid(), nullable=False),
     sa.Column('plan_id', sa.Uuid(), nullable=False),
+    sa.Column('previous_subscription_id', sa.Uuid(), nullable=True),
+    sa.Column('replaced_by', sa.Text(), nullable=True),
     sa.Column('external_id', sa.Text(), nullable=False),
     sa.Column('name', sa.Text(), nullable=True),
     sa.Column('status', sa.Text(), nullable=False),
@@ -296,6 +298,7 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_subscriptions_customer_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_subscriptions_organization_id')),
     sa.ForeignKeyConstraint(['plan_id'], ['plans.id'], name=op.f('fk_subscriptions_plan_id')),
+    sa.ForeignKeyConstraint(['previous_subscription_id'], ['subscriptions.id'], name=op.f('fk_subscriptions_previous_subscription_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_subscriptions'))
     )
     op.create_index('ix_subscriptions_activation', 'subscriptions', ['organization_id', 'activation_due_at'], unique=False, postgresql_where=sa.text('activation_due_at IS NOT NULL'))
@@ -303,6 +306,7 @@ def upgrade() -> None:
     op.create_index('ix_subscriptions_due', 'subscriptions', ['organization_id', 'next_billing_at'], unique=False, postgresql_where=sa.text("status = 'active' AND next_billing_at IS NOT NULL"))
     op.create_index('ix_subscriptions_external_id', 'subscriptions', ['organization_id', 'external_id'], unique=False)
     op.create_index('ix_subscriptions_plan_id', 'subscriptions', ['plan_id'], unique=False)
+    op.create_index(op.f('ix_subscriptions_previous_subscription_id'), 'subscriptions', ['previous_subscription_id'], unique=False)
     op.create_index('ix_subscriptions_termination', 'subscriptions', ['organization_id', 'termination_due_at'], unique=False, postgresql_where=sa.text('termination_due_at IS NOT NULL'))
     op.create_index('ix_subscriptions_trial', 'subscriptions', ['organization_id', 'trial_due_at'], unique=False, postgresql_where=sa.text('trial_due_at IS NOT NULL'))
     op.create_index('uq_subscriptions_active_external_id', 'subscriptions', ['organization_id', 'external_id'], unique=True, postgresql_where=sa.text("status = 'active'"))
@@ -480,6 +484,7 @@ def downgrade() -> None:
     op.drop_index('uq_subscriptions_active_external_id', table_name='subscriptions', postgresql_where=sa.text("status = 'active'"))
     op.drop_index('ix_subscriptions_trial', table_name='subscriptions', postgresql_where=sa.text('trial_due_at IS NOT NULL'))
     op.drop_index('ix_subscriptions_termination', table_name='subscriptions', postgresql_where=sa.text('termination_due_at IS NOT NULL'))
+    op.drop_index(op.f('ix_subscriptions_previous_subscription_id'), table_name='subscriptions')
     op.drop_index('ix_subscriptions_plan_id', table_name='subscriptions')
     op.drop_index('ix_subscriptions_external_id', table_name='subscriptions')
     op.drop_index('ix_subscriptions_due', table_name='subscriptions', postgresql_where=sa.text("status = 'active' AND next_billing_at IS NOT NULL"))

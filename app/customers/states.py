@@ -1,0 +1,65 @@
+"""From one state of a subscription to the next, without what is billed for it (billing spec 1.2, 1.5, 1.9)."""
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.billing.lifecycle import schedule
+from app.core.periods import local_date, local_start
+from app.models import Subscription
+
+DAY_MICROSECONDS = 24 * 60 * 60 * 1_000_000
+
+
+def begin(db: Session, subscription: Subscription, started_at: datetime, now: datetime) -> None:
+    """A subscription becomes active."""
+    subscription.status = "active"
+    subscription.started_at, subscription.activated_at = started_at, now
+    subscription.activation_due_at = None
+    _begin_trial(db, subscription, started_at)
+    subscription.updated_at = now
+    schedule(db, subscription, now)
+
+
+def end(subscription: Subscription, now: datetime) -> None:
+    """An active subscription is terminated."""
+    subscription.status, subscription.terminated_at, subscription.updated_at = "terminated", now, now
+    subscription.next_billing_at = subscription.termination_due_at = subscription.trial_due_at = None
+
+
+def cancel(subscription: Subscription, now: datetime) -> None:
+    """A pending subscription will not begin."""
+    subscription.status, subscription.canceled_at, subscription.updated_at = "canceled", now, now
+    subscription.activation_due_at = None
+
+
+def pending_successors(subscription: Subscription) -> list[Subscription]:
+    """The cheaper plan that is to follow at the end of the period, if there is one."""
+    return [one for one in subscription.successors if one.status == "pending"]
+
+
+def set_ending(subscription: Subscription, ending_at: datetime | None, tz: ZoneInfo) -> None:
+    """A subscription ends with the first moment of its ending date in the customer's timezone (billing spec 1.9)."""
+    subscription.ending_at = ending_at
+    subscription.termination_due_at = None if ending_at is None else local_start(local_date(ending_at, tz), tz)
+
+
+def _begin_trial(db: Session, subscription: Subscription, started_at: datetime) -> None:
+    """A trial is counted from the first start of any of the customer's subscriptions with the external id, so that it does
+    not begin anew (billing spec 1.2)."""
+    if not subscription.plan.trial_period:
+        return
+    first = db.scalar(
+        select(func.min(Subscription.started_at)).where(
+            Subscription.organization_id == subscription.organization_id,
+            Subscription.customer_id == subscription.customer_id,
+            Subscription.external_id == subscription.external_id,
+        )
+    )
+    length = timedelta(microseconds=int(subscription.plan.trial_period * DAY_MICROSECONDS))
+    ends_at = min(first or started_at, started_at) + length
+    subscription.trial_ends_at = ends_at
+    if ends_at > started_at:
+        subscription.trial_due_at = ends_at
