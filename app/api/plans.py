@@ -71,6 +71,17 @@ class PlanBody(Struct):
     plan: PlanInput
 
 
+class MinimumCommitmentObject(Struct):
+    lago_id: UUID
+    plan_code: str
+    amount_cents: int
+    invoice_display_name: str | None
+    interval: str
+    created_at: str
+    updated_at: str
+    taxes: list[TaxObject]
+
+
 class PlanObject(Struct, kw_only=True):
     lago_id: UUID
     name: str
@@ -85,7 +96,7 @@ class PlanObject(Struct, kw_only=True):
     pay_in_advance: bool
     bill_charges_monthly: bool | None = None
     bill_fixed_charges_monthly: bool | None = None
-    minimum_commitment: None = None
+    minimum_commitment: MinimumCommitmentObject | None
     charges: list[ChargeObject]
     fixed_charges: list[Any] = []
     taxes: list[TaxObject]
@@ -114,9 +125,26 @@ def plan_object(plan: Plan) -> PlanObject:
         lago_id=plan.id,
         created_at=instant(plan.created_at),
         trial_period=number(plan.trial_period or Decimal(0)),
+        minimum_commitment=_commitment_object(plan),
         charges=[charge_object(charge) for charge in plan.charges],
         taxes=[tax_object(tax) for tax in plan.taxes],
         metadata=plan.plan_metadata,
+    )
+
+
+def _commitment_object(plan: Plan) -> MinimumCommitmentObject | None:
+    commitment = plan.minimum_commitment
+    if commitment is None:
+        return None
+    return fill(
+        MinimumCommitmentObject,
+        commitment,
+        lago_id=commitment.id,
+        plan_code=plan.code,
+        interval=plan.interval,
+        created_at=instant(commitment.created_at),
+        updated_at=instant(commitment.updated_at),
+        taxes=[tax_object(tax) for tax in commitment.taxes],
     )
 
 

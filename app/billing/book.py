@@ -14,7 +14,7 @@ from app.core.charges.pricing import compile_price, needs_events
 from app.core.charges.properties import group_keys
 from app.core.charges.usage import ChargeModel, PriceFunction
 from app.core.taxes import TaxRate
-from app.models import Charge, ChargeFilter, Customer, Plan, Tax
+from app.models import Charge, ChargeFilter, Customer, MinimumCommitment, Plan, Tax
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,15 @@ class ChargeTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitmentTerms:
+    """What a period of a plan costs at least."""
+
+    amount_cents: int
+    invoice_display_name: str | None
+    taxes: Taxes
+
+
+@dataclass(frozen=True, slots=True)
 class PlanTerms:
     """A plan with its charges in their order."""
 
@@ -100,6 +109,7 @@ class PlanTerms:
     pay_in_advance: bool
     taxes: Taxes
     charges: tuple[ChargeTerms, ...]
+    commitment: CommitmentTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,7 @@ def load_plans(db: Session, plan_ids: Iterable[UUID]) -> dict[UUID, PlanTerms]:
         .where(Plan.id.in_(set(plan_ids)))
         .options(
             selectinload(Plan.taxes),
+            selectinload(Plan.minimum_commitment).selectinload(MinimumCommitment.taxes),
             selectinload(Plan.charges).selectinload(Charge.taxes),
             selectinload(Plan.charges).joinedload(Charge.billable_metric),
             selectinload(Plan.charges).selectinload(Charge.filters),
@@ -176,7 +187,12 @@ def _plan_terms(plan: Plan) -> PlanTerms:
         pay_in_advance=plan.pay_in_advance,
         taxes=_applied(plan.taxes),
         charges=tuple(_charge_terms(charge) for charge in plan.charges),
+        commitment=_commitment_terms(plan.minimum_commitment),
     )
+
+
+def _commitment_terms(one: MinimumCommitment | None) -> CommitmentTerms | None:
+    return CommitmentTerms(one.amount_cents, one.invoice_display_name, _applied(one.taxes)) if one else None
 
 
 def _charge_terms(charge: Charge) -> ChargeTerms:

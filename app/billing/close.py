@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, contains_eager
 from app.billing.billed import BilledLine, BilledSubscription
 from app.billing.book import PlanTerms, load_plans, load_taxes
 from app.billing.charge_usage import AS_BILLED, charge_usage
+from app.billing.commitments import commitment_fees
 from app.billing.fees import FeeDraft, line_fees
 from app.billing.invoices import Payer, group_lines, write_invoices
 from app.core.boundaries import Boundaries, joined, periodic, starting
@@ -74,7 +75,9 @@ def bill_lines(
     drafted: list[tuple[BilledLine, Sequence[FeeDraft]]] = [
         (line, line_fees(line, usage.get(id(line), ()), taxes)) for line in lines
     ]
-    return write_invoices(db, group_lines(drafted, payers), made_at)
+    lacking = commitment_fees(db, drafted, taxes)
+    whole = [(line, [*fees, *lacking.get(line.subscription.id, ())]) for line, fees in drafted]
+    return write_invoices(db, group_lines(whole, payers), made_at)
 
 
 def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]) -> BilledSubscription:

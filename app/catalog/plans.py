@@ -10,12 +10,13 @@ from app.catalog.charges import CHARGE_PARTS, write_charges
 from app.catalog.taxes import taxes_by_code
 from app.core.periods import Interval
 from app.errors import NotFound, Problems
-from app.models import Plan, Subscription
+from app.models import MinimumCommitment, Plan, Subscription
 from app.validation import Changes, assign, check_code, check_currency, check_mandatory, empty
 
 PLAN_PARTS = (
     selectinload(Plan.taxes),
     selectinload(Plan.charges).options(*CHARGE_PARTS),
+    selectinload(Plan.minimum_commitment).selectinload(MinimumCommitment.taxes),
 )
 """What must be loaded with a plan to show it whole."""
 
@@ -79,7 +80,7 @@ def create_plan(db: Session, organization_id: UUID, changes: Changes, now: datet
         Invalid: a field breaks a rule.
     """
     _check(db, organization_id, changes, None)
-    plan = Plan(organization_id=organization_id, plan_metadata={}, taxes=[], created_at=now)
+    plan = Plan(organization_id=organization_id, plan_metadata={}, taxes=[], minimum_commitment=None, created_at=now)
     assign(plan, changes, (*_EDITABLE_IN_USE, *_FROZEN_IN_USE))
     return _write_parts(db, plan, changes, in_use=False, now=now)
 
@@ -115,6 +116,9 @@ def _check(db: Session, organization_id: UUID, changes: Changes, plan: Plan | No
         problems.add("interval", "value_is_invalid")
     if (changes.get("trial_period") or 0) < 0:
         problems.add("trial_period", "value_is_out_of_range")
+    commitment = changes.get("minimum_commitment")
+    if commitment and (commitment.get("amount_cents") or 0) <= 0:
+        problems.add("amount_cents", "invalid_amount")
     code = changes.get("code")
     if not empty(code) and (plan is None or code != plan.code):
         taken = db.scalar(select(live_plans(organization_id).where(Plan.code == code).exists()))
@@ -132,7 +136,25 @@ def _write_parts(db: Session, plan: Plan, changes: Changes, *, in_use: bool, now
     plan.updated_at = now
     db.add(plan)
     db.flush()
+    if "minimum_commitment" in changes:
+        _write_commitment(db, plan, changes["minimum_commitment"] or {}, now)
     if "charges" in changes:
         write_charges(db, plan, changes["charges"] or (), in_use=in_use, now=now)
     query = select(Plan).where(Plan.organization_id == plan.organization_id, Plan.id == plan.id).options(*PLAN_PARTS)
     return db.scalars(query.execution_options(populate_existing=True)).one()
+
+
+def _write_commitment(db: Session, plan: Plan, sent: Changes, now: datetime) -> None:
+    """A plan's minimum commitment as it was sent; an empty one takes it away."""
+    if not sent:
+        plan.minimum_commitment = None
+        return
+    commitment = plan.minimum_commitment
+    if commitment is None:
+        commitment = plan.minimum_commitment = MinimumCommitment(
+            organization_id=plan.organization_id, taxes=[], created_at=now
+        )
+    commitment.updated_at = now
+    assign(commitment, sent, ("amount_cents", "invoice_display_name"))
+    if "tax_codes" in sent:
+        commitment.taxes = taxes_by_code(db, plan.organization_id, sent["tax_codes"] or ())

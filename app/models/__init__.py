@@ -1,7 +1,7 @@
 """The PostgreSQL tables, by subject."""
 
 from app.models.base import Base
-from app.models.catalog import BillableMetric, Charge, ChargeFilter, Plan, Tax
+from app.models.catalog import BillableMetric, Charge, ChargeFilter, MinimumCommitment, Plan, Tax
 from app.models.customer import Customer, CustomerMetadata, Subscription
 from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetadata, InvoiceTax
 from app.models.metering import EventCheck
@@ -23,6 +23,7 @@ __all__ = [
     "Invoice",
     "InvoiceMetadata",
     "InvoiceTax",
+    "MinimumCommitment",
     "Organization",
     "Plan",
     "Setting",

@@ -33,6 +33,14 @@ charge_taxes = Table(
 )
 
 
+commitment_taxes = Table(
+    "commitment_taxes",
+    Base.metadata,
+    Column("commitment_id", ForeignKey("minimum_commitments.id"), primary_key=True),
+    Column("tax_id", ForeignKey("taxes.id"), primary_key=True),
+)
+
+
 class Tax(Base):
     """A tax with its rate in percent (billing spec 4.1)."""
 
@@ -146,8 +154,32 @@ class Plan(Base):
         viewonly=True,
         lazy="raise_on_sql",
     )
+    minimum_commitment: Mapped["MinimumCommitment | None"] = relationship(
+        lazy="raise_on_sql", cascade="all, delete-orphan"
+    )
     taxes: Mapped[list[Tax]] = relationship(
         secondary=plan_taxes, secondaryjoin=lambda: live_tax(plan_taxes), lazy="raise_on_sql", order_by=Tax.code
+    )
+
+
+class MinimumCommitment(Base):
+    """What a period of a plan costs at least; what its fees lack of it is a fee of its own (billing spec 2.5)."""
+
+    __tablename__ = "minimum_commitments"
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    plan_id: Mapped[UUID] = mapped_column(ForeignKey("plans.id"), unique=True)
+    amount_cents: Mapped[Cents]
+    invoice_display_name: Mapped[str | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    taxes: Mapped[list[Tax]] = relationship(
+        secondary=commitment_taxes,
+        secondaryjoin=lambda: live_tax(commitment_taxes),
+        lazy="raise_on_sql",
+        order_by=Tax.code,
     )
 
 

@@ -259,6 +259,19 @@ def upgrade() -> None:
     op.create_index('ix_invoices_listing', 'invoices', ['organization_id', 'issuing_date', 'created_at', 'id'], unique=False)
     op.create_index('uq_invoices_number', 'invoices', ['organization_id', 'number'], unique=True)
     op.create_index('uq_invoices_sequential_id', 'invoices', ['customer_id', 'sequential_id'], unique=True)
+    op.create_table('minimum_commitments',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('plan_id', sa.Uuid(), nullable=False),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('invoice_display_name', sa.Text(), nullable=True),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_minimum_commitments_organization_id')),
+    sa.ForeignKeyConstraint(['plan_id'], ['plans.id'], name=op.f('fk_minimum_commitments_plan_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_minimum_commitments')),
+    sa.UniqueConstraint('plan_id', name=op.f('uq_minimum_commitments_plan_id'))
+    )
     op.create_table('plan_taxes',
     sa.Column('plan_id', sa.Uuid(), nullable=False),
     sa.Column('tax_id', sa.Uuid(), nullable=False),
@@ -354,6 +367,13 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_charge_taxes_charge_id')),
     sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_charge_taxes_tax_id')),
     sa.PrimaryKeyConstraint('charge_id', 'tax_id', name=op.f('pk_charge_taxes'))
+    )
+    op.create_table('commitment_taxes',
+    sa.Column('commitment_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_id', sa.Uuid(), nullable=False),
+    sa.ForeignKeyConstraint(['commitment_id'], ['minimum_commitments.id'], name=op.f('fk_commitment_taxes_commitment_id')),
+    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_commitment_taxes_tax_id')),
+    sa.PrimaryKeyConstraint('commitment_id', 'tax_id', name=op.f('pk_commitment_taxes'))
     )
     op.create_table('invoice_metadata',
     sa.Column('id', sa.Uuid(), nullable=False),
@@ -475,6 +495,7 @@ def downgrade() -> None:
     op.drop_table('invoice_taxes')
     op.drop_index(op.f('ix_invoice_metadata_invoice_id'), table_name='invoice_metadata')
     op.drop_table('invoice_metadata')
+    op.drop_table('commitment_taxes')
     op.drop_table('charge_taxes')
     op.drop_index('uq_charge_filters_number', table_name='charge_filters')
     op.drop_index('ix_charge_filters_grouped', table_name='charge_filters', postgresql_where=sa.text("charge_filters.deleted_at IS NULL AND charge_filters.properties ? 'pricing_group_keys'"))
@@ -492,6 +513,7 @@ def downgrade() -> None:
     op.drop_index('ix_subscriptions_activation', table_name='subscriptions', postgresql_where=sa.text('activation_due_at IS NOT NULL'))
     op.drop_table('subscriptions')
     op.drop_table('plan_taxes')
+    op.drop_table('minimum_commitments')
     op.drop_index('uq_invoices_sequential_id', table_name='invoices')
     op.drop_index('uq_invoices_number', table_name='invoices')
     op.drop_index('ix_invoices_listing', table_name='invoices')
