@@ -21,6 +21,7 @@ from app.api import errors
 from app.api.access import Access, Caller, require_admin_key, require_key
 from app.api.billable_metrics import BillableMetricController
 from app.api.charges import ChargeController, ChargeFilterController
+from app.api.credit_notes import CreditNoteController
 from app.api.customers import CustomerController
 from app.api.doctor import DoctorController
 from app.api.encodings import ExpandedBody
@@ -119,6 +120,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             BillableMetricController,
             ChargeController,
             ChargeFilterController,
+            CreditNoteController,
             CustomerController,
             CustomerInvoiceController,
             CustomerSubscriptionController,

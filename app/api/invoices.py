@@ -27,7 +27,7 @@ from app.billing.issued import (
 )
 from app.customers.customers import DEFAULT_BILLING_ENTITY, find_customer
 from app.errors import Problems
-from app.models import BillingPeriod, Invoice, InvoiceMetadata
+from app.models import BillingPeriod, Credit, Invoice, InvoiceMetadata
 from app.validation import as_uuid
 
 METADATA = re.compile(r"metadata\[(.+)\]").fullmatch
@@ -73,13 +73,13 @@ class InvoiceListed(Struct, kw_only=True):
     taxes_amount_cents: int
     progressive_billing_credit_amount_cents: int = 0
     coupons_amount_cents: int = 0
-    credit_notes_amount_cents: int = 0
+    credit_notes_amount_cents: int
     sub_total_excluding_taxes_amount_cents: int
     sub_total_including_taxes_amount_cents: int
     total_amount_cents: int
     total_due_amount_cents: int
     total_paid_amount_cents: int = 0
-    total_offsetted_credit_note_amount_cents: int = 0
+    total_offsetted_credit_note_amount_cents: int
     prepaid_credit_amount_cents: int = 0
     prepaid_granted_credit_amount_cents: int | None = None
     prepaid_purchased_credit_amount_cents: int | None = None
@@ -97,11 +97,33 @@ class InvoiceListed(Struct, kw_only=True):
     applied_usage_thresholds: list[Any] = []
 
 
+class CreditItem(Struct):
+    lago_item_id: UUID
+    type: str
+    code: str
+    name: str
+    description: str | None = None
+
+
+class CreditInvoice(Struct):
+    lago_id: UUID
+    payment_status: str
+
+
+class CreditObject(Struct):
+    lago_id: UUID
+    amount_cents: int
+    amount_currency: str
+    before_taxes: bool
+    item: CreditItem
+    invoice: CreditInvoice
+
+
 class InvoiceObject(InvoiceListed, kw_only=True):
     billing_periods: list[BillingPeriodObject]
     subscriptions: list[SubscriptionObject]
     fees: list[FeeObject]
-    credits: list[Any] = []
+    credits: list[CreditObject]
     error_details: list[Any] = []
     applied_invoice_custom_sections: list[Any] = []
 
@@ -145,6 +167,7 @@ def _listed(invoice: Invoice) -> dict[str, Any]:
         "taxes_amount_cents",
         "sub_total_excluding_taxes_amount_cents",
         "sub_total_including_taxes_amount_cents",
+        "credit_notes_amount_cents",
         "total_amount_cents",
     )
     return {
@@ -152,7 +175,10 @@ def _listed(invoice: Invoice) -> dict[str, Any]:
         "lago_id": invoice.id,
         "issuing_date": invoice.issuing_date.isoformat(),
         "payment_due_date": invoice.payment_due_date.isoformat(),
-        "total_due_amount_cents": 0 if invoice.status == "voided" else invoice.total_amount_cents,
+        "total_due_amount_cents": 0
+        if invoice.status == "voided"
+        else max(invoice.total_amount_cents - invoice.offset_amount_cents, 0),
+        "total_offsetted_credit_note_amount_cents": invoice.offset_amount_cents,
         "created_at": instant(invoice.created_at),
         "updated_at": instant(invoice.updated_at),
         "customer": customer_object(invoice.customer, extended=False),
@@ -184,6 +210,19 @@ def _whole(invoice: Invoice, now: datetime) -> InvoiceObject:
         billing_periods=[_period_object(period) for period in invoice.billing_periods],
         subscriptions=[subscription_object(period.subscription, now) for period in invoice.billing_periods],
         fees=[fee_object(fee) for fee in invoice.fees],
+        credits=[_credit_object(credit) for credit in invoice.credits],
+    )
+
+
+def _credit_object(credit: Credit) -> CreditObject:
+    note = credit.credit_note
+    return CreditObject(
+        lago_id=credit.id,
+        amount_cents=credit.amount_cents,
+        amount_currency=credit.currency,
+        before_taxes=False,
+        item=CreditItem(note.id, "credit_note", note.number, note.invoice.number or ""),
+        invoice=CreditInvoice(note.invoice_id, note.invoice.payment_status),
     )
 
 

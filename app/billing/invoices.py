@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.billing.billed import BilledLine
+from app.billing.credits import Owed, Spent, spend_credit_notes
 from app.billing.fees import FeeDraft
 from app.billing.rows import Rows
 from app.core.periods import local_date
@@ -92,11 +93,15 @@ def write_invoices(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetim
     totals = [invoice_totals(draft) for draft in drafts]
     closed = [not total.fees and not draft.payer.finalize_zero for draft, total in zip(drafts, totals, strict=True)]
     numbers = iter(_numbers(db, [draft for draft, skip in zip(drafts, closed, strict=True) if not skip], made_at))
+    owed = [
+        Owed(draft.payer.customer_id, draft.currency, 0 if skip else total.with_taxes)
+        for draft, total, skip in zip(drafts, totals, closed, strict=True)
+    ]
     rows = Rows(made_at)
     ids = []
-    for draft, total, skip in zip(drafts, totals, closed, strict=True):
+    for draft, total, skip, spent in zip(drafts, totals, closed, spend_credit_notes(db, owed, made_at), strict=True):
         number = (None, None) if skip else next(numbers)
-        ids.append(_add(rows, draft, total, number))
+        ids.append(_add(rows, draft, replace(total, spent=tuple(spent)), number))
     rows.copy(db)
     return ids
 
@@ -107,10 +112,19 @@ class Totals:
 
     fees: int
     taxes: InvoiceTaxes
+    spent: tuple[Spent, ...] = ()
+
+    @property
+    def with_taxes(self) -> int:
+        return self.fees + self.taxes.amount_cents
+
+    @property
+    def credit_notes(self) -> int:
+        return sum(one.amount_cents for one in self.spent)
 
     @property
     def total(self) -> int:
-        return self.fees + self.taxes.amount_cents
+        return self.with_taxes - self.credit_notes
 
 
 def invoice_totals(draft: InvoiceDraft) -> Totals:
@@ -187,10 +201,13 @@ def _add(rows: Rows, draft: InvoiceDraft, totals: Totals, number: tuple[int | No
         taxes_amount_cents=totals.taxes.amount_cents,
         taxes_rate=totals.taxes.rate,
         sub_total_excluding_taxes_amount_cents=totals.fees,
-        sub_total_including_taxes_amount_cents=total,
+        sub_total_including_taxes_amount_cents=totals.with_taxes,
+        credit_notes_amount_cents=totals.credit_notes,
         total_amount_cents=total,
         purchase_order_number=draft.purchase_order_number,
     )
+    for place, spent in enumerate(totals.spent):
+        rows.add_credit(invoice_id, payer.organization_id, spent, place, draft.currency)
     applied = {str(tax.id): tax for fee in draft.fees for tax in fee.taxes}
     for tax_line in totals.taxes.lines:
         rows.add_invoice_tax(invoice_id, payer.organization_id, applied[tax_line.tax_id], tax_line, draft.currency)

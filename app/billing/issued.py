@@ -10,7 +10,18 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from app.customers.customers import CUSTOMER_PARTS
 from app.customers.subscriptions import SUBSCRIPTION_PARTS
 from app.errors import NotAllowed, NotFound, invalid
-from app.models import BillableMetric, BillingPeriod, Charge, Customer, Fee, Invoice, InvoiceMetadata, Subscription
+from app.models import (
+    BillableMetric,
+    BillingPeriod,
+    Charge,
+    Credit,
+    CreditNote,
+    Customer,
+    Fee,
+    Invoice,
+    InvoiceMetadata,
+    Subscription,
+)
 
 VISIBLE = ("draft", "finalized", "voided", "failed", "pending")
 """Statuses a client ever sees; a closed invoice is not found."""
@@ -34,6 +45,7 @@ LIST_PARTS = (
 )
 WHOLE_PARTS = (
     *LIST_PARTS,
+    selectinload(Invoice.credits).joinedload(Credit.credit_note).joinedload(CreditNote.invoice),
     selectinload(Invoice.billing_periods).joinedload(BillingPeriod.subscription).options(*SUBSCRIPTION_PARTS),
     selectinload(Invoice.fees).options(*FEE_PARTS),
 )

@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 from app.billing.billed import BilledLine
 from app.billing.book import load_plans
 from app.billing.close import bill_lines, billed_subscription, close_chunk, payer_of, timezone_of
+from app.billing.credit_notes import credit_unused
 from app.core.boundaries import Boundaries, starting, terminating
 from app.core.periods import local_date, local_start
 from app.metering.meter import Meter
-from app.models import BillingPeriod, Customer, Subscription
+from app.models import BillingPeriod, Customer, Fee, Invoice, Subscription
 
 
 def bill_start(db: Session, subscription: Subscription, instant: datetime, made_at: datetime, meter: Meter) -> None:
@@ -47,6 +48,38 @@ def bill_termination(
     ended = list(subscriptions)
     lines = [_line(db, one, "subscription_terminating", instant) for one in ended]
     bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in ended}, made_at, meter)
+
+
+def credit_rest(db: Session, subscription: Subscription, ends_at: datetime, *, upgrade: bool) -> None:
+    """Give back what is paid in advance for the days after the end, as the subscription says (billing spec 6.7)."""
+    if not subscription.plan.pay_in_advance or subscription.on_termination_credit_note == "skip":
+        return
+    fee = db.scalars(
+        select(Fee)
+        .join(Fee.invoice)
+        .where(
+            Fee.organization_id == subscription.organization_id,
+            Fee.subscription_id == subscription.id,
+            Fee.fee_type == "subscription",
+            Fee.amount_cents > 0,
+            Fee.to_datetime >= ends_at,
+            Invoice.status == "finalized",
+        )
+        .order_by(Fee.to_datetime.desc())
+        .limit(1)
+    ).first()
+    if fee is None:
+        return
+    terms = billed_subscription(subscription, load_plans(db, [subscription.plan_id])).terms
+    period = terms.period_at(ends_at)
+    credit_unused(
+        db,
+        fee,
+        period=(period.start, period.end),
+        ends_on=local_date(ends_at, terms.tz),
+        upgrade=upgrade,
+        now=ends_at,
+    )
 
 
 def bill_upgrade(db: Session, before: Subscription, after: Subscription, now: datetime, meter: Meter) -> None:

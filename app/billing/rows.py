@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 
 from app.billing.billed import BilledLine
 from app.billing.book import AppliedTax
+from app.billing.credits import Spent
 from app.billing.fees import FeeDraft
 from app.core.money import decimal_text
 from app.core.taxes import TaxLine
-from app.models import BillingPeriod, Fee, FeeTax, Invoice, InvoiceTax
+from app.models import BillingPeriod, Credit, Fee, FeeTax, Invoice, InvoiceTax
 
 _json = msgspec.json.Encoder(decimal_format="number")
 
@@ -23,12 +24,18 @@ class Rows:
     def __init__(self, made_at: datetime):
         self._made_at = made_at
         self._tables: dict[Any, list[dict[str, Any]]] = {
-            table: [] for table in (Invoice, BillingPeriod, Fee, FeeTax, InvoiceTax)
+            table: [] for table in (Invoice, BillingPeriod, Fee, FeeTax, InvoiceTax, Credit)
         }
 
     def add_invoice(self, **values: Any) -> None:
         """Add an invoice, of which these are the columns."""
-        row = {**values, "payment_overdue": False, "created_at": self._made_at, "updated_at": self._made_at}
+        row = {
+            **values,
+            "payment_overdue": False,
+            "offset_amount_cents": 0,
+            "created_at": self._made_at,
+            "updated_at": self._made_at,
+        }
         self._tables[Invoice].append(row)
 
     def add_invoice_tax(
@@ -41,6 +48,21 @@ class Rows:
                 "invoice_id": invoice_id,
                 "amount_cents": line.amount_cents,
                 "fees_amount_cents": line.fees_amount_cents,
+            }
+        )
+
+    def add_credit(self, invoice_id: UUID, organization_id: UUID, spent: Spent, position: int, currency: str) -> None:
+        """Add what of a credit note an invoice takes."""
+        self._tables[Credit].append(
+            {
+                "id": uuid4(),
+                "organization_id": organization_id,
+                "invoice_id": invoice_id,
+                "credit_note_id": spent.credit_note_id,
+                "position": position,
+                "amount_cents": spent.amount_cents,
+                "currency": currency,
+                "created_at": self._made_at,
             }
         )
 

@@ -75,7 +75,7 @@ class _Total:
     bases: Decimal = field(default=ZERO)
 
 
-def invoice_taxes(fees: Sequence[tuple[Decimal, Sequence[TaxRate]]], sub_total: int) -> InvoiceTaxes:
+def invoice_taxes(fees: Sequence[tuple[Decimal, Sequence[TaxRate]]], sub_total: Decimal | int) -> InvoiceTaxes:
     """Taxes of an invoice (billing spec 4.4).
 
     ``fees`` gives for every fee, taxed or not, its unrounded base in minor units and its rates; ``sub_total`` is

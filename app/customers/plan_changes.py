@@ -1,19 +1,16 @@
 """Another plan for a subscription: a dearer one at once, a cheaper one when the period ends (billing spec 1.7, 1.8)."""
 
 from datetime import datetime
-from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.billing.close import timezone_of
-from app.billing.lifecycle import bill_upgrade, close_customer
+from app.billing.lifecycle import bill_upgrade, close_customer, credit_rest
 from app.core.periods import Interval
 from app.core.subscription_fee import yearly_amount
 from app.customers.states import begin, cancel, end, pending_successors, set_ending
-from app.errors import Forbidden
 from app.metering.meter import Meter
-from app.models import BillingPeriod, Fee, Plan, Subscription
+from app.models import Plan, Subscription
 from app.validation import Changes
 
 
@@ -24,17 +21,12 @@ def change_plan(
 
     One that has not begun just gets the plan. A plan that costs as much a year or more follows at once; a cheaper one
     waits, in place of any that waited before, until the period ends.
-
-    Raises:
-        Forbidden: `feature_unavailable`: the plan was paid in advance, so that the rest of it would have to be given back.
     """
     if current.status == "pending":
         current.plan, current.updated_at = plan, now
         current.name = sent.get("name") or current.name
         return current
     dearer = _yearly(plan) >= _yearly(current.plan)
-    if dearer and _is_paid(db, current, now):
-        raise Forbidden("feature_unavailable")
     for waiting in pending_successors(current):
         cancel(waiting, now)
     successor = _successor(current, plan, sent, now)
@@ -49,6 +41,7 @@ def change_plan(
 
 def _upgrade(db: Session, current: Subscription, successor: Subscription, now: datetime, meter: Meter) -> None:
     close_customer(db, current.customer_id, now, now, meter)
+    credit_rest(db, current, now, upgrade=True)
     end(current, now)
     current.replaced_by = "upgrade"
     db.flush()
@@ -83,23 +76,3 @@ def _successor(current: Subscription, plan: Plan, sent: Changes, now: datetime) 
 
 def _yearly(plan: Plan) -> int:
     return yearly_amount(plan.amount_cents, Interval(plan.interval))
-
-
-def _is_paid(db: Session, current: Subscription, now: datetime) -> bool:
-    """Whether an invoice has a fee for days of the subscription that are still to come."""
-    if not current.plan.pay_in_advance:
-        return False
-    paid: UUID | None = db.scalar(
-        select(Fee.id)
-        .join(BillingPeriod, BillingPeriod.invoice_id == Fee.invoice_id)
-        .where(
-            Fee.organization_id == current.organization_id,
-            Fee.subscription_id == current.id,
-            BillingPeriod.subscription_id == current.id,
-            Fee.fee_type == "subscription",
-            Fee.amount_cents > 0,
-            BillingPeriod.to_datetime > now,
-        )
-        .limit(1)
-    )
-    return paid is not None

@@ -10,7 +10,7 @@ from sqlalchemy import Select, case, func, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from app.billing.close import timezone_of
-from app.billing.lifecycle import bill_start, bill_termination, bill_trial_end, close_customer, schedule
+from app.billing.lifecycle import bill_start, bill_termination, bill_trial_end, close_customer, credit_rest, schedule
 from app.catalog.plans import PLAN_PARTS, find_plan
 from app.core.periods import local_date, local_start
 from app.customers.customers import DEFAULT_BILLING_ENTITY, find_or_create_customer
@@ -45,7 +45,6 @@ def create_subscription(
     Raises:
         NotFound: `plan_not_found`.
         Invalid: a field breaks a rule.
-        Forbidden: `feature_unavailable`, for a change of plan that has to give something back.
     """
     _check(sent, creating=True)
     if sent.get("billing_entity_code") not in (None, DEFAULT_BILLING_ENTITY):
@@ -173,6 +172,7 @@ def end_subscriptions(
         if one.status == "pending":
             cancel(one, now)
         else:
+            credit_rest(db, one, now, upgrade=False)
             end(one, now)
             for successor in pending_successors(one):
                 cancel(successor, now)

@@ -2,6 +2,7 @@
 
 from app.models.base import Base
 from app.models.catalog import BillableMetric, Charge, ChargeFilter, MinimumCommitment, Plan, Tax
+from app.models.credit_note import Credit, CreditNote, CreditNoteItem, CreditNoteTax
 from app.models.customer import Customer, CustomerMetadata, Subscription
 from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetadata, InvoiceTax
 from app.models.metering import EventCheck
@@ -15,6 +16,10 @@ __all__ = [
     "BillingPeriod",
     "Charge",
     "ChargeFilter",
+    "Credit",
+    "CreditNote",
+    "CreditNoteItem",
+    "CreditNoteTax",
     "Customer",
     "CustomerMetadata",
     "EventCheck",

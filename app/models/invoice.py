@@ -2,6 +2,7 @@
 
 from datetime import date, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import JSON, ForeignKey, Index, Numeric, UniqueConstraint, func, text
@@ -11,9 +12,13 @@ from app.models.base import Base, Cents, Id, Json, PreciseCents, PreciseUnits, R
 from app.models.catalog import Charge
 from app.models.customer import Customer, Subscription
 
+if TYPE_CHECKING:
+    from app.models.credit_note import Credit
+
 
 class Invoice(Base):
-    """An invoice (billing spec 3). Amounts are integers in the currency's minor unit."""
+    """An invoice (billing spec 3). Amounts are integers in the currency's minor unit. `offset_amount_cents`: what its own
+    credit notes have taken off what is due."""
 
     __tablename__ = "invoices"
     __table_args__ = (
@@ -41,7 +46,9 @@ class Invoice(Base):
     taxes_rate: Mapped[Rate]
     sub_total_excluding_taxes_amount_cents: Mapped[Cents]
     sub_total_including_taxes_amount_cents: Mapped[Cents]
+    credit_notes_amount_cents: Mapped[Cents] = mapped_column(default=0)
     total_amount_cents: Mapped[Cents]
+    offset_amount_cents: Mapped[Cents] = mapped_column(default=0)
     purchase_order_number: Mapped[str | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
@@ -51,6 +58,9 @@ class Invoice(Base):
         lazy="raise_on_sql", order_by="BillingPeriod.position"
     )
     fees: Mapped[list["Fee"]] = relationship(lazy="raise_on_sql", order_by="Fee.position", back_populates="invoice")
+    credits: Mapped[list["Credit"]] = relationship(
+        lazy="raise_on_sql", order_by="Credit.position", back_populates="invoice"
+    )
     applied_taxes: Mapped[list["InvoiceTax"]] = relationship(lazy="raise_on_sql", order_by="InvoiceTax.tax_code")
     invoice_metadata: Mapped[list["InvoiceMetadata"]] = relationship(
         lazy="raise_on_sql", order_by="InvoiceMetadata.created_at, InvoiceMetadata.key", cascade="all, delete-orphan"

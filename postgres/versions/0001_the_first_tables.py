@@ -247,7 +247,9 @@ def upgrade() -> None:
     sa.Column('taxes_rate', sa.Numeric(precision=30, scale=15), nullable=False),
     sa.Column('sub_total_excluding_taxes_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('sub_total_including_taxes_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('credit_notes_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('total_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('offset_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('purchase_order_number', sa.Text(), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
@@ -375,6 +377,38 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_commitment_taxes_tax_id')),
     sa.PrimaryKeyConstraint('commitment_id', 'tax_id', name=op.f('pk_commitment_taxes'))
     )
+    op.create_table('credit_notes',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('invoice_id', sa.Uuid(), nullable=False),
+    sa.Column('sequential_id', sa.Integer(), nullable=False),
+    sa.Column('number', sa.Text(), nullable=False),
+    sa.Column('issuing_date', sa.Date(), nullable=False),
+    sa.Column('credit_status', sa.Text(), nullable=True),
+    sa.Column('refund_status', sa.Text(), nullable=True),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=True),
+    sa.Column('currency', sa.Text(), nullable=False),
+    sa.Column('sub_total_excluding_taxes_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('taxes_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('taxes_rate', sa.Numeric(precision=30, scale=15), nullable=False),
+    sa.Column('total_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('credit_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('refund_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('offset_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('balance_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('note_metadata', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_credit_notes_customer_id')),
+    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_credit_notes_invoice_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_credit_notes_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_credit_notes')),
+    sa.UniqueConstraint('invoice_id', 'sequential_id', name=op.f('uq_credit_notes_invoice_id_sequential_id'))
+    )
+    op.create_index('ix_credit_notes_available', 'credit_notes', ['customer_id', 'created_at'], unique=False, postgresql_where=sa.text("credit_status = 'available'"))
+    op.create_index('ix_credit_notes_listing', 'credit_notes', ['organization_id', 'issuing_date', 'created_at', 'id'], unique=False)
     op.create_table('invoice_metadata',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('invoice_id', sa.Uuid(), nullable=False),
@@ -404,6 +438,41 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_invoice_taxes'))
     )
     op.create_index(op.f('ix_invoice_taxes_invoice_id'), 'invoice_taxes', ['invoice_id'], unique=False)
+    op.create_table('credit_note_taxes',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('credit_note_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_name', sa.Text(), nullable=False),
+    sa.Column('tax_code', sa.Text(), nullable=False),
+    sa.Column('tax_rate', sa.Numeric(precision=30, scale=15), nullable=False),
+    sa.Column('tax_description', sa.Text(), nullable=True),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('base_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('currency', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['credit_note_id'], ['credit_notes.id'], name=op.f('fk_credit_note_taxes_credit_note_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_credit_note_taxes_organization_id')),
+    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_credit_note_taxes_tax_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_credit_note_taxes'))
+    )
+    op.create_index(op.f('ix_credit_note_taxes_credit_note_id'), 'credit_note_taxes', ['credit_note_id'], unique=False)
+    op.create_table('credits',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('invoice_id', sa.Uuid(), nullable=False),
+    sa.Column('credit_note_id', sa.Uuid(), nullable=False),
+    sa.Column('position', sa.Integer(), nullable=False),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('currency', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['credit_note_id'], ['credit_notes.id'], name=op.f('fk_credits_credit_note_id')),
+    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_credits_invoice_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_credits_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_credits'))
+    )
+    op.create_index(op.f('ix_credits_credit_note_id'), 'credits', ['credit_note_id'], unique=False)
+    op.create_index(op.f('ix_credits_invoice_id'), 'credits', ['invoice_id'], unique=False)
     op.create_table('fees',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -460,6 +529,21 @@ def upgrade() -> None:
     op.create_index('ix_fees_listing', 'fees', ['organization_id', 'created_at', 'id'], unique=False)
     op.create_index('ix_fees_subscription_id', 'fees', ['subscription_id'], unique=False)
     op.create_index('ix_fees_true_up_parent_fee_id', 'fees', ['true_up_parent_fee_id'], unique=False, postgresql_where=sa.text('true_up_parent_fee_id IS NOT NULL'))
+    op.create_table('credit_note_items',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('credit_note_id', sa.Uuid(), nullable=False),
+    sa.Column('fee_id', sa.Uuid(), nullable=False),
+    sa.Column('position', sa.Integer(), nullable=False),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('precise_amount_cents', sa.Numeric(precision=60, scale=30), nullable=False),
+    sa.ForeignKeyConstraint(['credit_note_id'], ['credit_notes.id'], name=op.f('fk_credit_note_items_credit_note_id')),
+    sa.ForeignKeyConstraint(['fee_id'], ['fees.id'], name=op.f('fk_credit_note_items_fee_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_credit_note_items_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_credit_note_items'))
+    )
+    op.create_index(op.f('ix_credit_note_items_credit_note_id'), 'credit_note_items', ['credit_note_id'], unique=False)
+    op.create_index(op.f('ix_credit_note_items_fee_id'), 'credit_note_items', ['fee_id'], unique=False)
     op.create_table('fee_taxes',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -485,16 +569,27 @@ def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
     op.drop_index(op.f('ix_fee_taxes_fee_id'), table_name='fee_taxes')
     op.drop_table('fee_taxes')
+    op.drop_index(op.f('ix_credit_note_items_fee_id'), table_name='credit_note_items')
+    op.drop_index(op.f('ix_credit_note_items_credit_note_id'), table_name='credit_note_items')
+    op.drop_table('credit_note_items')
     op.drop_index('ix_fees_true_up_parent_fee_id', table_name='fees', postgresql_where=sa.text('true_up_parent_fee_id IS NOT NULL'))
     op.drop_index('ix_fees_subscription_id', table_name='fees')
     op.drop_index('ix_fees_listing', table_name='fees')
     op.drop_index(op.f('ix_fees_invoice_id'), table_name='fees')
     op.drop_index('ix_fees_event', table_name='fees', postgresql_where=sa.text('event_transaction_id IS NOT NULL'))
     op.drop_table('fees')
+    op.drop_index(op.f('ix_credits_invoice_id'), table_name='credits')
+    op.drop_index(op.f('ix_credits_credit_note_id'), table_name='credits')
+    op.drop_table('credits')
+    op.drop_index(op.f('ix_credit_note_taxes_credit_note_id'), table_name='credit_note_taxes')
+    op.drop_table('credit_note_taxes')
     op.drop_index(op.f('ix_invoice_taxes_invoice_id'), table_name='invoice_taxes')
     op.drop_table('invoice_taxes')
     op.drop_index(op.f('ix_invoice_metadata_invoice_id'), table_name='invoice_metadata')
     op.drop_table('invoice_metadata')
+    op.drop_index('ix_credit_notes_listing', table_name='credit_notes')
+    op.drop_index('ix_credit_notes_available', table_name='credit_notes', postgresql_where=sa.text("credit_status = 'available'"))
+    op.drop_table('credit_notes')
     op.drop_table('commitment_taxes')
     op.drop_table('charge_taxes')
     op.drop_index('uq_charge_filters_number', table_name='charge_filters')

@@ -14,7 +14,6 @@ from tests.factories import (
     make_plan,
     make_subscription,
     ok,
-    refusal,
     send_events,
     set_clock,
     standard,
@@ -82,13 +81,24 @@ class TestUpgrade:
         assert change(april, "ahead", name="same")["name"] is None
         assert len(invoices_of(april)) == 1
 
-    def test_what_is_paid_already_cannot_be_given_back_yet(self, april: httpx.Client) -> None:
+    def test_what_is_paid_already_is_given_back(self, april: httpx.Client) -> None:
         make_plan(april, "ahead", amount_cents=3_000, pay_in_advance=True)
+        make_plan(april, "ahead more", amount_cents=6_000, pay_in_advance=True)
         make_subscription(april, plan="ahead")
-        sent = {"external_id": "sub", "external_customer_id": "customer", "plan_code": "more"}
-        assert refusal(april.post(URL, json={"subscription": sent})) == (403, "feature_unavailable")
-        assert ok(april.get(f"{URL}/sub"))["subscription"]["plan_code"] == "ahead"
-        assert len(invoices_of(april)) == 1
+        set_clock(april, "2024-04-16T10:00:00Z")
+        change(april, "ahead more")
+        (note,) = ok(april.get("/api/v1/credit_notes"))["credit_notes"]
+        assert (note["credit_amount_cents"], note["credit_status"], note["reason"]) == (
+            1_500,
+            "consumed",
+            "order_change",
+        )
+        assert note["number"] == f"{min(one['number'] for one in invoices_of(april))}-CN001"
+        assert lines(april) == [("2024-04-01", "ahead", 3_000), ("2024-04-16", "ahead more", 3_000)]
+        latest = max(invoices_of(april), key=lambda one: str(one["number"]))
+        assert (latest["credit_notes_amount_cents"], latest["total_amount_cents"]) == (1_500, 1_500)
+        (credit,) = ok(april.get(f"/api/v1/invoices/{latest['lago_id']}"))["invoice"]["credits"]
+        assert (credit["amount_cents"], credit["item"]["code"]) == (1_500, note["number"])
 
     def test_an_event_at_the_very_instant_is_the_new_plans(self, april: httpx.Client) -> None:
         metric = make_metric(april, "calls")

@@ -1,0 +1,387 @@
+"""`/api/v1/credit_notes` (billing spec 6)."""
+
+from datetime import date
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller
+from litestar.params import Parameter
+from msgspec import UNSET, Struct
+from sqlalchemy import or_
+
+from app.api.customers import CustomerObject, customer_object
+from app.api.fees import FeeObject, fee_object
+from app.api.given import Db, Now, Org, Paging
+from app.api.routes import delete, get, patch, post, put
+from app.api.wire import Cents, Opt, PageMeta, Str, changes, instant, number, paginate
+from app.billing.credit_notes import REASONS, Estimate, create_note, estimate_note
+from app.billing.issued_credit_notes import (
+    CREDIT_STATUSES,
+    REFUND_STATUSES,
+    find_note,
+    notes,
+    update_note,
+    void_note,
+)
+from app.customers.customers import DEFAULT_BILLING_ENTITY
+from app.errors import NotFound, Problems
+from app.models import CreditNote, CreditNoteTax, Customer, FeeTax, Invoice
+from app.validation import as_uuid, check_one_of
+
+Texts = dict[Str, Str | None]
+
+
+class ItemInput(Struct):
+    fee_id: Str | Opt | None = UNSET
+    amount_cents: Cents | Opt | None = UNSET
+
+
+class CreditNoteInput(Struct):
+    invoice_id: Str | Opt | None = UNSET
+    reason: Str | Opt | None = UNSET
+    description: Str | Opt | None = UNSET
+    credit_amount_cents: Cents | Opt | None = UNSET
+    refund_amount_cents: Cents | Opt | None = UNSET
+    offset_amount_cents: Cents | Opt | None = UNSET
+    items: list[ItemInput] | Opt | None = UNSET
+    metadata: Texts | Opt | None = UNSET
+
+
+class CreditNoteBody(Struct):
+    credit_note: CreditNoteInput
+
+
+class CreditNoteChange(Struct):
+    refund_status: Str | Opt | None = UNSET
+    metadata: Texts | Opt | None = UNSET
+
+
+class CreditNoteChangeBody(Struct):
+    credit_note: CreditNoteChange
+
+
+class MetadataBody(Struct):
+    metadata: Texts
+
+
+class MetadataAnswer(Struct):
+    metadata: dict[str, str | None]
+
+
+class NoteTaxObject(Struct, kw_only=True):
+    lago_id: UUID
+    lago_credit_note_id: UUID
+    lago_tax_id: UUID
+    tax_name: str
+    tax_code: str
+    tax_rate: msgspec.Raw
+    tax_description: str | None
+    base_amount_cents: int
+    amount_cents: int
+    amount_currency: str
+    created_at: str
+
+
+class NoteItemObject(Struct):
+    lago_id: UUID
+    amount_cents: int
+    amount_currency: str
+    fee: FeeObject
+
+
+class CreditNoteObject(Struct, kw_only=True):
+    lago_id: UUID
+    billing_entity_code: str = DEFAULT_BILLING_ENTITY
+    sequential_id: int
+    number: str
+    lago_invoice_id: UUID
+    invoice_number: str
+    issuing_date: str
+    credit_status: str | None
+    refund_status: str | None
+    reason: str
+    description: str | None
+    currency: str
+    total_amount_cents: int
+    taxes_amount_cents: int
+    taxes_rate: msgspec.Raw
+    sub_total_excluding_taxes_amount_cents: int
+    balance_amount_cents: int
+    credit_amount_cents: int
+    refund_amount_cents: int
+    offset_amount_cents: int
+    coupons_adjustment_amount_cents: int = 0
+    created_at: str
+    updated_at: str
+    file_url: str | None = None
+    self_billed: bool = False
+    items: list[NoteItemObject]
+    applied_taxes: list[NoteTaxObject]
+    customer: CustomerObject
+    metadata: dict[str, str | None]
+    error_details: list[Any] = []
+
+
+class CreditNoteAnswer(Struct):
+    credit_note: CreditNoteObject
+
+
+class CreditNotesAnswer(Struct):
+    credit_notes: list[CreditNoteObject]
+    meta: PageMeta
+
+
+class EstimatedItem(Struct):
+    amount_cents: int
+    lago_fee_id: UUID
+
+
+class EstimatedTax(Struct):
+    lago_tax_id: UUID
+    tax_name: str
+    tax_code: str
+    tax_rate: msgspec.Raw
+    tax_description: str | None
+    base_amount_cents: int
+    amount_cents: int
+    amount_currency: str
+
+
+class EstimateObject(Struct, kw_only=True):
+    lago_invoice_id: UUID
+    invoice_number: str
+    currency: str
+    taxes_amount_cents: int
+    precise_taxes_amount_cents: msgspec.Raw
+    taxes_rate: msgspec.Raw
+    sub_total_excluding_taxes_amount_cents: int
+    max_creditable_amount_cents: int
+    max_refundable_amount_cents: int
+    max_offsettable_amount_cents: int
+    coupons_adjustment_amount_cents: int = 0
+    precise_coupons_adjustment_amount_cents: int = 0
+    items: list[EstimatedItem]
+    applied_taxes: list[EstimatedTax]
+
+
+class EstimateAnswer(Struct):
+    estimated_credit_note: EstimateObject
+
+
+def credit_note_object(note: CreditNote) -> CreditNoteObject:
+    """A credit note as it is on the wire; what `NOTE_PARTS` names must be loaded."""
+    return CreditNoteObject(
+        lago_id=note.id,
+        sequential_id=note.sequential_id,
+        number=note.number,
+        lago_invoice_id=note.invoice_id,
+        invoice_number=note.invoice.number or "",
+        issuing_date=note.issuing_date.isoformat(),
+        credit_status=note.credit_status,
+        refund_status=note.refund_status,
+        reason=note.reason,
+        description=note.description,
+        currency=note.currency,
+        total_amount_cents=note.total_amount_cents,
+        taxes_amount_cents=note.taxes_amount_cents,
+        taxes_rate=number(note.taxes_rate),
+        sub_total_excluding_taxes_amount_cents=note.sub_total_excluding_taxes_amount_cents,
+        balance_amount_cents=note.balance_amount_cents,
+        credit_amount_cents=note.credit_amount_cents,
+        refund_amount_cents=note.refund_amount_cents,
+        offset_amount_cents=note.offset_amount_cents,
+        created_at=instant(note.created_at),
+        updated_at=instant(note.updated_at),
+        items=[NoteItemObject(item.id, item.amount_cents, note.currency, fee_object(item.fee)) for item in note.items],
+        applied_taxes=[_tax_object(tax) for tax in note.applied_taxes],
+        customer=customer_object(note.customer, extended=False),
+        metadata=note.note_metadata,
+    )
+
+
+def _tax_object(tax: CreditNoteTax) -> NoteTaxObject:
+    return NoteTaxObject(
+        lago_id=tax.id,
+        lago_credit_note_id=tax.credit_note_id,
+        lago_tax_id=tax.tax_id,
+        tax_name=tax.tax_name,
+        tax_code=tax.tax_code,
+        tax_rate=number(tax.tax_rate),
+        tax_description=tax.tax_description,
+        base_amount_cents=tax.base_amount_cents,
+        amount_cents=tax.amount_cents,
+        amount_currency=tax.currency,
+        created_at=instant(tax.created_at),
+    )
+
+
+def _estimate_object(estimate: Estimate) -> EstimateObject:
+    invoice, amounts = estimate.invoice, estimate.amounts
+    applied: dict[str, FeeTax] = {str(tax.tax_id): tax for fee, _ in estimate.items for tax in fee.applied_taxes}
+    return EstimateObject(
+        lago_invoice_id=invoice.id,
+        invoice_number=invoice.number or "",
+        currency=invoice.currency,
+        taxes_amount_cents=amounts.taxes.amount_cents,
+        precise_taxes_amount_cents=number(amounts.precise_taxes_cents),
+        taxes_rate=number(amounts.taxes.rate),
+        sub_total_excluding_taxes_amount_cents=amounts.sub_total_cents,
+        max_creditable_amount_cents=estimate.creditable_cents,
+        max_refundable_amount_cents=estimate.refundable_cents,
+        max_offsettable_amount_cents=estimate.offsettable_cents,
+        items=[EstimatedItem(int(amount), fee.id) for fee, amount in estimate.items],
+        applied_taxes=[
+            EstimatedTax(
+                lago_tax_id=applied[line.tax_id].tax_id,
+                tax_name=applied[line.tax_id].tax_name,
+                tax_code=applied[line.tax_id].tax_code,
+                tax_rate=number(applied[line.tax_id].tax_rate),
+                tax_description=applied[line.tax_id].tax_description,
+                base_amount_cents=line.fees_amount_cents,
+                amount_cents=line.amount_cents,
+                amount_currency=invoice.currency,
+            )
+            for line in amounts.taxes.lines
+        ],
+    )
+
+
+class CreditNoteController(Controller):
+    path = "/credit_notes"
+    tags = ["credit_notes"]
+    opt = {"resource": "credit_note"}
+
+    @post()
+    def create_credit_note(self, data: CreditNoteBody, db: Db, organization: Org, now: Now) -> CreditNoteAnswer:
+        """Give something back of an invoice, as credit on later ones or as an offset of what is due."""
+        note = create_note(db, organization.id, changes(data.credit_note), now)
+        return CreditNoteAnswer(credit_note_object(find_note(db, organization.id, note.id)))
+
+    @post("/estimate")
+    def estimate_credit_note(self, data: CreditNoteBody, db: Db, organization: Org) -> EstimateAnswer:
+        """What a credit note would come to. Nothing is stored."""
+        return EstimateAnswer(_estimate_object(estimate_note(db, organization.id, changes(data.credit_note))))
+
+    @get()
+    def list_credit_notes(
+        self,
+        *,
+        db: Db,
+        organization: Org,
+        paging: Paging,
+        external_customer_id: str | None = None,
+        issuing_date_from: date | None = None,
+        issuing_date_to: date | None = None,
+        search_term: str | None = None,
+        currency: str | None = None,
+        reason: str | None = None,
+        credit_status: str | None = None,
+        refund_status: str | None = None,
+        invoice_number: str | None = None,
+        amount_from: int | None = None,
+        amount_to: int | None = None,
+        self_billed: bool | None = None,
+        billing_entity_codes: Annotated[list[str] | None, Parameter(query="billing_entity_codes[]")] = None,
+    ) -> CreditNotesAnswer:
+        """The credit notes that pass all filters, latest issuing date first."""
+        problems = Problems()
+        given = {"reason": reason, "credit_status": credit_status, "refund_status": refund_status}
+        for field, allowed in (
+            ("reason", REASONS),
+            ("credit_status", CREDIT_STATUSES),
+            ("refund_status", REFUND_STATUSES),
+        ):
+            check_one_of(problems, given, field, allowed)
+        problems.check()
+        query = notes(organization.id)
+        equal = {
+            CreditNote.currency: currency,
+            CreditNote.reason: reason,
+            CreditNote.credit_status: credit_status,
+            CreditNote.refund_status: refund_status,
+        }
+        for column, value in equal.items():
+            if value is not None:
+                query = query.where(column == value)
+        if issuing_date_from is not None:
+            query = query.where(CreditNote.issuing_date >= issuing_date_from)
+        if issuing_date_to is not None:
+            query = query.where(CreditNote.issuing_date <= issuing_date_to)
+        if amount_from is not None:
+            query = query.where(CreditNote.total_amount_cents >= amount_from)
+        if amount_to is not None:
+            query = query.where(CreditNote.total_amount_cents <= amount_to)
+        if external_customer_id is not None:
+            query = query.where(CreditNote.customer.has(Customer.external_id == external_customer_id))
+        if invoice_number is not None:
+            query = query.where(CreditNote.invoice.has(Invoice.number == invoice_number))
+        if search_term:
+            query = query.where(
+                or_(
+                    CreditNote.number.icontains(search_term, autoescape=True),
+                    CreditNote.customer.has(
+                        or_(
+                            Customer.name.icontains(search_term, autoescape=True),
+                            Customer.external_id.icontains(search_term, autoescape=True),
+                            Customer.email.icontains(search_term, autoescape=True),
+                        )
+                    ),
+                )
+            )
+        elsewhere = billing_entity_codes is not None and DEFAULT_BILLING_ENTITY not in billing_entity_codes
+        if self_billed or elsewhere:
+            query = query.where(CreditNote.id.is_(None))
+        found, meta = paginate(db, query, paging)
+        return CreditNotesAnswer([credit_note_object(note) for note in found], meta)
+
+    @get("/{lago_id:str}")
+    def get_credit_note(self, lago_id: str, db: Db, organization: Org) -> CreditNoteAnswer:
+        """One credit note."""
+        return CreditNoteAnswer(credit_note_object(find_note(db, organization.id, as_uuid(lago_id))))
+
+    @put("/{lago_id:str}")
+    def update_credit_note(
+        self, lago_id: str, data: CreditNoteChangeBody, db: Db, organization: Org, now: Now
+    ) -> CreditNoteAnswer:
+        """Note how a refund stands, or write the metadata."""
+        note = find_note(db, organization.id, as_uuid(lago_id), lock=True)
+        update_note(note, changes(data.credit_note), now)
+        return CreditNoteAnswer(credit_note_object(note))
+
+    @put("/{lago_id:str}/void")
+    def void_credit_note(self, lago_id: str, db: Db, organization: Org, now: Now) -> CreditNoteAnswer:
+        """What is left of a credit note can no longer be spent."""
+        note = find_note(db, organization.id, as_uuid(lago_id), lock=True)
+        void_note(note, now)
+        return CreditNoteAnswer(credit_note_object(note))
+
+    @post("/{lago_id:str}/metadata")
+    def replace_metadata(self, lago_id: str, data: MetadataBody, db: Db, organization: Org, now: Now) -> MetadataAnswer:
+        """Replace the metadata of a credit note."""
+        note = find_note(db, organization.id, as_uuid(lago_id), lock=True)
+        update_note(note, {"metadata": data.metadata}, now)
+        return MetadataAnswer(note.note_metadata)
+
+    @patch("/{lago_id:str}/metadata")
+    def merge_metadata(self, lago_id: str, data: MetadataBody, db: Db, organization: Org, now: Now) -> MetadataAnswer:
+        """Add to the metadata of a credit note."""
+        note = find_note(db, organization.id, as_uuid(lago_id), lock=True)
+        update_note(note, {"metadata": {**note.note_metadata, **data.metadata}}, now)
+        return MetadataAnswer(note.note_metadata)
+
+    @delete("/{lago_id:str}/metadata")
+    def remove_metadata(self, lago_id: str, db: Db, organization: Org, now: Now) -> MetadataAnswer:
+        """Remove all metadata of a credit note."""
+        note = find_note(db, organization.id, as_uuid(lago_id), lock=True)
+        update_note(note, {"metadata": {}}, now)
+        return MetadataAnswer(note.note_metadata)
+
+    @delete("/{lago_id:str}/metadata/{key:str}")
+    def remove_metadata_key(self, lago_id: str, key: str, db: Db, organization: Org, now: Now) -> MetadataAnswer:
+        """Remove one key of the metadata of a credit note."""
+        note = find_note(db, organization.id, as_uuid(lago_id), lock=True)
+        if key not in note.note_metadata:
+            raise NotFound("metadata")
+        update_note(note, {"metadata": {name: value for name, value in note.note_metadata.items() if name != key}}, now)
+        return MetadataAnswer(note.note_metadata)

@@ -1,0 +1,111 @@
+"""What is given back: credit notes, the fees they are for, their taxes, and the invoices that they were spent on."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, Numeric, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.models.base import Base, Cents, Id, Json, PreciseCents, Rate
+from app.models.customer import Customer
+from app.models.invoice import Fee, Invoice
+
+
+class CreditNote(Base):
+    """A credit note (billing spec 6.1). Amounts are integers in the currency's minor unit, taxes included but for the sub
+    total; `balance_amount_cents` is what of the credit has not been spent."""
+
+    __tablename__ = "credit_notes"
+    __table_args__ = (
+        UniqueConstraint("invoice_id", "sequential_id"),
+        Index("ix_credit_notes_listing", "organization_id", "issuing_date", "created_at", "id"),
+        Index(
+            "ix_credit_notes_available",
+            "customer_id",
+            "created_at",
+            postgresql_where=text("credit_status = 'available'"),
+        ),
+    )
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"))
+    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"))
+    sequential_id: Mapped[int]
+    number: Mapped[str]
+    issuing_date: Mapped[date]
+    credit_status: Mapped[str | None]
+    refund_status: Mapped[str | None]
+    reason: Mapped[str]
+    description: Mapped[str | None]
+    currency: Mapped[str]
+    sub_total_excluding_taxes_amount_cents: Mapped[Cents]
+    taxes_amount_cents: Mapped[Cents]
+    taxes_rate: Mapped[Rate]
+    total_amount_cents: Mapped[Cents]
+    credit_amount_cents: Mapped[Cents]
+    refund_amount_cents: Mapped[Cents]
+    offset_amount_cents: Mapped[Cents]
+    balance_amount_cents: Mapped[Cents]
+    note_metadata: Mapped[Json] = mapped_column(default=dict)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    customer: Mapped[Customer] = relationship(lazy="raise_on_sql")
+    invoice: Mapped[Invoice] = relationship(lazy="raise_on_sql")
+    items: Mapped[list["CreditNoteItem"]] = relationship(lazy="raise_on_sql", order_by="CreditNoteItem.position")
+    applied_taxes: Mapped[list["CreditNoteTax"]] = relationship(lazy="raise_on_sql", order_by="CreditNoteTax.tax_code")
+
+
+class CreditNoteItem(Base):
+    """What a note takes back of one fee, before taxes."""
+
+    __tablename__ = "credit_note_items"
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    credit_note_id: Mapped[UUID] = mapped_column(ForeignKey("credit_notes.id"), index=True)
+    fee_id: Mapped[UUID] = mapped_column(ForeignKey("fees.id"), index=True)
+    position: Mapped[int]
+    amount_cents: Mapped[Cents]
+    precise_amount_cents: Mapped[PreciseCents]
+
+    fee: Mapped[Fee] = relationship(lazy="raise_on_sql")
+
+
+class CreditNoteTax(Base):
+    """A tax that a note takes back, with its name and rate as they were on the invoice."""
+
+    __tablename__ = "credit_note_taxes"
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    credit_note_id: Mapped[UUID] = mapped_column(ForeignKey("credit_notes.id"), index=True)
+    tax_id: Mapped[UUID] = mapped_column(ForeignKey("taxes.id"))
+    tax_name: Mapped[str]
+    tax_code: Mapped[str]
+    tax_rate: Mapped[Decimal] = mapped_column(Numeric(30, 15))
+    tax_description: Mapped[str | None]
+    amount_cents: Mapped[Cents]
+    base_amount_cents: Mapped[Cents]
+    currency: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class Credit(Base):
+    """What of a note has been spent on an invoice (billing spec 6.5)."""
+
+    __tablename__ = "credits"
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), index=True)
+    credit_note_id: Mapped[UUID] = mapped_column(ForeignKey("credit_notes.id"), index=True)
+    position: Mapped[int]
+    amount_cents: Mapped[Cents]
+    currency: Mapped[str]
+    created_at: Mapped[datetime]
+
+    credit_note: Mapped[CreditNote] = relationship(lazy="raise_on_sql")
+    invoice: Mapped[Invoice] = relationship(lazy="raise_on_sql", back_populates="credits")
