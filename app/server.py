@@ -24,18 +24,22 @@ from app.api.charges import ChargeController, ChargeFilterController
 from app.api.credit_notes import CreditNoteController
 from app.api.customers import CustomerController
 from app.api.doctor import DoctorController
+from app.api.documented import AnswerSchemas
 from app.api.encodings import ExpandedBody
 from app.api.enriched_events import EnrichedEventController
+from app.api.entitlements import PlanEntitlementController, SubscriptionEntitlementController
 from app.api.event_errors import EventErrorController
 from app.api.event_problems import EventProblemController
 from app.api.events import EventController
 from app.api.exports import ExportController
+from app.api.features import FeatureController
 from app.api.fees import FeeController
 from app.api.given import Called, Db, Org
 from app.api.health import health
 from app.api.invoices import CustomerInvoiceController, InvoiceController
 from app.api.limits import LimitedBody
 from app.api.organizations import AdminOrganizationController, ApiKeyController, OrganizationController
+from app.api.plan_metadata import PlanMetadataController
 from app.api.plans import PlanController
 from app.api.reference import ReferencePage
 from app.api.request import ExactRequest
@@ -129,11 +133,15 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             EventErrorController,
             EventProblemController,
             ExportController,
+            FeatureController,
             FeeController,
             InvoiceController,
             OrganizationController,
             PlanController,
+            PlanEntitlementController,
+            PlanMetadataController,
             SubscriptionController,
+            SubscriptionEntitlementController,
             TaxController,
             TestClockController,
             UsageAnalyticsController,
@@ -163,6 +171,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
         request_class=ExactRequest,
         logging_config=None,
         openapi_config=openapi_config(),
+        plugins=[AnswerSchemas()],
         middleware=[
             DefineMiddleware(LimitedBody, limit=service.settings.max_body_bytes),
             DefineMiddleware(ExpandedBody, limit=service.settings.max_body_bytes),

@@ -15,6 +15,9 @@ from app.errors import Problems
 
 Changes = Mapping[str, Any]
 
+LONGEST_CODE = 255
+"""How many characters a code and an external id may have; what is indexed must not be much longer."""
+
 _EMAIL = re.compile(r"[^@\s,;]+@[^@\s,;]+\.[^@\s,;.]+").fullmatch
 _COUNTRY = re.compile(r"[A-Za-z]{2}").fullmatch
 
@@ -47,10 +50,26 @@ def check_mandatory(problems: Problems, changes: Changes, fields: Iterable[str],
 
 
 def check_code(problems: Problems, changes: Changes) -> None:
-    """Note `value_is_invalid` for a `code` that no path can name: one with an empty or dotted part between slashes."""
+    """Note `value_is_invalid` for a `code` that no path can name: one with an empty or dotted part between slashes; and
+    `value_is_too_long` for one that is."""
+    check_length(problems, changes, {"code": LONGEST_CODE})
     code = changes.get("code")
     if not empty(code) and not {"", ".", ".."}.isdisjoint(str(code).split("/")):
         problems.add("code", "value_is_invalid")
+
+
+def check_external_id(problems: Problems, changes: Changes, field: str) -> None:
+    """Note `value_is_invalid` for an external id that no path can name, and `value_is_too_long` for one that is."""
+    check_length(problems, changes, {field: LONGEST_CODE})
+    if "/" in (changes.get(field) or ""):
+        problems.add(field, "value_is_invalid")
+
+
+def check_length(problems: Problems, changes: Changes, longest: Mapping[str, int]) -> None:
+    """Note `value_is_too_long` for fields with more characters than they may have."""
+    for field, most in longest.items():
+        if len(changes.get(field) or "") > most:
+            problems.add(field, "value_is_too_long")
 
 
 def check_one_of(

@@ -81,6 +81,13 @@ def make_tax(api: httpx.Client, code: str, rate: str, **fields: object) -> Json:
     return tax
 
 
+def make_feature(api: httpx.Client, code: str = "seats", privileges: Iterable[Json] = (), **fields: object) -> Json:
+    """A feature."""
+    sent = {"code": code, "name": code.title(), "privileges": list(privileges), **fields}
+    feature: Json = ok(api.post("/api/v1/features", json={"feature": sent}))["feature"]
+    return feature
+
+
 def make_customer(api: httpx.Client, external_id: str = "customer", **fields: object) -> Json:
     """A customer."""
     sent = {"external_id": external_id, **fields}

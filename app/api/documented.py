@@ -1,9 +1,13 @@
-"""OpenAPI for handlers that read their body themselves: the document still says what they take."""
+"""What the OpenAPI document would not say by itself: bodies that handlers read themselves, and what answers always have."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Reference, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.typing import FieldDefinition
 
 _text = Schema(type=OpenAPIType.STRING)
 _fields: dict[str, Schema | Reference] = {
@@ -13,7 +17,7 @@ _fields: dict[str, Schema | Reference] = {
         description="Unix time in seconds, decimals allowed; the time of arrival when absent.",
     ),
     "properties": Schema(
-        type=OpenAPIType.OBJECT,
+        type=[OpenAPIType.OBJECT, OpenAPIType.NULL],
         additional_properties=Schema(one_of=[_text, Schema(type=OpenAPIType.NUMBER), Schema(type=OpenAPIType.BOOLEAN)]),
     ),
 }
@@ -24,7 +28,9 @@ _event = Schema(
         "transaction_id": Schema(type=OpenAPIType.STRING, description="Identifies the event in its subscription."),
         "external_subscription_id": _text,
         **_fields,
-        "precise_total_amount_cents": Schema(one_of=[_text, Schema(type=OpenAPIType.NUMBER)]),
+        "precise_total_amount_cents": Schema(
+            one_of=[_text, Schema(type=OpenAPIType.NUMBER), Schema(type=OpenAPIType.NULL)]
+        ),
     },
 )
 
@@ -56,6 +62,32 @@ def _body(name: str, schema: Schema, **others: Schema) -> RequestBody:
 
 def _many(schema: Schema) -> Schema:
     return Schema(type=OpenAPIType.ARRAY, items=schema)
+
+
+class AnswerSchemas(OpenAPISchemaPlugin):
+    """Says of answers that a field with a default is there all the same; only one that may be unset may be absent."""
+
+    def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
+        """Whether it is a struct that answers are made of: the others are named for what they are."""
+        return (
+            not field_definition.is_union
+            and field_definition.is_subclass_of(msgspec.Struct)
+            and not field_definition.type_.__name__.endswith(("Input", "Body"))
+        )
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
+        """The struct's schema."""
+        hints = field_definition.get_type_hints(include_extras=True, resolve_generics=True)
+        fields = msgspec.structs.fields(field_definition.type_)
+        schema: Schema = schema_creator.create_component_schema(
+            field_definition,
+            required=sorted(one.encode_name for one in fields if one.default is not msgspec.UNSET),
+            property_fields={
+                one.encode_name: FieldDefinition.from_annotation(hints[one.name], name=one.encode_name)
+                for one in fields
+            },
+        )
+        return schema
 
 
 @dataclass

@@ -18,6 +18,8 @@ AnyRequest = Request[Any, Any, Any]
 MISSING_FIELD = re.compile(r"Object missing required field `(\w+)`")
 PATH = re.compile(r" - at (?:`key` in )?`\$(.*?)`$")
 NAME = re.compile(r"\.(\w+)")
+WITHIN = re.compile(r" - at (?:`key` in `\$.*|`\$.*\])`$")
+"""The place of an entry of a list or a map, not of a field."""
 CONTENT_TOO_LARGE, METHOD_NOT_ALLOWED, NOT_FOUND = 413, 405, 404
 
 
@@ -38,7 +40,7 @@ def from_msgspec(error: msgspec.DecodeError) -> ApiError:
         if not names:
             return BadRequest(f"param is missing or the value is empty: {missing[1].replace('data', 'body')}")
         return Invalid({missing[1]: ["value_is_mandatory"]})
-    if len(names) <= 1:
+    if not names or (len(names) == 1 and not WITHIN.search(message)):
         return BadRequest(f"unexpected value: {message.split(' - at ', maxsplit=1)[0]}")
     return Invalid({names[-1]: ["value_is_out_of_range" if re.search(r"`int` [<>]", message) else "value_is_invalid"]})
 

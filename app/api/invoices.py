@@ -8,6 +8,7 @@ from uuid import UUID
 from litestar import Controller
 from litestar.params import Parameter
 from msgspec import UNSET, Struct
+from sqlalchemy import false
 
 from app.api.customers import CustomerObject, customer_object
 from app.api.fees import AppliedTaxObject, FeeObject, applied_tax_object, fee_object
@@ -279,7 +280,7 @@ class InvoiceController(Controller):
         )
         elsewhere = billing_entity_codes is not None and DEFAULT_BILLING_ENTITY not in billing_entity_codes
         if payment_dispute_lost or partially_paid or self_billed or elsewhere:
-            query = query.where(Invoice.id.is_(None))
+            query = query.where(false())
         invoices, meta = paginate(db, query, paging)
         return InvoicesAnswer([InvoiceListed(**_listed(invoice)) for invoice in invoices], meta)
 
@@ -322,7 +323,10 @@ class CustomerInvoiceController(Controller):
         status: str | None = None,
         payment_status: str | None = None,
         payment_overdue: bool | None = None,
+        payment_dispute_lost: bool | None = None,
+        partially_paid: bool | None = None,
         invoice_type: str | None = None,
+        self_billed: bool | None = None,
         search_term: str | None = None,
     ) -> InvoicesAnswer:
         """A customer's invoices, latest issuing date first."""
@@ -343,6 +347,8 @@ class CustomerInvoiceController(Controller):
             payment_overdue=payment_overdue,
             search_term=search_term,
         )
+        if payment_dispute_lost or partially_paid or self_billed:
+            query = query.where(false())
         invoices, meta = paginate(db, query, paging)
         return InvoicesAnswer([InvoiceListed(**_listed(invoice)) for invoice in invoices], meta)
 

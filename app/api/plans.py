@@ -1,5 +1,6 @@
 """`/api/v1/plans` with the charges on them (billing spec 1.1, 1.11; metering spec 3.1)."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -8,16 +9,19 @@ from uuid import UUID
 import msgspec
 from litestar import Controller
 from msgspec import UNSET, Struct
+from sqlalchemy.orm import Session
 
 from app.api.charges import ChargeInput, ChargeObject, charge_object
+from app.api.entitlements import EntitlementObject, entitlement_object
 from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, post, put
 from app.api.slashes import named
 from app.api.taxes import TaxObject, tax_object
 from app.api.wire import Cents, Opt, PageMeta, Str, changes, fill, instant, number, paginate
+from app.catalog.entitlements import entitlements_of, entitlements_of_plan
 from app.catalog.plans import create_plan, delete_plan, find_plan, live_plans, update_plan
 from app.customers.subscriptions import end_all
-from app.models import Plan
+from app.models import Plan, PlanEntitlement
 
 
 class MinimumCommitmentInput(Struct):
@@ -82,6 +86,13 @@ class MinimumCommitmentObject(Struct):
     taxes: list[TaxObject]
 
 
+class IncludedObject(EntitlementObject):
+    """An entitlement within a plan: as it is, and once more below `entitlement`. Clients read the one, the description of
+    the contract has the other."""
+
+    entitlement: EntitlementObject
+
+
 class PlanObject(Struct, kw_only=True):
     lago_id: UUID
     name: str
@@ -101,7 +112,7 @@ class PlanObject(Struct, kw_only=True):
     fixed_charges: list[Any] = []
     taxes: list[TaxObject]
     usage_thresholds: list[Any] = []
-    entitlements: list[Any] = []
+    entitlements: list[IncludedObject]
     metadata: dict[str, str | None]
     customers_count: int = 0
     active_subscriptions_count: int = 0
@@ -117,8 +128,8 @@ class PlansAnswer(Struct):
     meta: PageMeta
 
 
-def plan_object(plan: Plan) -> PlanObject:
-    """A plan as it is on the wire; what `PLAN_PARTS` names must be loaded."""
+def plan_object(plan: Plan, entitlements: Iterable[PlanEntitlement]) -> PlanObject:
+    """A plan with its entitlements as it is on the wire; what `PLAN_PARTS` names must be loaded."""
     return fill(
         PlanObject,
         plan,
@@ -128,6 +139,7 @@ def plan_object(plan: Plan) -> PlanObject:
         minimum_commitment=_commitment_object(plan),
         charges=[charge_object(charge) for charge in plan.charges],
         taxes=[tax_object(tax) for tax in plan.taxes],
+        entitlements=[_included(one) for one in entitlements],
         metadata=plan.plan_metadata,
     )
 
@@ -148,6 +160,15 @@ def _commitment_object(plan: Plan) -> MinimumCommitmentObject | None:
     )
 
 
+def _included(one: PlanEntitlement) -> IncludedObject:
+    shown = entitlement_object(one)
+    return IncludedObject(shown.code, shown.name, shown.description, shown.privileges, shown)
+
+
+def _answer(db: Session, plan: Plan) -> PlanAnswer:
+    return PlanAnswer(plan_object(plan, entitlements_of_plan(db, plan)))
+
+
 class PlanController(Controller):
     path = "/plans"
     tags = ["plans"]
@@ -156,24 +177,25 @@ class PlanController(Controller):
     @post()
     def create_plan(self, data: PlanBody, db: Db, organization: Org, now: Now) -> PlanAnswer:
         """Make a plan with its charges."""
-        return PlanAnswer(plan_object(create_plan(db, organization.id, changes(data.plan), now)))
+        return _answer(db, create_plan(db, organization.id, changes(data.plan), now))
 
     @get()
     def list_plans(self, db: Db, organization: Org, paging: Paging) -> PlansAnswer:
         """All plans, newest first."""
         plans, meta = paginate(db, live_plans(organization.id), paging)
-        return PlansAnswer([plan_object(plan) for plan in plans], meta)
+        included = entitlements_of(db, plans)
+        return PlansAnswer([plan_object(plan, included[plan.id]) for plan in plans], meta)
 
     @get("/{code:str}")
     def get_plan(self, code: str, db: Db, organization: Org) -> PlanAnswer:
         """One plan."""
-        return PlanAnswer(plan_object(find_plan(db, organization.id, named(code))))
+        return _answer(db, find_plan(db, organization.id, named(code)))
 
     @put("/{code:str}")
     def update_plan(self, code: str, data: PlanBody, db: Db, organization: Org, now: datetime) -> PlanAnswer:
         """Change a plan. Charges are changed by `id`; those that are absent from a sent list are removed."""
         plan = find_plan(db, organization.id, named(code), lock=True)
-        return PlanAnswer(plan_object(update_plan(db, plan, changes(data.plan), now)))
+        return _answer(db, update_plan(db, plan, changes(data.plan), now))
 
     @delete("/{code:str}")
     def remove_plan(self, code: str, db: Db, service: Running, organization: Org, now: Now) -> PlanAnswer:
@@ -182,4 +204,4 @@ class PlanController(Controller):
         service.wait_until_readable(organization.id)
         end_all(db, organization.id, now, service.billing_meter, plan=plan)
         delete_plan(plan, now)
-        return PlanAnswer(plan_object(plan))
+        return _answer(db, plan)

@@ -3,18 +3,32 @@
 import re
 from urllib.parse import unquote
 
-_OF_A_PLAN = re.compile(r"(/api/v1/plans/)(.+?)(?:(/charges)(?:(/)(.+?)(?:(/filters)(/[^/]+)?)?)?)?/?", re.DOTALL)
-_CODES = (2, 5)
-"""The groups that are codes."""
+_CODE = "(.+?)"
+_PATHS = tuple(
+    re.compile(f"/api/v1/{path.replace('CODE', _CODE)}/?", re.DOTALL)
+    for path in (
+        "plans/CODE/charges(?:/CODE(?:/filters(?:/[^/]+)?)?)?",
+        "plans/CODE/entitlements(?:/CODE(?:/privileges/CODE)?)?",
+        "plans/CODE/metadata(?:/CODE)?",
+        "plans/CODE",
+        "features/CODE(?:/privileges/CODE)?",
+        "subscriptions/[^/]+/entitlements/CODE(?:/privileges/CODE)?",
+    )
+)
+"""The paths with codes in them; the first that a path has the form of is the one it is taken for."""
 
 
 def joined(path: str) -> str:
     """The path with the slashes inside of codes encoded. `named` decodes them."""
-    match = _OF_A_PLAN.fullmatch(path)
+    match = next((found for one in _PATHS if (found := one.fullmatch(path))), None)
     if match is None:
         return path
-    parts = enumerate(match.groups(default=""), start=1)
-    return "".join(_encoded(part) if number in _CODES else part for number, part in parts)
+    parts, end = [], 0
+    for number, code in enumerate(match.groups(), start=1):
+        if code is not None:
+            parts += [path[end : match.start(number)], _encoded(code)]
+            end = match.end(number)
+    return "".join(parts) + path[end:]
 
 
 def named(segment: str) -> str:

@@ -7,13 +7,17 @@ from uuid import UUID
 from litestar import Controller
 from litestar.params import Parameter
 from msgspec import UNSET, Struct
+from sqlalchemy import Select, false
 from sqlalchemy.orm import Session
 
+from app.api.entitlements import GrantedObject, granted_object
 from app.api.given import Db, Now, Org, Paging, Running
 from app.api.plans import PlanObject, plan_object
 from app.api.routes import delete, get, post, put
 from app.api.wire import Opt, PageMeta, Str, changes, instant, instant_ms, instant_or_none, paginate, parse_instant
+from app.catalog.entitlements import entitlements_of_plan
 from app.customers.customers import DEFAULT_BILLING_ENTITY, find_customer
+from app.customers.entitlements import subscription_entitlements
 from app.customers.periods import current_period, downgrade_day
 from app.customers.subscriptions import (
     STATUSES,
@@ -109,7 +113,7 @@ class SubscriptionObjectExtended(SubscriptionObject, kw_only=True):
     plan: PlanObject
     usage_thresholds: list[Any] = []
     applicable_usage_thresholds: list[Any] = []
-    entitlements: list[Any] = []
+    entitlements: list[GrantedObject]
 
 
 class SubscriptionAnswer(Struct):
@@ -126,9 +130,14 @@ def subscription_object(subscription: Subscription, now: datetime) -> Subscripti
     return SubscriptionObject(**_fields(subscription, now))
 
 
-def extended_object(subscription: Subscription, now: datetime) -> SubscriptionObjectExtended:
-    """A subscription with its plan."""
-    return SubscriptionObjectExtended(**_fields(subscription, now), plan=plan_object(subscription.plan))
+def extended_object(db: Session, subscription: Subscription, now: datetime) -> SubscriptionObjectExtended:
+    """A subscription with its plan and its entitlements."""
+    of_plan = entitlements_of_plan(db, subscription.plan)
+    return SubscriptionObjectExtended(
+        **_fields(subscription, now),
+        plan=plan_object(subscription.plan, of_plan),
+        entitlements=[granted_object(one) for one in subscription_entitlements(db, subscription, of_plan)],
+    )
 
 
 def _fields(subscription: Subscription, now: datetime) -> dict[str, Any]:
@@ -178,7 +187,7 @@ class SubscriptionController(Controller):
         """Put a customer on a plan. Sent again with the same external id and plan, it answers with the same one."""
         sent = _read_instants(changes(data.subscription))
         subscription = create_subscription(db, organization, sent, now, service.billing_meter)
-        return SubscriptionAnswer(extended_object(subscription, now))
+        return SubscriptionAnswer(extended_object(db, subscription, now))
 
     @get()
     def list_subscriptions(
@@ -193,6 +202,7 @@ class SubscriptionController(Controller):
         currency: str | None = None,
         statuses: Annotated[list[str] | None, Parameter(query="status[]")] = None,
         status: str | None = None,
+        billing_entity_codes: Annotated[list[str] | None, Parameter(query="billing_entity_codes[]")] = None,
     ) -> SubscriptionsAnswer:
         """The subscriptions that pass all filters; active ones unless a status is asked for."""
         wanted = statuses or ([status] if status else ["active"])
@@ -205,7 +215,7 @@ class SubscriptionController(Controller):
             plan_code=plan_code,
             currency=currency,
         )
-        return _page(db, query, paging, now)
+        return _page(db, query, paging, now, billing_entity_codes)
 
     @get("/{external_id:str}")
     def get_subscription(
@@ -213,7 +223,8 @@ class SubscriptionController(Controller):
     ) -> SubscriptionAnswer:
         """One subscription, the active one unless a status is asked for."""
         _check_statuses([status] if status else [])
-        return SubscriptionAnswer(extended_object(find_subscription(db, organization.id, external_id, status), now))
+        subscription = find_subscription(db, organization.id, external_id, status)
+        return SubscriptionAnswer(extended_object(db, subscription, now))
 
     @put("/{external_id:str}")
     def update_subscription(
@@ -230,7 +241,7 @@ class SubscriptionController(Controller):
         _check_statuses([wanted] if wanted else [])
         subscription = find_subscription(db, organization.id, external_id, wanted, lock=True)
         update_subscription(subscription, _read_instants(changes(data.subscription)), now)
-        return SubscriptionAnswer(extended_object(subscription, now))
+        return SubscriptionAnswer(extended_object(db, subscription, now))
 
     @delete("/{external_id:str}")
     def terminate_subscription(
@@ -257,7 +268,7 @@ class SubscriptionController(Controller):
             invoice=on_termination_invoice,
             credit_note=on_termination_credit_note,
         )
-        return SubscriptionAnswer(extended_object(subscription, now))
+        return SubscriptionAnswer(extended_object(db, subscription, now))
 
 
 class CustomerSubscriptionController(Controller):
@@ -275,6 +286,7 @@ class CustomerSubscriptionController(Controller):
         paging: Paging,
         plan_code: str | None = None,
         statuses: Annotated[list[str] | None, Parameter(query="status[]")] = None,
+        billing_entity_codes: Annotated[list[str] | None, Parameter(query="billing_entity_codes[]")] = None,
     ) -> SubscriptionsAnswer:
         """A customer's subscriptions; active ones unless a status is asked for."""
         wanted = statuses or ["active"]
@@ -283,10 +295,14 @@ class CustomerSubscriptionController(Controller):
         query = subscriptions(
             organization.id, statuses=wanted, external_customer_id=customer.external_id, plan_code=plan_code
         )
-        return _page(db, query, paging, now)
+        return _page(db, query, paging, now, billing_entity_codes)
 
 
-def _page(db: Session, query: Any, paging: Paging, now: datetime) -> SubscriptionsAnswer:
+def _page(
+    db: Session, query: Select[Subscription], paging: Paging, now: datetime, billing_entity_codes: list[str] | None
+) -> SubscriptionsAnswer:
+    if billing_entity_codes is not None and DEFAULT_BILLING_ENTITY not in billing_entity_codes:
+        query = query.where(false())
     found, meta = paginate(db, query, paging)
     return SubscriptionsAnswer([subscription_object(one, now) for one in found], meta)
 

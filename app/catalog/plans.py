@@ -1,5 +1,6 @@
 """Plans: finding them, and the rules for making and changing them (billing spec 1.1, 1.11)."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -23,6 +24,8 @@ PLAN_PARTS = (
 _MANDATORY = ("name", "code", "amount_cents", "amount_currency", "pay_in_advance")
 _EDITABLE_IN_USE = ("name", "invoice_display_name", "description", "amount_cents")
 _FROZEN_IN_USE = ("code", "interval", "amount_currency", "pay_in_advance", "trial_period")
+LONGEST_KEY, LONGEST_VALUE = 100, 255
+"""How many characters a key and a value of a plan's metadata may have."""
 
 
 def live_plans(organization_id: UUID) -> Select[Plan]:
@@ -107,11 +110,44 @@ def delete_plan(plan: Plan, now: datetime) -> None:
     plan.deleted_at = plan.updated_at = now
 
 
+def write_metadata(plan: Plan, sent: Mapping[str, str | None], now: datetime, *, replace: bool) -> None:
+    """Set entries of a plan's metadata; with `replace` those that were sent are all that there are.
+
+    Raises:
+        Invalid: `metadata` has a key or a value that is too long.
+    """
+    problems = Problems()
+    _check_metadata(problems, sent)
+    problems.check()
+    plan.plan_metadata = dict(sent) if replace else {**plan.plan_metadata, **sent}
+    plan.updated_at = now
+
+
+def remove_metadata(plan: Plan, key: str, now: datetime) -> None:
+    """Remove an entry of a plan's metadata.
+
+    Raises:
+        NotFound: `metadata_not_found`.
+    """
+    if key not in plan.plan_metadata:
+        raise NotFound("metadata")
+    plan.plan_metadata = {known: value for known, value in plan.plan_metadata.items() if known != key}
+    plan.updated_at = now
+
+
+def _check_metadata(problems: Problems, metadata: Mapping[str, str | None]) -> None:
+    if any(len(key) > LONGEST_KEY or len(value or "") > LONGEST_VALUE for key, value in metadata.items()):
+        problems.add("metadata", "value_is_too_long")
+    if "" in metadata:
+        problems.add("metadata", "value_is_invalid")
+
+
 def _check(db: Session, organization_id: UUID, changes: Changes, plan: Plan | None) -> None:
     problems = Problems()
     check_mandatory(problems, changes, _MANDATORY, creating=plan is None)
     check_code(problems, changes)
     check_currency(problems, changes, "amount_currency")
+    _check_metadata(problems, changes.get("metadata") or {})
     if (plan is None or "interval" in changes) and changes.get("interval") not in tuple(Interval):
         problems.add("interval", "value_is_invalid")
     if (changes.get("trial_period") or 0) < 0:

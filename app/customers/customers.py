@@ -17,6 +17,7 @@ from app.validation import (
     assign,
     check_contact,
     check_currency,
+    check_external_id,
     check_mandatory,
     check_one_of,
     empty,
@@ -103,12 +104,13 @@ def find_or_create_customer(
     """The customer with an external id, locked; a new one where there is none yet.
 
     Raises:
-        Invalid: the external id is empty, or contains a slash; said of the `field` it was sent in.
+        Invalid: the external id is empty, or contains a slash or is too long; said of the `field` it was sent in.
     """
     if empty(external_id):
         raise invalid(field, "value_is_mandatory")
-    if "/" in external_id:
-        raise invalid(field, "value_is_invalid")
+    problems = Problems()
+    check_external_id(problems, {field: external_id}, field)
+    problems.check()
     known = _known(db, organization.id, external_id, lock=True)
     if known is not None:
         return known
@@ -215,8 +217,7 @@ def _complete(sent: Changes) -> dict[str, Any]:
 def _check(changes: Changes) -> None:
     problems = Problems()
     check_mandatory(problems, changes, ("external_id",), creating=True)
-    if "/" in (changes.get("external_id") or ""):
-        problems.add("external_id", "value_is_invalid")
+    check_external_id(problems, changes, "external_id")
     if len(changes.get("name") or "") > LONGEST_NAME:
         problems.add("name", "value_is_too_long")
     check_contact(problems, changes)

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -19,7 +18,7 @@ from app.customers.states import begin, cancel, end, pending_successors, set_end
 from app.errors import NotFound, Problems, invalid
 from app.metering.meter import Meter
 from app.models import Customer, Organization, Plan, Subscription
-from app.validation import Changes, empty
+from app.validation import Changes, check_external_id, empty
 
 STATUSES = ("pending", "active", "terminated", "canceled")
 BILLING_TIMES = ("calendar", "anniversary")
@@ -304,9 +303,7 @@ def _check(sent: Changes, *, creating: bool) -> None:
                 problems.add(field, "value_is_mandatory")
     if not empty(sent.get("billing_time")) and sent["billing_time"] not in BILLING_TIMES:
         problems.add("billing_time", "value_is_invalid")
-    external_id: Any = sent.get("external_id")
-    if isinstance(external_id, str) and "/" in external_id:
-        problems.add("external_id", "value_is_invalid")
+    check_external_id(problems, sent, "external_id")
     problems.check()
 
 

@@ -1,9 +1,18 @@
 """The PostgreSQL tables, by subject."""
 
 from app.models.base import Base
-from app.models.catalog import BillableMetric, Charge, ChargeFilter, MinimumCommitment, Plan, Tax
+from app.models.catalog import (
+    BillableMetric,
+    Charge,
+    ChargeFilter,
+    Feature,
+    MinimumCommitment,
+    Plan,
+    PlanEntitlement,
+    Tax,
+)
 from app.models.credit_note import Credit, CreditNote, CreditNoteItem, CreditNoteTax
-from app.models.customer import Customer, CustomerMetadata, Subscription
+from app.models.customer import Customer, CustomerMetadata, Subscription, SubscriptionEntitlement
 from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetadata, InvoiceTax
 from app.models.metering import EventCheck
 from app.models.organization import ApiKey, Organization, Setting
@@ -23,6 +32,7 @@ __all__ = [
     "Customer",
     "CustomerMetadata",
     "EventCheck",
+    "Feature",
     "Fee",
     "FeeTax",
     "Invoice",
@@ -31,8 +41,10 @@ __all__ = [
     "MinimumCommitment",
     "Organization",
     "Plan",
+    "PlanEntitlement",
     "Setting",
     "Subscription",
+    "SubscriptionEntitlement",
     "Tax",
     "catalog_changed",
 ]

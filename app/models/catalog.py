@@ -249,6 +249,42 @@ class ChargeFilter(Base):
     deleted_at: Mapped[datetime | None]
 
 
+class Feature(Base):
+    """Something that plans may include, or not (billing spec 8.6).
+
+    `privileges` say how much of it, in their order: `code`, `name`, `value_type` and `select_options` of each.
+    """
+
+    __tablename__ = "features"
+    __table_args__ = (Index("uq_features_code", "organization_id", "code", unique=True, postgresql_where=LIVE),)
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    code: Mapped[str]
+    name: Mapped[str | None]
+    description: Mapped[str | None]
+    privileges: Mapped[list[Json]] = mapped_column(default=list)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+
+class PlanEntitlement(Base):
+    """A feature that a plan includes, with values of its privileges by their codes."""
+
+    __tablename__ = "plan_entitlements"
+    __table_args__ = (Index("ix_plan_entitlements_feature_id", "feature_id"),)
+
+    plan_id: Mapped[UUID] = mapped_column(ForeignKey("plans.id"), primary_key=True)
+    feature_id: Mapped[UUID] = mapped_column(ForeignKey("features.id"), primary_key=True)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    values: Mapped[Json]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    feature: Mapped[Feature] = relationship(lazy="raise_on_sql")
+
+
 def percent(rate: Decimal) -> int | Decimal:
     """A rate as a JSON number is read best: whole where it is whole."""
     return int(rate) if rate == rate.to_integral_value() else rate.normalize()

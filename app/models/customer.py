@@ -7,7 +7,7 @@ from sqlalchemy import Column, ForeignKey, Index, Table, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Id, Json
-from app.models.catalog import LIVE, Plan, Tax, live_tax
+from app.models.catalog import LIVE, Feature, Plan, Tax, live_tax
 from app.models.organization import Organization
 
 customer_taxes = Table(
@@ -172,3 +172,22 @@ class Subscription(Base):
         lazy="raise_on_sql",
         viewonly=True,
     )
+
+
+class SubscriptionEntitlement(Base):
+    """What a subscription has of a feature otherwise than its plan: values by the codes of privileges, the codes of
+    privileges that it does not have, or, `is_removed`, nothing of the feature (billing spec 8.6)."""
+
+    __tablename__ = "subscription_entitlements"
+    __table_args__ = (Index("ix_subscription_entitlements_feature_id", "feature_id"),)
+
+    subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"), primary_key=True)
+    feature_id: Mapped[UUID] = mapped_column(ForeignKey("features.id"), primary_key=True)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    values: Mapped[Json]
+    removed_privileges: Mapped[list[str]]
+    is_removed: Mapped[bool]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    feature: Mapped[Feature] = relationship(lazy="raise_on_sql")

@@ -145,6 +145,20 @@ def upgrade() -> None:
     sa.UniqueConstraint('organization_id', 'hour', name=op.f('uq_event_checks_organization_id_hour'))
     )
     op.create_index('ix_event_checks_checked_at', 'event_checks', ['checked_at'], unique=False)
+    op.create_table('features',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('code', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=True),
+    sa.Column('description', sa.Text(), nullable=True),
+    sa.Column('privileges', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_features_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_features'))
+    )
+    op.create_index('uq_features_code', 'features', ['organization_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
     op.create_table('plans',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -274,6 +288,19 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_minimum_commitments')),
     sa.UniqueConstraint('plan_id', name=op.f('uq_minimum_commitments_plan_id'))
     )
+    op.create_table('plan_entitlements',
+    sa.Column('plan_id', sa.Uuid(), nullable=False),
+    sa.Column('feature_id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('values', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['feature_id'], ['features.id'], name=op.f('fk_plan_entitlements_feature_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_plan_entitlements_organization_id')),
+    sa.ForeignKeyConstraint(['plan_id'], ['plans.id'], name=op.f('fk_plan_entitlements_plan_id')),
+    sa.PrimaryKeyConstraint('plan_id', 'feature_id', name=op.f('pk_plan_entitlements'))
+    )
+    op.create_index('ix_plan_entitlements_feature_id', 'plan_entitlements', ['feature_id'], unique=False)
     op.create_table('plan_taxes',
     sa.Column('plan_id', sa.Uuid(), nullable=False),
     sa.Column('tax_id', sa.Uuid(), nullable=False),
@@ -438,6 +465,21 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_invoice_taxes'))
     )
     op.create_index(op.f('ix_invoice_taxes_invoice_id'), 'invoice_taxes', ['invoice_id'], unique=False)
+    op.create_table('subscription_entitlements',
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('feature_id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('values', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('removed_privileges', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('is_removed', sa.Boolean(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['feature_id'], ['features.id'], name=op.f('fk_subscription_entitlements_feature_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_subscription_entitlements_organization_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_subscription_entitlements_subscription_id')),
+    sa.PrimaryKeyConstraint('subscription_id', 'feature_id', name=op.f('pk_subscription_entitlements'))
+    )
+    op.create_index('ix_subscription_entitlements_feature_id', 'subscription_entitlements', ['feature_id'], unique=False)
     op.create_table('credit_note_taxes',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -583,6 +625,8 @@ def downgrade() -> None:
     op.drop_table('credits')
     op.drop_index(op.f('ix_credit_note_taxes_credit_note_id'), table_name='credit_note_taxes')
     op.drop_table('credit_note_taxes')
+    op.drop_index('ix_subscription_entitlements_feature_id', table_name='subscription_entitlements')
+    op.drop_table('subscription_entitlements')
     op.drop_index(op.f('ix_invoice_taxes_invoice_id'), table_name='invoice_taxes')
     op.drop_table('invoice_taxes')
     op.drop_index(op.f('ix_invoice_metadata_invoice_id'), table_name='invoice_metadata')
@@ -608,6 +652,8 @@ def downgrade() -> None:
     op.drop_index('ix_subscriptions_activation', table_name='subscriptions', postgresql_where=sa.text('activation_due_at IS NOT NULL'))
     op.drop_table('subscriptions')
     op.drop_table('plan_taxes')
+    op.drop_index('ix_plan_entitlements_feature_id', table_name='plan_entitlements')
+    op.drop_table('plan_entitlements')
     op.drop_table('minimum_commitments')
     op.drop_index('uq_invoices_sequential_id', table_name='invoices')
     op.drop_index('uq_invoices_number', table_name='invoices')
@@ -625,6 +671,8 @@ def downgrade() -> None:
     op.drop_table('taxes')
     op.drop_index('uq_plans_code', table_name='plans', postgresql_where=sa.text('deleted_at IS NULL AND parent_id IS NULL'))
     op.drop_table('plans')
+    op.drop_index('uq_features_code', table_name='features', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_table('features')
     op.drop_index('ix_event_checks_checked_at', table_name='event_checks')
     op.drop_table('event_checks')
     op.drop_index('uq_customers_sequential_id', table_name='customers')

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from tests.factories import event, make_customer, make_metric, make_plan, ok, refusal, send_event
-from tests.support import Server, client, wait_for
+from tests.factories import Json, event, make_customer, make_metric, make_plan, ok, problems, refusal, send_event
+from tests.support import Server, client, seeded, wait_for
 
 UNAUTHORIZED = {"status": 401, "error": "Unauthorized"}
 PATHS = [
@@ -125,6 +125,28 @@ class TestBodies:
         path = {"tax": "taxes"}.get(root, f"{root}s")
         response = api.post(f"/api/v1/{path}", content=body, headers={"Content-Type": "application/json"})
         assert response.status_code == 400, response.text
+
+    @pytest.mark.parametrize(
+        ("path", "body", "field"),
+        [
+            ("billable_metrics", {"billable_metric": {"name": "n", "aggregation_type": "count_agg"}}, "code"),
+            ("plans", {"plan": {"name": "n", "interval": "monthly", "amount_cents": 0, "amount_currency": "EUR",
+                                "pay_in_advance": False}}, "code"),
+            ("taxes", {"tax": {"name": "n", "rate": 1}}, "code"),
+            ("features", {"feature": {}}, "code"),
+            ("customers", {"customer": {}}, "external_id"),
+            ("subscriptions", {"subscription": {"external_customer_id": "c", "plan_code": "plan"}}, "external_id"),
+            ("subscriptions", {"subscription": {"external_id": "s", "plan_code": "plan"}}, "external_customer_id"),
+        ],
+    )  # fmt: skip
+    def test_names_have_a_limit(self, api: httpx.Client, path: str, body: Json, field: str) -> None:
+        """Far beyond it they could not be looked up."""
+        make_plan(api)
+        (root,) = body
+        for length, wanted in ((9_000, {field: ["value_is_too_long"]}), (256, {field: ["value_is_too_long"]})):
+            long = "".join(seeded(1).choices("abcdefghijklmnopqrstuvwxyz", k=length))
+            assert problems(api.post(f"/api/v1/{path}", json={root: {**body[root], field: long}})) == wanted
+        assert api.post(f"/api/v1/{path}", json={root: {**body[root], field: "x" * 255}}).status_code == 200
 
     @pytest.mark.parametrize(
         "path", ["customers", "plans", "billable_metrics", "taxes", "subscriptions", "invoices", "fees", "events"]

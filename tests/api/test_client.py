@@ -124,6 +124,20 @@ def test_charge_filters(lago: Client) -> None:
     assert shown.filters.__root__ == []
 
 
+def test_plan_metadata(lago: Client) -> None:
+    lago.plans.create(
+        Plan(
+            name="Plan", code="plan", interval="monthly", amount_cents=0, amount_currency="EUR", pay_in_advance=False,
+            metadata={"a": "1"},
+        )
+    )  # fmt: skip
+    assert lago.plans.merge_metadata("plan", {"b": None}) == {"a": "1", "b": None}
+    assert lago.plans.delete_metadata_key("plan", "a") == {"b": None}
+    assert lago.plans.replace_metadata("plan", {"c": "2"}) == {"c": "2"}
+    assert lago.plans.find("plan").metadata == {"c": "2"}
+    assert lago.plans.delete_all_metadata("plan") == {}
+
+
 def test_errors(lago: Client) -> None:
     with pytest.raises(LagoApiError) as refused:
         lago.customers.find("nobody")

@@ -244,6 +244,9 @@ class TestFind:
         meta = ok(two.get(URL, params={"per_page": 2}))["meta"]
         assert meta == {"current_page": 1, "next_page": 2, "prev_page": None, "total_pages": 2, "total_count": 3}
         assert listed(two, "/api/v1/customers/a/invoices") == ["a2", "a1"]
+        for name in ("self_billed", "payment_dispute_lost", "partially_paid"):
+            assert listed(two, "/api/v1/customers/a/invoices", **{name: "true"}) == []
+            assert listed(two, "/api/v1/customers/a/invoices", **{name: "false"}) == ["a2", "a1"]
         assert refusal(two.get("/api/v1/customers/none/invoices")) == (404, "customer_not_found")
         assert problems(two.get(URL, params={"status": "odd"})) == {"status": ["value_is_invalid"]}
 

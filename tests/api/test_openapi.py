@@ -9,21 +9,33 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.factories import Json, make_customer, make_metric, make_plan, make_subscription, ok, set_clock, standard
+from tests.factories import (
+    Json,
+    make_customer,
+    make_feature,
+    make_metric,
+    make_plan,
+    make_subscription,
+    ok,
+    set_clock,
+    standard,
+)
 from tests.support import Server
 
 PATHS = {
     "/api/v1/events", "/api/v1/events/batch", "/api/v1/events/{transaction_id}", "/api/v1/billable_metrics",
     "/api/v1/plans", "/api/v1/customers", "/api/v1/customers/{external_id}/current_usage", "/api/v1/subscriptions",
     "/api/v1/subscriptions/{external_id}", "/api/v1/invoices", "/api/v1/invoices/{lago_id}", "/api/v1/fees",
-    "/api/v1/fees/{lago_id}", "/api/v1/taxes", "/api/v1/test_clock", "/api/v1/organizations", "/admin/organizations",
+    "/api/v1/fees/{lago_id}", "/api/v1/features/{code}/privileges/{privilege_code}",
+    "/api/v1/taxes", "/api/v1/test_clock", "/api/v1/organizations", "/admin/organizations",
     "/health",
 }  # fmt: skip
 ROOTS = {
     "events": "event", "batch": "events", "billable_metrics": "billable_metric", "plans": "plan", "taxes": "tax",
     "customers": "customer", "subscriptions": "subscription", "invoices": "invoice", "fees": "fee",
     "test_clock": "test_clock", "organizations": "organization", "api_keys": "api_key", "rotate": "api_key",
-    "charges": "charge", "filters": "filter", "reconcile": "reconcile",
+    "charges": "charge", "filters": "filter", "reconcile": "reconcile", "features": "feature",
+    "entitlements": "entitlements", "metadata": "metadata",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
@@ -34,6 +46,10 @@ WRITES = [
     ("POST", "/api/v1/plans/plan/charges"), ("PUT", "/api/v1/plans/plan/charges/calls"),
     ("POST", "/api/v1/plans/plan/charges/calls/filters"),
     ("PUT", "/api/v1/plans/plan/charges/calls/filters/00000000-0000-0000-0000-000000000000"),
+    ("POST", "/api/v1/plans/plan/metadata"), ("PATCH", "/api/v1/plans/plan/metadata"),
+    ("POST", "/api/v1/features"), ("PUT", "/api/v1/features/seats"),
+    ("POST", "/api/v1/plans/plan/entitlements"), ("PATCH", "/api/v1/plans/plan/entitlements"),
+    ("PATCH", "/api/v1/subscriptions/sub/entitlements"),
     ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"), ("POST", "/admin/reconcile"),
 ]  # fmt: skip
 
@@ -49,13 +65,35 @@ def test_the_document(api: httpx.Client) -> None:
             assert described, f"{method} {path} says nothing of itself"
 
 
+def test_the_document_tells_what_is_always_in_an_answer(api: httpx.Client) -> None:
+    make_plan(api)
+    make_feature(api)
+    make_customer(api)
+    make_subscription(api)
+    document = ok(api.get("/docs/openapi.json"))
+    schemas = document["components"]["schemas"]
+    for path, root in (
+        ("plans/plan", "plan"),
+        ("features/seats", "feature"),
+        ("subscriptions/sub", "subscription"),
+    ):
+        (template,) = (one for one in document["paths"] if re.fullmatch(f"/api/v1/{path.split('/')[0]}/{{\\w+}}", one))
+        answer = document["paths"][template]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        shape = schemas[answer["$ref"].rpartition("/")[2]]
+        assert shape["required"] == [root]
+        inner = schemas[shape["properties"][root]["$ref"].rpartition("/")[2]]
+        assert set(inner["required"]) == ok(api.get(f"/api/v1/{path}"))[root].keys()
+    (config,) = (one for name, one in schemas.items() if name.endswith("PrivilegeConfigObject"))
+    assert not config.get("required")
+
+
 def test_every_path_that_writes_is_tried_below(api: httpx.Client) -> None:
     document = ok(api.get("/docs/openapi.json"))
     described = {
         (method.upper(), path.partition("{")[0].rstrip("/"))
         for path, operations in document["paths"].items()
         for method in operations
-        if method in {"post", "put"} and "{id}" not in path and "api_keys" not in path
+        if method in {"post", "put", "patch"} and "{id}" not in path and "api_keys" not in path
     }
     tried = {(method, "/".join(path.split("/")[:4])) for method, path in WRITES}
     assert {(method, "/".join(path.split("/")[:4])) for method, path in described} <= tried
@@ -67,6 +105,7 @@ def victim(server: Server) -> httpx.Client:
     api = server.organization("Victim", sandbox=True)
     set_clock(api, "2024-05-01T00:00:00Z")
     make_plan(api, charges=[standard(make_metric(api, "calls", "sum_agg"))], amount_cents=100)
+    make_feature(api, "seats", [{"code": "max", "value_type": "integer"}])
     make_customer(api)
     make_subscription(api)
     return api
@@ -107,6 +146,7 @@ TEXTS = st.one_of(
     st.text(max_size=12),
     st.sampled_from(["", "\x00", "calls", "plan", "sub", "customer", "sum_agg", "standard", "graduated", "EUR", "monthly",
                      "2024-05-02", "9999-12-31T23:59:59Z", "0001-01-01", "-1", "1e400", "NaN", "x" * 300,
+                     "seats", "max", "integer",
                      "Europe/Berlin", "../etc", "00000000-0000-0000-0000-000000000000"]),
 )  # fmt: skip
 LEAVES = st.one_of(

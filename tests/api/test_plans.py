@@ -444,3 +444,53 @@ class TestInUse:
         (added,) = plan_of(put(api, charges=[standard(metric)]))["charges"]
         assert added["lago_id"] != charge["lago_id"]
         assert added["code"] == "calls"
+
+
+class TestMetadata:
+    METADATA = f"{URL}/pro/metadata"
+
+    def test_replace_merge_and_remove(self, api: httpx.Client) -> None:
+        post(api, metadata={"a": "1"})
+
+        def metadata(response: httpx.Response) -> dict:
+            assert response.status_code == 200, response.text
+            assert response.json().keys() == {"metadata"}
+            assert plan_of(api.get(f"{URL}/pro"))["metadata"] == response.json()["metadata"]
+            return response.json()["metadata"]
+
+        merged = {"a": "1", "b": None, "c/d.e%": "2"}
+        assert metadata(api.patch(self.METADATA, json={"metadata": {"b": None, "c/d.e%": "2"}})) == merged
+        assert metadata(api.patch(self.METADATA, json={"metadata": {"a": "x"}})) == {**merged, "a": "x"}
+        assert metadata(api.delete(f"{self.METADATA}/c/d.e%25")) == {"a": "x", "b": None}
+        answer = api.delete(f"{self.METADATA}/c/d.e%25")
+        assert (answer.status_code, answer.json()["code"]) == (404, "metadata_not_found")
+        assert metadata(api.delete(f"{self.METADATA}/b")) == {"a": "x"}
+        assert metadata(api.patch(self.METADATA, json={"metadata": None})) == {"a": "x"}
+        assert metadata(api.post(self.METADATA, json={"metadata": {"n": "y"}})) == {"n": "y"}
+        assert metadata(api.post(self.METADATA, json={"metadata": None})) == {}
+        assert metadata(api.post(self.METADATA, json={"metadata": {"k" * 100: "v" * 255}})) == {"k" * 100: "v" * 255}
+        assert metadata(api.delete(self.METADATA)) == {}
+
+    @pytest.mark.parametrize(
+        ("sent", "code"),
+        [
+            ({"k" * 101: "v"}, "value_is_too_long"),
+            ({"k": "v" * 256}, "value_is_too_long"),
+            ({"": "v"}, "value_is_invalid"),
+            ({"k": 5}, "value_is_invalid"),
+            ({"k": "a\x00"}, "value_is_invalid"),
+            ({"k\x00": "a"}, "value_is_invalid"),
+        ],
+    )
+    def test_bad_input_changes_nothing(self, api: httpx.Client, sent: dict, code: str) -> None:
+        post(api, metadata={"a": "1"})
+        for method in ("POST", "PATCH"):
+            assert problems(api.request(method, self.METADATA, json={"metadata": sent})) == {"metadata": [code]}
+            assert api.request(method, self.METADATA, json={}).status_code == 400
+        assert problems(put(api, metadata=sent)) == {"metadata": [code]}
+        assert plan_of(api.get(f"{URL}/pro"))["metadata"] == {"a": "1"}
+
+    def test_of_no_plan(self, api: httpx.Client) -> None:
+        for method, path in (("POST", ""), ("PATCH", ""), ("DELETE", ""), ("DELETE", "/a")):
+            answer = api.request(method, f"{URL}/none/metadata{path}", json={"metadata": {}})
+            assert (answer.status_code, answer.json()["code"]) == (404, "plan_not_found")

@@ -133,6 +133,9 @@ class TestFindAndChange:
         of_customer = "/api/v1/customers/customer/subscriptions"
         assert listed(may, of_customer) == ["a"]
         assert listed(may, of_customer, **{"status[]": ["pending"]}) == ["c"]
+        for path, found in ((URL, ["a", "b"]), (of_customer, ["a"])):
+            assert listed(may, path, **{"billing_entity_codes[]": ["elsewhere"]}) == []
+            assert listed(may, path, **{"billing_entity_codes[]": ["elsewhere", "default"]}) == found
         assert problems(may.get(URL, params={"status[]": "odd"})) == {"status": ["value_is_invalid"]}
         assert ok(may.get(URL, params={"per_page": 1, "page": 2}))["meta"]["prev_page"] == 1
 
