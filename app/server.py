@@ -37,10 +37,13 @@ from app.api.fees import FeeController
 from app.api.given import Called, Db, Org
 from app.api.health import health
 from app.api.invoices import CustomerInvoiceController, InvoiceController
+from app.api.lifetime_usage import LifetimeUsageController
 from app.api.limits import LimitedBody
 from app.api.organizations import AdminOrganizationController, ApiKeyController, OrganizationController
 from app.api.plan_metadata import PlanMetadataController
 from app.api.plans import PlanController
+from app.api.pricing_units import PricingUnitController
+from app.api.projected_usage import ProjectedUsageController
 from app.api.reference import ReferencePage
 from app.api.request import ExactRequest
 from app.api.slashes import joined
@@ -136,10 +139,13 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             FeatureController,
             FeeController,
             InvoiceController,
+            LifetimeUsageController,
             OrganizationController,
             PlanController,
             PlanEntitlementController,
             PlanMetadataController,
+            PricingUnitController,
+            ProjectedUsageController,
             SubscriptionController,
             SubscriptionEntitlementController,
             TaxController,

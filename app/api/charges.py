@@ -1,5 +1,6 @@
 """Charges and their filters on the wire, and `/api/v1/plans/{code}/charges` (metering spec 3.1, 3.4)."""
 
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from app.catalog.charges import (
     write_filter,
 )
 from app.catalog.plans import find_bare_plan, has_subscriptions
+from app.core.money import decimal_text
 from app.models import Charge, ChargeFilter
 
 
@@ -33,7 +35,7 @@ class ChargeFilterInput(Struct):
 
 class AppliedPricingUnitInput(Struct):
     code: Str | Opt | None = UNSET
-    conversion_rate: Str | float | Opt | None = UNSET
+    conversion_rate: Decimal | Opt | None = UNSET
 
 
 class ChargeInput(Struct):
@@ -78,6 +80,11 @@ class ChargeFilterObject(Struct):
     values: dict[str, list[str]]
 
 
+class AppliedPricingUnitObject(Struct):
+    conversion_rate: str
+    code: str
+
+
 class ChargeObject(Struct, kw_only=True):
     lago_id: UUID
     lago_billable_metric_id: UUID
@@ -94,7 +101,7 @@ class ChargeObject(Struct, kw_only=True):
     prorated: bool
     min_amount_cents: int
     filters: list[ChargeFilterObject]
-    applied_pricing_unit: None = None
+    applied_pricing_unit: AppliedPricingUnitObject | None
     accepts_target_wallet: bool
     lago_parent_id: UUID | None = None
 
@@ -128,6 +135,7 @@ def charge_object(charge: Charge) -> ChargeObject:
         created_at=instant(charge.created_at),
         properties=_properties(charge.properties),
         filters=[filter_object(one, charge) for one in charge.filters],
+        applied_pricing_unit=_applied_pricing_unit(charge),
         taxes=[tax_object(tax) for tax in charge.taxes],
     )
 
@@ -135,6 +143,11 @@ def charge_object(charge: Charge) -> ChargeObject:
 def filter_object(one: ChargeFilter, charge: Charge) -> ChargeFilterObject:
     """A charge filter as it is on the wire."""
     return ChargeFilterObject(one.id, charge.code, one.invoice_display_name, _properties(one.properties), one.values)
+
+
+def _applied_pricing_unit(charge: Charge) -> AppliedPricingUnitObject | None:
+    unit, rate = charge.pricing_unit, charge.conversion_rate
+    return None if unit is None or rate is None else AppliedPricingUnitObject(decimal_text(rate), unit.code)
 
 
 def _properties(stored: dict[str, Any]) -> msgspec.Raw:

@@ -1,93 +1,49 @@
-"""`/api/v1/customers/{external_id}/current_usage` (metering spec 5.1 to 5.3)."""
+"""`/api/v1/customers/{external_id}/current_usage` and `past_usage` (metering spec 5.1 to 5.4)."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Annotated
 from uuid import UUID
 
 from litestar import Controller
+from litestar.params import Parameter
 from msgspec import Struct
 
-from app.api.given import Db, Now, Org, Running
+from app.api.given import Db, Now, Org, Paging, Running
 from app.api.request import ExactRequest
 from app.api.routes import get
 from app.api.usage_options import usage_options
-from app.api.wire import instant
-from app.billing.book import ChargeFilterTerms, ChargeTerms
-from app.billing.charge_usage import BucketFee, ChargeUsage
+from app.api.usage_parts import (
+    ChargeUsageObject,
+    Part,
+    PresentationObject,
+    ShownFilter,
+    UsageCharge,
+    UsageMetric,
+    UsageObject,
+    UsagePricingUnit,
+    charge_usage_object,
+    part_of,
+    usage_charge,
+    usage_metric,
+)
+from app.api.wire import PageMeta, instant, paginate
 from app.billing.current_usage import CurrentUsage, Restriction, current_usage
-from app.core.money import ZERO, decimal_text, exact
+from app.billing.past_usage import charge_fees, past_periods
+from app.catalog.metrics import find_metric
+from app.core.money import ZERO
 from app.errors import invalid
+from app.models import BillingPeriod, Charge, Fee
 
-
-class UsageCharge(Struct):
-    lago_id: UUID
-    code: str
-    charge_model: str
-    invoice_display_name: str | None
-
-
-class UsageMetric(Struct):
-    lago_id: UUID
-    name: str
-    code: str
-    aggregation_type: str
-
-
-class PresentationObject(Struct):
-    presentation_by: dict[str, str]
-    units: str
-
-
-class FilterUsageObject(Struct):
-    units: str
-    total_aggregated_units: str
-    events_count: int
-    amount_cents: int
-    invoice_display_name: str | None
-    values: dict[str, list[str]] | None
-    pricing_unit_details: None = None
-    presentation_breakdowns: list[PresentationObject] = []
-
-
-class GroupUsageObject(Struct):
-    units: str
-    total_aggregated_units: str
-    events_count: int
-    amount_cents: int
-    grouped_by: dict[str, str | None]
-    filters: list[FilterUsageObject]
-    pricing_unit_details: None = None
-    presentation_breakdowns: list[PresentationObject] = []
-
-
-class ChargeUsageObject(Struct):
-    units: str
-    total_aggregated_units: str
-    events_count: int
-    amount_cents: int
-    amount_currency: str
-    charge: UsageCharge
-    billable_metric: UsageMetric
-    filters: list[FilterUsageObject]
-    grouped_usage: list[GroupUsageObject]
-    pricing_unit_details: None = None
-    presentation_breakdowns: list[PresentationObject] = []
-
-
-class UsageObject(Struct):
-    from_datetime: str
-    to_datetime: str
-    issuing_date: str
-    currency: str
-    amount_cents: int
-    total_amount_cents: int
-    taxes_amount_cents: int
-    lago_invoice_id: None
-    charges_usage: list[ChargeUsageObject]
+MOST_PERIODS = 10**9
 
 
 class UsageAnswer(Struct):
     customer_usage: UsageObject
+
+
+class PastUsageAnswer(Struct):
+    usage_periods: list[UsageObject]
+    meta: PageMeta
 
 
 class UsageController(Controller):
@@ -127,8 +83,8 @@ class UsageController(Controller):
         )
         restriction = Restriction(
             charge_id or filter_by_charge_id,
-            charge_code or filter_by_charge_code,
-            billable_metric_code or filter_by_metric_code,
+            charge_code or filter_by_charge_code or None,
+            billable_metric_code or filter_by_metric_code or None,
         )
         service.wait_until_readable(organization.id)
         usage = current_usage(
@@ -146,6 +102,31 @@ class UsageController(Controller):
         )
         return UsageAnswer(_usage_object(usage))
 
+    @get("/past_usage")
+    def get_past_usage(
+        self,
+        external_id: str,
+        db: Db,
+        organization: Org,
+        paging: Paging,
+        external_subscription_id: str | None = None,
+        billable_metric_code: str | None = None,
+        periods_count: Annotated[int | None, Parameter(ge=1, le=MOST_PERIODS)] = None,
+    ) -> PastUsageAnswer:
+        """The usage that a subscription was billed for, latest period first.
+
+        The amounts of a period are those of its whole invoice; those of `charges_usage` are of usage alone.
+        """
+        if not external_subscription_id:
+            raise invalid("external_subscription_id", "value_is_mandatory")
+        metric = find_metric(db, organization.id, billable_metric_code) if billable_metric_code else None
+        query = past_periods(organization.id, external_id, external_subscription_id, periods_count)
+        periods, meta = paginate(db, query, paging)
+        fees = charge_fees(db, organization.id, periods, metric.id if metric else None)
+        return PastUsageAnswer(
+            [_past_object(one, fees.get((one.invoice_id, one.subscription_id), [])) for one in periods], meta
+        )
+
 
 def _usage_object(usage: CurrentUsage) -> UsageObject:
     return UsageObject(
@@ -157,76 +138,65 @@ def _usage_object(usage: CurrentUsage) -> UsageObject:
         total_amount_cents=usage.amount_cents + usage.taxes_amount_cents,
         taxes_amount_cents=usage.taxes_amount_cents,
         lago_invoice_id=None,
-        charges_usage=[_charge_usage_object(one, usage.currency) for one in usage.charges],
+        charges_usage=[
+            charge_usage_object(
+                usage_charge(one.charge),
+                usage_metric(one.charge),
+                usage.currency,
+                [part_of(fee, one.charge) for fee in one.fees],
+                has_filters=bool(one.charge.filters),
+            )
+            for one in usage.charges
+        ],
     )
 
 
-class _Figures(NamedTuple):
-    """The sums over some of a charge's fees."""
-
-    units: str
-    total_aggregated_units: str
-    events_count: int
-    amount_cents: int
-
-
-def _sums(fees: Sequence[BucketFee]) -> _Figures:
-    with exact():
-        return _Figures(
-            decimal_text(sum((fee.amounts.units for fee in fees), ZERO)),
-            decimal_text(sum((fee.total_aggregated_units for fee in fees), ZERO)),
-            sum(fee.events_count for fee in fees),
-            sum(fee.amounts.amount_cents for fee in fees),
-        )
-
-
-def _charge_usage_object(one: ChargeUsage, currency: str) -> ChargeUsageObject:
-    charge = one.charge
-    return ChargeUsageObject(
-        *_sums(one.fees),
-        currency,
-        charge=UsageCharge(charge.id, charge.code, charge.charge_model, charge.invoice_display_name),
-        billable_metric=UsageMetric(charge.metric_id, charge.metric_name, charge.metric_code, charge.aggregation),
-        filters=_filters(one.fees, charge),
-        grouped_usage=_groups(one),
-        presentation_breakdowns=_presented(fee for fee in one.fees if not fee.group and fee.filter is None),
-    )
-
-
-def _filters(fees: Sequence[BucketFee], charge: ChargeTerms) -> list[FilterUsageObject]:
-    """One entry per filter and one for the default bucket, where the charge has filters at all."""
-    if not charge.filters:
-        return []
-    by_filter: dict[ChargeFilterTerms | None, list[BucketFee]] = {}
+def _past_object(period: BillingPeriod, fees: Sequence[Fee]) -> UsageObject:
+    """A period with its fees. The totals are those of the invoice, whatever else is on it (metering spec 5.4)."""
+    invoice = period.invoice
+    charges: dict[Charge, list[Fee]] = {}
     for fee in fees:
-        by_filter.setdefault(fee.filter, []).append(fee)
-    return [
-        FilterUsageObject(
-            *_sums(mine),
-            invoice_display_name=filter_.invoice_display_name if filter_ else None,
-            values=filter_.values_as_sent if filter_ else None,
-            presentation_breakdowns=_presented(mine),
-        )
-        for filter_, mine in by_filter.items()
-    ]
+        if fee.charge is not None:
+            charges.setdefault(fee.charge, []).append(fee)
+    return UsageObject(
+        from_datetime=instant(period.charges_from_datetime),
+        to_datetime=instant(period.charges_to_datetime),
+        issuing_date=invoice.issuing_date.isoformat(),
+        currency=invoice.currency,
+        amount_cents=invoice.fees_amount_cents,
+        total_amount_cents=invoice.total_amount_cents,
+        taxes_amount_cents=invoice.taxes_amount_cents,
+        lago_invoice_id=invoice.id,
+        charges_usage=[_past_charge(charge, mine, invoice.currency) for charge, mine in charges.items()],
+    )
 
 
-def _groups(one: ChargeUsage) -> list[GroupUsageObject]:
-    """One entry per distinct group over all filters; none where nothing is grouped."""
-    by_group: dict[tuple[tuple[str, str | None], ...], list[BucketFee]] = {}
-    for fee in one.fees:
-        if fee.group:
-            by_group.setdefault(tuple(fee.group.items()), []).append(fee)
-    return [
-        GroupUsageObject(
-            *_sums(mine),
-            grouped_by=dict(group),
-            filters=_filters(mine, one.charge),
-            presentation_breakdowns=_presented(fee for fee in mine if fee.filter is None),
-        )
-        for group, mine in by_group.items()
-    ]
+def _past_charge(charge: Charge, fees: Sequence[Fee], currency: str) -> ChargeUsageObject:
+    metric = charge.billable_metric
+    return charge_usage_object(
+        UsageCharge(charge.id, charge.code, charge.charge_model, charge.invoice_display_name),
+        UsageMetric(metric.id, metric.name, metric.code, metric.aggregation_type),
+        currency,
+        [_past_part(fee) for fee in fees],
+        has_filters=bool(charge.filters) or any(fee.item_filters is not None for fee in fees),
+    )
 
 
-def _presented(fees: Iterable[BucketFee]) -> list[PresentationObject]:
-    return [PresentationObject(dict(part.by), decimal_text(part.units)) for fee in fees for part in fee.presented]
+def _past_part(fee: Fee) -> Part:
+    """A stored fee. One that makes up for a spending minimum has an amount and no usage."""
+    is_usage = fee.true_up_parent_fee_id is None
+    own, unit = fee.item_filters, fee.pricing_unit_usage
+    return Part(
+        filter=ShownFilter(fee.charge_filter_id, fee.filter_invoice_display_name, own)
+        if fee.charge_filter_id is not None and own is not None
+        else None,
+        group=fee.grouped_by,
+        units=fee.units if is_usage else ZERO,
+        total_aggregated_units=fee.total_aggregated_units if is_usage else ZERO,
+        events_count=fee.events_count or 0,
+        amount_cents=fee.amount_cents,
+        pricing_unit=UsagePricingUnit(unit["amount_cents"], unit["short_name"], unit["conversion_rate"])
+        if unit
+        else None,
+        presented=[PresentationObject(**one) for one in fee.presentation_breakdowns],
+    )

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from app.billing.book import PlanTerms
 from app.core.boundaries import Boundaries, Terms
+from app.core.charges.proration import ProratedSpan
 from app.core.periods import BillingTime, Interval, local_date
 
 
@@ -44,6 +45,16 @@ class BilledSubscription:
             anchor_at=self.subscription_at,
             started_at=self.started_at,
             tz=self.tz,
+        )
+
+    def span(self, boundaries: Boundaries) -> ProratedSpan:
+        """The time that its charges are prorated over."""
+        return ProratedSpan(
+            boundaries.charges_from,
+            boundaries.charges_to,
+            boundaries.charges_period_days,
+            self.tz,
+            ends_by_upgrade=self.ended_by_upgrade,
         )
 
 

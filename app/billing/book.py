@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
@@ -10,9 +11,12 @@ from sqlalchemy.orm import Session, selectinload
 
 from app.core.aggregation import Aggregation
 from app.core.buckets import Splitter, expanded, takes_all
+from app.core.charges.fees import FeeAmounts
 from app.core.charges.pricing import compile_price, needs_events
+from app.core.charges.pricing_units import converted, unit_amount_cents
 from app.core.charges.properties import group_keys
 from app.core.charges.usage import ChargeModel, PriceFunction
+from app.core.money import PRICING_UNIT, decimal_text
 from app.core.taxes import TaxRate
 from app.models import Charge, ChargeFilter, Customer, MinimumCommitment, Plan, Tax
 
@@ -33,6 +37,29 @@ class AppliedTax:
 
 
 Taxes = tuple[AppliedTax, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PricingUnitTerms:
+    """The pricing unit of a charge, and what one is worth in the plan's currency (metering spec 3.13)."""
+
+    id: UUID
+    code: str
+    short_name: str
+    conversion_rate: Decimal
+
+    def details(self, amounts: FeeAmounts) -> dict[str, Any]:
+        """The amounts of a fee in pricing units, as they are stored and on the wire."""
+        return {
+            "lago_pricing_unit_id": str(self.id),
+            "pricing_unit_code": self.code,
+            "short_name": self.short_name,
+            "amount_cents": amounts.amount_cents,
+            "precise_amount_cents": decimal_text(amounts.precise_amount_cents),
+            "unit_amount_cents": unit_amount_cents(amounts),
+            "precise_unit_amount": decimal_text(amounts.precise_unit_amount),
+            "conversion_rate": decimal_text(self.conversion_rate),
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +101,8 @@ class ChargeTerms:
     taxes: Taxes
     price: PriceFunction
     prorated: bool = False
+    min_amount_cents: int = 0
+    pricing_unit: PricingUnitTerms | None = None
     needs_events: bool = False
     filters: tuple[ChargeFilterTerms, ...] = ()
     display_order: tuple[int, ...] = ()
@@ -83,6 +112,15 @@ class ChargeTerms:
     splitter: Splitter = field(default_factory=Splitter)
     dimension_keys: frozenset[str] = frozenset()
     dimensions_pending: bool = False
+
+    def priced_in(self, currency: str) -> str:
+        """What its prices are in: the plan's currency, or pricing units."""
+        return currency if self.pricing_unit is None else PRICING_UNIT
+
+    def in_money(self, amounts: FeeAmounts, currency: str) -> FeeAmounts:
+        """The amounts of a fee in the plan's currency, from those in what its prices are in."""
+        unit = self.pricing_unit
+        return amounts if unit is None else converted(amounts, unit.conversion_rate, currency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +175,7 @@ def load_plans(db: Session, plan_ids: Iterable[UUID]) -> dict[UUID, PlanTerms]:
             selectinload(Plan.minimum_commitment).selectinload(MinimumCommitment.taxes),
             selectinload(Plan.charges).selectinload(Charge.taxes),
             selectinload(Plan.charges).joinedload(Charge.billable_metric),
+            selectinload(Plan.charges).joinedload(Charge.pricing_unit),
             selectinload(Plan.charges).selectinload(Charge.filters),
         )
     )
@@ -221,6 +260,8 @@ def _charge_terms(charge: Charge) -> ChargeTerms:
         taxes=_applied(charge.taxes),
         price=compile_price(model, charge.properties, prorated=charge.prorated),
         prorated=charge.prorated,
+        min_amount_cents=charge.min_amount_cents,
+        pricing_unit=_pricing_unit_terms(charge),
         needs_events=any(
             needs_events(model, properties, metric.aggregation_type, prorated=charge.prorated)
             for properties in (charge.properties, *(one.properties for one in oldest_first))
@@ -232,6 +273,11 @@ def _charge_terms(charge: Charge) -> ChargeTerms:
         invoice_presentation_keys=shown,
         splitter=Splitter([one.values for one in filters], own_keys, [one.group_keys for one in filters]),
     )
+
+
+def _pricing_unit_terms(charge: Charge) -> PricingUnitTerms | None:
+    unit, rate = charge.pricing_unit, charge.conversion_rate
+    return None if unit is None or rate is None else PricingUnitTerms(unit.id, unit.code, unit.short_name, rate)
 
 
 def _filter_terms(one: ChargeFilter, charge: Charge, vocabulary: Mapping[str, Sequence[str]]) -> ChargeFilterTerms:

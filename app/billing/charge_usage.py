@@ -16,9 +16,11 @@ from app.core.boundaries import Boundaries
 from app.core.buckets import Bucket, Splitter
 from app.core.charges.events import runs as runs_of
 from app.core.charges.fees import FeeAmounts, fee_amounts
-from app.core.charges.proration import ProratedSpan, ProratedUnits, prorate, prorate_sum
-from app.core.charges.usage import BucketUsage, ones
-from app.core.money import ZERO, exact, from_minor
+from app.core.charges.pricing_units import fiat_cents
+from app.core.charges.projection import Progress, project
+from app.core.charges.proration import ProratedUnits, prorate, prorate_sum
+from app.core.charges.usage import BucketUsage, ChargeModel, PriceFunction, ones
+from app.core.money import ZERO, exact, from_minor, minor_int
 from app.metering.meter import Meter
 from app.metering.usage import NOTHING, Events, Usage
 from app.metering.windows import Window, window
@@ -37,16 +39,31 @@ class Presented(NamedTuple):
     units: Decimal
 
 
+class Projected(NamedTuple):
+    """What a bucket will come to at the end of the period, if it goes on like this (metering spec 5.5). The amount is in
+    minor units of the plan's currency; of a charge in pricing units, `pricing_unit_cents` is the same in these."""
+
+    units: Decimal
+    amount_cents: int
+    pricing_unit_cents: int | None
+    presented: tuple[Presented, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class BucketFee:
-    """One bucket of a charge, priced: its filter (None: the default bucket) and group, and what it comes to."""
+    """One bucket of a charge, priced: its filter (None: the default bucket) and group, and what it comes to.
+
+    `priced` are the amounts in what the charge's prices are in, `amounts` the same in the plan's currency.
+    """
 
     filter: ChargeFilterTerms | None
     group: Group
+    priced: FeeAmounts
     amounts: FeeAmounts
     total_aggregated_units: Decimal
     events_count: int
     presented: tuple[Presented, ...] = ()
+    projected: Projected | None = None
 
     @property
     def is_nothing(self) -> bool:
@@ -68,13 +85,15 @@ class Options:
 
     `only`: keeps the events whose properties have one of these values; these keys no longer group. `skip_grouping`: one
     bucket per filter. `presentation_keys`: what is broken down, instead of what each charge says. `for_invoice`: breaks
-    down by no more than what the charge shows on invoices.
+    down by no more than what the charge shows on invoices. `project_at`: the instant that the usage so far is of, to
+    project it to the end of the period.
     """
 
     only: Mapping[str, Sequence[str]] | None = None
     skip_grouping: bool = False
     presentation_keys: Sequence[str] | None = None
     for_invoice: bool = False
+    project_at: datetime | None = None
 
 
 AS_SHOWN = Options()
@@ -108,6 +127,7 @@ class _Work:
         own = charge.invoice_presentation_keys if options.for_invoice else charge.presentation_keys
         self.presentation_keys = own if options.presentation_keys is None else tuple(options.presentation_keys)
         self._ungrouped = options.skip_grouping
+        self._project_at = options.project_at
         self.groups = [self._group_keys(one.group_keys) for one in charge.filters]
         self.own_group = self._group_keys(charge.group_keys)
         self.usage: Usage = {}
@@ -167,21 +187,39 @@ class _Work:
         return tuple(fees)
 
     def _fee(self, bucket: Bucket) -> BucketFee:
-        charge, currency = self.charge, self.subscription.plan.currency
+        charge = self.charge
+        currency = self.subscription.plan.currency
         filter_ = None if bucket.filter is None else charge.filters[bucket.filter]
         keys = self.own_group if bucket.filter is None else self.groups[bucket.filter]
         units = self.usage.get(bucket, NOTHING)
         usage = self._bucket_usage(units, self.events.get(bucket, []))
-        priced = (filter_.price if filter_ else charge.price)(usage)
-        amounts = fee_amounts(usage, priced, currency)
+        price = filter_.price if filter_ else charge.price
+        priced = fee_amounts(usage, price(usage), charge.priced_in(currency))
+        amounts = charge.in_money(priced, currency)
+        presented = self._presented(bucket)
         return BucketFee(
             filter=filter_,
             group=dict(zip(keys, bucket.group, strict=True)),
+            priced=priced,
             amounts=amounts,
             total_aggregated_units=amounts.units if units.level is None else units.level,
             events_count=units.events_count,
-            presented=self._presented(bucket),
+            presented=presented,
+            projected=self._projected(price, usage, presented, self._project_at) if self._project_at else None,
         )
+
+    def _projected(
+        self, price: PriceFunction, usage: BucketUsage, presented: Sequence[Presented], at: datetime
+    ) -> Projected:
+        charge, boundaries, currency = self.charge, self.boundaries, self.subscription.plan.currency
+        progress = Progress.at(at, boundaries.charges_from, boundaries.charges_to, self.subscription.tz)
+        model, priced_in = ChargeModel(charge.charge_model), charge.priced_in(currency)
+        units, cents = project(model, price, usage, priced_in, progress, recurring=charge.recurring)
+        parts = [part if charge.recurring else Presented(part.by, progress.projected(part.units)) for part in presented]
+        if charge.pricing_unit is None:
+            return Projected(units, cents, None, tuple(parts))
+        money = minor_int(fiat_cents(cents, charge.pricing_unit.conversion_rate, currency))
+        return Projected(units, money, cents, tuple(parts))
 
     def _bucket_usage(self, units: Units, events: list[Sample]) -> BucketUsage:
         """What was measured of a bucket, as the charge's price sees it."""
@@ -200,14 +238,7 @@ class _Work:
         return round_units(units, self.charge.rounding_function, self.charge.rounding_precision)
 
     def _prorated(self, units: Units, events: list[Sample]) -> ProratedUnits:
-        charge, boundaries = self.charge, self.boundaries
-        span = ProratedSpan(
-            boundaries.charges_from,
-            boundaries.charges_to,
-            boundaries.charges_period_days,
-            self.subscription.tz,
-            ends_by_upgrade=self.subscription.ended_by_upgrade,
-        )
+        charge, span = self.charge, self.subscription.span(self.boundaries)
         if self._sums:
             with exact():
                 carried = units.units - sum((event.value for event in events), ZERO)
@@ -246,14 +277,15 @@ def charge_usage(meter: Meter, items: Sequence[Item], options: Options) -> list[
 
 def bucket_usage(charge: ChargeTerms, units: Units, currency: str, events: Sequence[Sample] = ()) -> BucketUsage:
     """What was measured of a bucket that is not prorated, as the charge's price sees it. `events` are its single ones,
-    where the price looks at them; counted ones are known without being read: each is 1."""
+    where the price looks at them; counted ones are known without being read: each is 1. The events' own amounts are minor
+    units of what the charge's prices are in."""
     counted = charge.aggregation in COUNTED
     own_amounts = units.precise_total_amount_cents
     runs = ones(units.units) if counted else runs_of(events)
     return BucketUsage(
         units=round_units(units.units, charge.rounding_function, charge.rounding_precision),
         events_count=units.events_count,
-        precise_total_amount=from_minor(own_amounts, currency) if own_amounts else ZERO,
+        precise_total_amount=from_minor(own_amounts, charge.priced_in(currency)) if own_amounts else ZERO,
         runs=runs if counted or charge.needs_events else None,
     )
 

@@ -104,6 +104,40 @@ def current_usage(
         find_customer(db, organization.id, external_customer_id)
         raise NotAllowed("no_active_subscription")
     subscription, has_own_taxes = found
+    usage = untaxed_usage(
+        db, meter, book, organization, subscription, restriction, now, full_usage=full_usage, options=options
+    )
+    if not apply_taxes:
+        return usage
+    of_customer = load_customer_taxes(db, [subscription.customer_id]) if has_own_taxes else {}
+    general = TaxBook(of_customer, {organization.id: book.taxes(db, organization)})
+    whose = {"customer_id": subscription.customer_id, "organization_id": organization.id}
+    of_plan = book.plan(db, organization, subscription.plan_id).taxes
+    bases = [
+        (
+            Decimal(fee.amounts.amount_cents),
+            [tax.tax_rate for tax in general.taxes(one.charge.taxes, of_plan, **whose)],
+        )
+        for one in usage.charges
+        for fee in one.fees
+    ]
+    return replace(usage, taxes_amount_cents=invoice_taxes(bases, usage.amount_cents).amount_cents)
+
+
+def untaxed_usage(
+    db: Session,
+    meter: Meter,
+    book: PriceBook,
+    organization: Organization,
+    subscription: Subscription,
+    restriction: Restriction,
+    now: datetime,
+    *,
+    full_usage: bool = False,
+    options: Options = AS_SHOWN,
+) -> CurrentUsage:
+    """The same of a started subscription that is loaded with its customer and organization, without taxes. Raises what
+    `current_usage` does for its charges."""
     plan = restriction.apply(book.plan(db, organization, subscription.plan_id))
     billed = billed_subscription(subscription, {plan.id: plan})
     boundaries = current(billed.terms, now)
@@ -112,26 +146,11 @@ def current_usage(
             raise NotAllowed("full_usage_not_allowed")
         boundaries = replace(boundaries, charges_from=billed.started_at)
     (charges,) = charge_usage(meter, [(billed, boundaries)], options)
-    fees = [(one.charge, fee) for one in charges for fee in one.fees]
-    amount = sum(fee.amounts.amount_cents for _, fee in fees)
-    taxes = 0
-    if apply_taxes:
-        of_customer = load_customer_taxes(db, [billed.customer_id]) if has_own_taxes else {}
-        general = TaxBook(of_customer, {organization.id: book.taxes(db, organization)})
-        whose = {"customer_id": billed.customer_id, "organization_id": organization.id}
-        bases = [
-            (
-                Decimal(fee.amounts.amount_cents),
-                [tax.tax_rate for tax in general.taxes(charge.taxes, plan.taxes, **whose)],
-            )
-            for charge, fee in fees
-        ]
-        taxes = invoice_taxes(bases, amount).amount_cents
     return CurrentUsage(
         boundaries=boundaries,
         issuing_date=local_date(boundaries.charges_to, billed.tz),
         currency=plan.currency,
         charges=charges,
-        amount_cents=amount,
-        taxes_amount_cents=taxes,
+        amount_cents=sum(fee.amounts.amount_cents for one in charges for fee in one.fees),
+        taxes_amount_cents=0,
     )

@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 
 from app.billing.billed import BilledLine, BilledSubscription
 from app.billing.book import ChargeFilterTerms, ChargeTerms, TaxBook, Taxes
-from app.billing.charge_usage import ChargeUsage, Group, Presented
+from app.billing.charge_usage import BucketFee, ChargeUsage, Group, Presented
 from app.core.charges.fees import FeeAmounts
+from app.core.charges.spending_minimum import true_up
 from app.core.money import exact, from_minor, minor_int
 from app.core.subscription_fee import subscription_fee
 from app.core.taxes import FeeTaxes, fee_taxes
@@ -63,38 +64,82 @@ class FeeDraft:
 def line_fees(line: BilledLine, usage: Sequence[ChargeUsage], taxes: TaxBook) -> list[FeeDraft]:
     """The fees of a line, subscription fee first; `usage` is that of the plan's charges, if they are billed.
 
-    A bucket is no fee when it has neither units nor amount nor events (billing spec 2.3).
+    A bucket is no fee when it has neither units nor amount nor events, unless it is the parent of a true-up (billing
+    spec 2.3).
     """
     fees = [_subscription_fee(line, taxes)] if line.has_subscription_fee else []
-    subscription, boundaries = line.subscription, line.boundaries
     for one in usage:
-        own = taxes.taxes(
-            one.charge.taxes,
-            subscription.plan.taxes,
-            customer_id=subscription.customer_id,
-            organization_id=subscription.organization_id,
-        )
-        fees += [
-            FeeDraft(
-                id=uuid4(),
-                subscription=subscription,
-                item=charge_item(one.charge, bucket.filter),
-                amounts=bucket.amounts,
-                from_=boundaries.charges_from,
-                to=boundaries.charges_to,
-                taxes=own,
-                tax_amounts=tax_amounts(bucket.amounts, own),
-                charge_id=one.charge.id,
-                charge_filter_id=bucket.filter.id if bucket.filter else None,
-                group=bucket.group,
-                aggregated_units=bucket.total_aggregated_units,
-                events_count=bucket.events_count,
-                presented=bucket.presented,
-            )
-            for bucket in one.fees
-            if not bucket.is_nothing
-        ]
+        fees += _charge_fees(line, one, taxes)
     return fees
+
+
+def _charge_fees(line: BilledLine, usage: ChargeUsage, taxes: TaxBook) -> list[FeeDraft]:
+    """The fees of a charge's buckets, and what they lack of its spending minimum as one more (metering spec 3.11)."""
+    subscription, charge = line.subscription, usage.charge
+    own = taxes.taxes(
+        charge.taxes,
+        subscription.plan.taxes,
+        customer_id=subscription.customer_id,
+        organization_id=subscription.organization_id,
+    )
+    missing = _missing(line, usage)
+    parent = None if missing is None else next(bucket for bucket in usage.fees if bucket.filter is None)
+    parent_id = uuid4()
+    fees = [
+        _charge_fee(line, charge, bucket.priced, own, parent_id if bucket is parent else uuid4(), bucket=bucket)
+        for bucket in usage.fees
+        if bucket is parent or not bucket.is_nothing
+    ]
+    if missing is not None:
+        fees.append(_charge_fee(line, charge, missing, own, uuid4(), true_up_parent_id=parent_id))
+    return fees
+
+
+def _missing(line: BilledLine, usage: ChargeUsage) -> FeeAmounts | None:
+    """What a charge's fees lack of its spending minimum, in what its prices are in."""
+    charge, subscription = usage.charge, line.subscription
+    if not charge.min_amount_cents:
+        return None
+    return true_up(
+        charge.min_amount_cents,
+        [bucket.priced for bucket in usage.fees],
+        subscription.span(line.boundaries),
+        charge.priced_in(subscription.plan.currency),
+    )
+
+
+def _charge_fee(
+    line: BilledLine,
+    charge: ChargeTerms,
+    priced: FeeAmounts,
+    taxes: Taxes,
+    id_: UUID,
+    *,
+    bucket: BucketFee | None = None,
+    true_up_parent_id: UUID | None = None,
+) -> FeeDraft:
+    """A fee of a charge, from amounts in what its prices are in: that of a bucket, or of none."""
+    subscription, boundaries = line.subscription, line.boundaries
+    amounts = charge.in_money(priced, subscription.plan.currency)
+    filter_ = bucket.filter if bucket else None
+    return FeeDraft(
+        id=id_,
+        subscription=subscription,
+        item=charge_item(charge, filter_),
+        amounts=amounts,
+        from_=boundaries.charges_from,
+        to=boundaries.charges_to,
+        taxes=taxes,
+        tax_amounts=tax_amounts(amounts, taxes),
+        charge_id=charge.id,
+        charge_filter_id=filter_.id if filter_ else None,
+        true_up_parent_id=true_up_parent_id,
+        group=bucket.group if bucket else {},
+        aggregated_units=bucket.total_aggregated_units if bucket else None,
+        events_count=bucket.events_count if bucket else 0,
+        presented=bucket.presented if bucket else (),
+        pricing_unit=charge.pricing_unit.details(priced) if charge.pricing_unit else None,
+    )
 
 
 def charge_item(charge: ChargeTerms, filter_: ChargeFilterTerms | None) -> FeeItem:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session, selectinload
 from app.catalog.charge_filters import FilterDraft, check_values, draft_list, write_list
 from app.catalog.dimensions import refresh_dimensions
 from app.catalog.metrics import lock_metrics
+from app.catalog.pricing_units import check_conversion_rate, pricing_units_by_code
 from app.catalog.taxes import taxes_by_code
 from app.core.aggregation import Aggregation
 from app.core.charges.combinations import combination_errors
@@ -20,33 +22,50 @@ from app.core.charges.properties import clean_properties, default_properties
 from app.core.charges.usage import SUPPORTED_MODELS, ChargeModel
 from app.core.charges.validation import property_errors
 from app.errors import NotFound, Problems, invalid
-from app.models import BillableMetric, Charge, ChargeFilter, Plan
+from app.models import BillableMetric, Charge, ChargeFilter, Plan, PricingUnit
 from app.validation import Changes, as_uuid, check_code, check_one_of, empty
 
-CHARGE_PARTS = (selectinload(Charge.billable_metric), selectinload(Charge.taxes), selectinload(Charge.filters))
+CHARGE_PARTS = (
+    selectinload(Charge.billable_metric),
+    selectinload(Charge.pricing_unit),
+    selectinload(Charge.taxes),
+    selectinload(Charge.filters),
+)
 """What must be loaded with a charge to show it whole."""
 
 Metrics = Mapping[UUID | None, BillableMetric]
 """Locked metrics by their ids."""
+PricingUnits = Mapping[str, PricingUnit]
+"""Pricing units by their codes, which are there for as long as the transaction."""
 
 _DEFAULTS: dict[str, Any] = {
     "pay_in_advance": False, "prorated": False, "invoiceable": True, "regroup_paid_fees": None, "min_amount_cents": 0,
     "accepts_target_wallet": False,
 }  # fmt: skip
-_IN_FORCE = ("prorated", "accepts_target_wallet")
+_IN_FORCE = ("prorated", "min_amount_cents", "accepts_target_wallet")
 """Of these, what billing goes by. The others are checked, and stay as if they had not been sent."""
 _EDITABLE_IN_USE = frozenset(
-    {"id", "invoice_display_name", "properties", "filters", "tax_codes", "accepts_target_wallet"}
+    {
+        "id",
+        "invoice_display_name",
+        "properties",
+        "filters",
+        "tax_codes",
+        "accepts_target_wallet",
+        "applied_pricing_unit",
+    }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A charge as it will be: what was sent, beside the charge it changes, if it changes one, and its filters."""
+    """A charge as it will be: what was sent, beside the charge it changes, if it changes one, its pricing unit and its
+    filters."""
 
     charge: Charge | None
     changes: Changes
     metric: BillableMetric
+    pricing_unit: PricingUnit | None = None
     filters: Sequence[FilterDraft] = field(default=())
 
     def value(self, name: str) -> Any:
@@ -62,6 +81,14 @@ class _Draft:
         if sent is None and charge is not None and charge.charge_model == model and "properties" not in self.changes:
             sent = charge.properties
         return clean_properties(model, default_properties(model) if sent is None else sent)
+
+    @property
+    def conversion_rate(self) -> Decimal | None:
+        """What its pricing unit is worth, which is the one thing of it that may change; None where it has none."""
+        sent: Changes = self.changes.get("applied_pricing_unit") or {}
+        kept = self.charge.conversion_rate if self.charge is not None else None
+        rate: Decimal | None = sent.get("conversion_rate", kept)
+        return rate if self.pricing_unit is not None else None
 
 
 def charges_of(plan: Plan) -> Select[Charge]:
@@ -94,18 +121,21 @@ def write_charges(db: Session, plan: Plan, sent: Sequence[Changes], *, in_use: b
     here on: nothing may be measured after this in the same transaction, for that may wait for them.
 
     Raises:
-        NotFound: `billable_metrics_not_found`, `tax_not_found`.
+        NotFound: `billable_metrics_not_found`, `pricing_unit_not_found`, `tax_not_found`.
         Invalid: a field breaks a rule.
     """
     used = db.scalars(charges_of(plan).with_only_columns(Charge.billable_metric_id))
     metrics = lock_metrics(db, plan.organization_id, {*used, *_metric_ids(sent)})
     current = db.scalars(charges_of(plan).execution_options(populate_existing=True)).all()
     by_id = {charge.id: charge for charge in current}
-    drafts = []
+    pairs = []
     for changes in sent:
         known = as_uuid(changes.get("id"))
-        charge = by_id.pop(known, None) if known else None
-        drafts.append(_draft(charge, changes, metrics, in_use=in_use, missing="billable_metrics"))
+        pairs.append((by_id.pop(known, None) if known else None, changes))
+    units = _pricing_units(db, plan, [changes for charge, changes in pairs if charge is None])
+    drafts = [
+        _draft(charge, changes, metrics, units, in_use=in_use, missing="billable_metrics") for charge, changes in pairs
+    ]
     codes = _checked(drafts, taken=())
     for charge in by_id.values():
         _remove(charge, now)
@@ -126,7 +156,8 @@ def write_charge(
     metrics = lock_metrics(db, plan.organization_id, {*used, *_metric_ids([changes])})
     if charge is not None:
         charge = find_charge(db, plan, charge.code)
-    draft = _draft(charge, changes, metrics, in_use=in_use, missing="billable_metric")
+    units = _pricing_units(db, plan, [changes] if charge is None else [])
+    draft = _draft(charge, changes, metrics, units, in_use=in_use, missing="billable_metric")
     others = charges_of(plan).where(Charge.id != charge.id) if charge is not None else charges_of(plan)
     siblings = db.execute(others.with_only_columns(Charge.code, Charge.position)).all()
     (code,) = _checked([draft], taken=[code for code, _ in siblings])
@@ -172,7 +203,11 @@ def write_filter(
     if changed is None:
         filters.append(FilterDraft(None, changes))
     problems = Problems()
-    _check_properties(problems, ChargeModel(charge.charge_model), _Draft(charge, {}, charge.billable_metric, filters))
+    _check_properties(
+        problems,
+        ChargeModel(charge.charge_model),
+        _Draft(charge, {}, charge.billable_metric, charge.pricing_unit, filters),
+    )
     problems.check()
     write_list(db, charge, filters, now)
     charge.updated_at = now
@@ -211,7 +246,19 @@ def _metric_ids(sent: Iterable[Changes]) -> set[UUID]:
     return {known for changes in sent if (known := as_uuid(changes.get("billable_metric_id"))) is not None}
 
 
-def _draft(charge: Charge | None, changes: Changes, metrics: Metrics, *, in_use: bool, missing: str) -> _Draft:
+def _pricing_units(db: Session, plan: Plan, made: Iterable[Changes]) -> PricingUnits:
+    """The pricing units that new charges name."""
+    codes = {code for changes in made if not empty(code := _unit_code(changes))}
+    return pricing_units_by_code(db, plan.organization_id, codes)
+
+
+def _unit_code(changes: Changes) -> Any:
+    return (changes.get("applied_pricing_unit") or {}).get("code")
+
+
+def _draft(
+    charge: Charge | None, changes: Changes, metrics: Metrics, units: PricingUnits, *, in_use: bool, missing: str
+) -> _Draft:
     if charge is not None and in_use:
         changes = {name: value for name, value in changes.items() if name in _EDITABLE_IN_USE}
     metric_id = charge.billable_metric_id if charge is not None else None
@@ -223,7 +270,8 @@ def _draft(charge: Charge | None, changes: Changes, metrics: Metrics, *, in_use:
     filters = [FilterDraft(one, {}) for one in current]
     if "filters" in changes:
         filters = draft_list(current, changes["filters"] or ())
-    return _Draft(charge, changes, metrics[metric_id], filters)
+    unit = charge.pricing_unit if charge is not None else units.get(_unit_code(changes))
+    return _Draft(charge, changes, metrics[metric_id], unit, filters)
 
 
 def _checked(drafts: Sequence[_Draft], taken: Collection[str]) -> list[str]:
@@ -245,6 +293,15 @@ def _check(problems: Problems, draft: _Draft) -> None:
     else:
         _check_properties(problems, ChargeModel(model), draft)
     _check_combination(problems, draft, model)
+    _check_pricing_unit(problems, draft)
+
+
+def _check_pricing_unit(problems: Problems, draft: _Draft) -> None:
+    if draft.pricing_unit is None:
+        if draft.charge is None and draft.changes.get("applied_pricing_unit") is not None:
+            problems.add("applied_pricing_unit", "value_is_mandatory")
+    else:
+        check_conversion_rate(problems, draft.conversion_rate)
 
 
 def _check_properties(problems: Problems, model: ChargeModel, draft: _Draft) -> None:
@@ -304,6 +361,7 @@ def _write(db: Session, plan: Plan, draft: _Draft, code: str, position: int, now
     charge.position = position
     charge.charge_model = model.value
     charge.billable_metric = draft.metric
+    charge.pricing_unit, charge.conversion_rate = draft.pricing_unit, draft.conversion_rate
     charge.invoice_display_name = draft.value("invoice_display_name")
     if "tax_codes" in draft.changes:
         charge.taxes = taxes_by_code(db, charge.organization_id, draft.changes["tax_codes"] or ())

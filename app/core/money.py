@@ -31,6 +31,11 @@ PLACES_LIMIT = 50
 
 ZERO = Decimal(0)
 
+PRICING_UNIT = "pricing unit"
+"""Stands where a currency is asked for amounts in pricing units, which have 2 decimal places (metering spec 3.13)."""
+
+_PRICING_UNIT_PLACES = 2
+
 _EXACT = Context(
     prec=PRECISION,
     rounding=ROUND_HALF_EVEN,
@@ -71,6 +76,8 @@ def exponent(currency: str) -> int:
 
     Raises ``UnknownCurrency`` for unknown and withdrawn codes and for those without a minor unit (gold, SDR...).
     """
+    if currency == PRICING_UNIT:
+        return _PRICING_UNIT_PLACES
     try:
         return _exponents()[currency]
     except KeyError:

@@ -9,10 +9,11 @@ from app.models.catalog import (
     MinimumCommitment,
     Plan,
     PlanEntitlement,
+    PricingUnit,
     Tax,
 )
 from app.models.credit_note import Credit, CreditNote, CreditNoteItem, CreditNoteTax
-from app.models.customer import Customer, CustomerMetadata, Subscription, SubscriptionEntitlement
+from app.models.customer import Customer, CustomerMetadata, LifetimeUsage, Subscription, SubscriptionEntitlement
 from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetadata, InvoiceTax
 from app.models.metering import EventCheck
 from app.models.organization import ApiKey, Organization, Setting
@@ -38,10 +39,12 @@ __all__ = [
     "Invoice",
     "InvoiceMetadata",
     "InvoiceTax",
+    "LifetimeUsage",
     "MinimumCommitment",
     "Organization",
     "Plan",
     "PlanEntitlement",
+    "PricingUnit",
     "Setting",
     "Subscription",
     "SubscriptionEntitlement",

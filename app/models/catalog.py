@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import JSON, Column, ColumnElement, ForeignKey, Index, Table, and_, text
+from sqlalchemy import JSON, CheckConstraint, Column, ColumnElement, ForeignKey, Index, Table, and_, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -117,6 +117,23 @@ class BillableMetric(Base):
     deleted_at: Mapped[datetime | None]
 
 
+class PricingUnit(Base):
+    """A virtual currency that charges can be priced in, such as credits or tokens (metering spec 3.13)."""
+
+    __tablename__ = "pricing_units"
+    __table_args__ = (Index("uq_pricing_units_code", "organization_id", "code", unique=True, postgresql_where=LIVE),)
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    code: Mapped[str]
+    name: Mapped[str]
+    short_name: Mapped[str]
+    description: Mapped[str | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+
 class Plan(Base):
     """A price list with a recurring fee; subscriptions point at it (billing spec 1.1)."""
 
@@ -184,13 +201,16 @@ class MinimumCommitment(Base):
 
 
 class Charge(Base):
-    """The price of one metric on one plan (metering spec 3.1)."""
+    """The price of one metric on one plan (metering spec 3.1). Of one in pricing units, `conversion_rate` is what a unit is
+    worth in the plan's currency."""
 
     __tablename__ = "charges"
     __table_args__ = (
         Index("uq_charges_code", "plan_id", "code", unique=True, postgresql_where=LIVE),
         Index("ix_charges_billable_metric_id", "billable_metric_id"),
         Index("ix_charges_grouped", "billable_metric_id", postgresql_where=GROUPED_CHARGE),
+        Index("ix_charges_pricing_unit_id", "pricing_unit_id", postgresql_where=text("pricing_unit_id IS NOT NULL")),
+        CheckConstraint("(pricing_unit_id IS NULL) = (conversion_rate IS NULL)", name="conversion_rate"),
     )
 
     id: Mapped[Id]
@@ -206,6 +226,8 @@ class Charge(Base):
     regroup_paid_fees: Mapped[str | None]
     min_amount_cents: Mapped[Cents] = mapped_column(default=0)
     accepts_target_wallet: Mapped[bool] = mapped_column(default=False)
+    pricing_unit_id: Mapped[UUID | None] = mapped_column(ForeignKey("pricing_units.id"))
+    conversion_rate: Mapped[Rate | None]
     properties: Mapped[Json]
     position: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
@@ -213,6 +235,7 @@ class Charge(Base):
     deleted_at: Mapped[datetime | None]
 
     billable_metric: Mapped[BillableMetric] = relationship(lazy="raise_on_sql")
+    pricing_unit: Mapped[PricingUnit | None] = relationship(lazy="raise_on_sql")
     filters: Mapped[list["ChargeFilter"]] = relationship(
         primaryjoin="and_(Charge.id == ChargeFilter.charge_id, ChargeFilter.deleted_at.is_(None))",
         order_by="ChargeFilter.position",

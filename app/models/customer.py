@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import Column, ForeignKey, Index, Table, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.models.base import Base, Id, Json
+from app.models.base import Base, Cents, Id, Json
 from app.models.catalog import LIVE, Feature, Plan, Tax, live_tax
 from app.models.organization import Organization
 
@@ -191,3 +191,20 @@ class SubscriptionEntitlement(Base):
     updated_at: Mapped[datetime]
 
     feature: Mapped[Feature] = relationship(lazy="raise_on_sql")
+
+
+class LifetimeUsage(Base):
+    """What a customer had used before events were sent here, of the subscriptions with one external id (billing spec 8.4).
+
+    Its id follows from the customer and the external id; there is a row only once something was set.
+    """
+
+    __tablename__ = "lifetime_usages"
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"))
+    external_subscription_id: Mapped[str]
+    external_historical_usage_amount_cents: Mapped[Cents]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]

@@ -55,7 +55,7 @@ class Invoice(Base):
 
     customer: Mapped[Customer] = relationship(lazy="raise_on_sql")
     billing_periods: Mapped[list["BillingPeriod"]] = relationship(
-        lazy="raise_on_sql", order_by="BillingPeriod.position"
+        lazy="raise_on_sql", order_by="BillingPeriod.position", back_populates="invoice"
     )
     fees: Mapped[list["Fee"]] = relationship(lazy="raise_on_sql", order_by="Fee.position", back_populates="invoice")
     credits: Mapped[list["Credit"]] = relationship(
@@ -100,6 +100,7 @@ class BillingPeriod(Base):
     charges_to_datetime: Mapped[datetime]
     measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
+    invoice: Mapped[Invoice] = relationship(lazy="raise_on_sql", back_populates="billing_periods")
     subscription: Mapped[Subscription] = relationship(lazy="raise_on_sql")
 
 

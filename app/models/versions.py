@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy import event, update
 from sqlalchemy.orm import Session
 
-from app.models.catalog import BillableMetric, Charge, ChargeFilter, MinimumCommitment, Plan, Tax
+from app.models.catalog import BillableMetric, Charge, ChargeFilter, MinimumCommitment, Plan, PricingUnit, Tax
 from app.models.organization import Organization
 
-_CATALOG = (BillableMetric, Charge, ChargeFilter, MinimumCommitment, Plan, Tax)
+_CATALOG = (BillableMetric, Charge, ChargeFilter, MinimumCommitment, Plan, PricingUnit, Tax)
 _CHANGED = "organizations whose catalog has changed"
 
 

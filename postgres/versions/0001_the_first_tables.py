@@ -181,6 +181,20 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_plans'))
     )
     op.create_index('uq_plans_code', 'plans', ['organization_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL AND parent_id IS NULL'))
+    op.create_table('pricing_units',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('code', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('short_name', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=True),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_pricing_units_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_pricing_units'))
+    )
+    op.create_index('uq_pricing_units_code', 'pricing_units', ['organization_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
     op.create_table('taxes',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -210,18 +224,23 @@ def upgrade() -> None:
     sa.Column('regroup_paid_fees', sa.Text(), nullable=True),
     sa.Column('min_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('accepts_target_wallet', sa.Boolean(), nullable=False),
+    sa.Column('pricing_unit_id', sa.Uuid(), nullable=True),
+    sa.Column('conversion_rate', sa.Numeric(precision=30, scale=15), nullable=True),
     sa.Column('properties', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('position', sa.Integer(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.CheckConstraint('(pricing_unit_id IS NULL) = (conversion_rate IS NULL)', name=op.f('ck_charges_conversion_rate')),
     sa.ForeignKeyConstraint(['billable_metric_id'], ['billable_metrics.id'], name=op.f('fk_charges_billable_metric_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_charges_organization_id')),
     sa.ForeignKeyConstraint(['plan_id'], ['plans.id'], name=op.f('fk_charges_plan_id')),
+    sa.ForeignKeyConstraint(['pricing_unit_id'], ['pricing_units.id'], name=op.f('fk_charges_pricing_unit_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_charges'))
     )
     op.create_index('ix_charges_billable_metric_id', 'charges', ['billable_metric_id'], unique=False)
     op.create_index('ix_charges_grouped', 'charges', ['billable_metric_id'], unique=False, postgresql_where=sa.text("charges.deleted_at IS NULL AND (charges.accepts_target_wallet OR charges.properties ?| ARRAY['pricing_group_keys', 'presentation_group_keys'])"))
+    op.create_index('ix_charges_pricing_unit_id', 'charges', ['pricing_unit_id'], unique=False, postgresql_where=sa.text('pricing_unit_id IS NOT NULL'))
     op.create_index('uq_charges_code', 'charges', ['plan_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
     op.create_table('customer_metadata',
     sa.Column('id', sa.Uuid(), nullable=False),
@@ -275,6 +294,18 @@ def upgrade() -> None:
     op.create_index('ix_invoices_listing', 'invoices', ['organization_id', 'issuing_date', 'created_at', 'id'], unique=False)
     op.create_index('uq_invoices_number', 'invoices', ['organization_id', 'number'], unique=True)
     op.create_index('uq_invoices_sequential_id', 'invoices', ['customer_id', 'sequential_id'], unique=True)
+    op.create_table('lifetime_usages',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('external_subscription_id', sa.Text(), nullable=False),
+    sa.Column('external_historical_usage_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_lifetime_usages_customer_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_lifetime_usages_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_lifetime_usages'))
+    )
     op.create_table('minimum_commitments',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -655,6 +686,7 @@ def downgrade() -> None:
     op.drop_index('ix_plan_entitlements_feature_id', table_name='plan_entitlements')
     op.drop_table('plan_entitlements')
     op.drop_table('minimum_commitments')
+    op.drop_table('lifetime_usages')
     op.drop_index('uq_invoices_sequential_id', table_name='invoices')
     op.drop_index('uq_invoices_number', table_name='invoices')
     op.drop_index('ix_invoices_listing', table_name='invoices')
@@ -664,11 +696,14 @@ def downgrade() -> None:
     op.drop_index(op.f('ix_customer_metadata_customer_id'), table_name='customer_metadata')
     op.drop_table('customer_metadata')
     op.drop_index('uq_charges_code', table_name='charges', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_index('ix_charges_pricing_unit_id', table_name='charges', postgresql_where=sa.text('pricing_unit_id IS NOT NULL'))
     op.drop_index('ix_charges_grouped', table_name='charges', postgresql_where=sa.text("charges.deleted_at IS NULL AND (charges.accepts_target_wallet OR charges.properties ?| ARRAY['pricing_group_keys', 'presentation_group_keys'])"))
     op.drop_index('ix_charges_billable_metric_id', table_name='charges')
     op.drop_table('charges')
     op.drop_index('uq_taxes_code', table_name='taxes', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_table('taxes')
+    op.drop_index('uq_pricing_units_code', table_name='pricing_units', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_table('pricing_units')
     op.drop_index('uq_plans_code', table_name='plans', postgresql_where=sa.text('deleted_at IS NULL AND parent_id IS NULL'))
     op.drop_table('plans')
     op.drop_index('uq_features_code', table_name='features', postgresql_where=sa.text('deleted_at IS NULL'))

@@ -14,6 +14,7 @@ from lago_python_client.models import (
     BillableMetricFilters,
     Charge,
     ChargeFilter,
+    ChargeFilters,
     Charges,
     Customer,
     Event,
@@ -22,8 +23,9 @@ from lago_python_client.models import (
     Subscription,
     Tax,
 )
+from lago_python_client.models.charge import AppliedPricingUnit
 
-from tests.factories import set_clock
+from tests.factories import ok, set_clock
 from tests.support import Server
 
 NOON = 1_715_342_400
@@ -136,6 +138,49 @@ def test_plan_metadata(lago: Client) -> None:
     assert lago.plans.replace_metadata("plan", {"c": "2"}) == {"c": "2"}
     assert lago.plans.find("plan").metadata == {"c": "2"}
     assert lago.plans.delete_all_metadata("plan") == {}
+
+
+def test_usage_past_present_and_to_come(lago: Client, api: httpx.Client) -> None:
+    filters = [BillableMetricFilter(key="region", values=["us"])]
+    metric = lago.billable_metrics.create(
+        BillableMetric(
+            name="Calls", code="calls", aggregation_type="count_agg", filters=BillableMetricFilters(__root__=filters)
+        )
+    )
+    unit = {"code": "credits", "name": "Credits", "short_name": "CR"}
+    ok(api.post("/api/v1/pricing_units", json={"pricing_unit": unit}))
+    charge = Charge(
+        billable_metric_id=metric.lago_id, charge_model="standard", min_amount_cents=500,
+        properties={"amount": "1", "pricing_group_keys": ["team"]},
+        applied_pricing_unit=AppliedPricingUnit(code="credits", conversion_rate=0.5),
+        filters=ChargeFilters(__root__=[ChargeFilter(values={"region": ["us"]}, properties={"amount": "2"})]),
+    )  # fmt: skip
+    plan = Plan(
+        name="Plan", code="plan", interval="monthly", amount_cents=0, amount_currency="EUR", pay_in_advance=False,
+        charges=Charges(__root__=[charge]),
+    )  # fmt: skip
+    assert lago.plans.create(plan).charges.__root__[0].min_amount_cents == 500
+    lago.subscriptions.create(Subscription(external_customer_id="acme", external_id="sub", plan_code="plan"))
+    for region in ("us", "eu"):
+        properties = {"region": region, "team": "a"}
+        lago.events.create(
+            Event(transaction_id=region, external_subscription_id="sub", code="calls", properties=properties)
+        )
+    (present,) = lago.customers.current_usage("acme", "sub").charges_usage
+    assert (present.amount_cents, present.pricing_unit_details.amount_cents) == (150, 300)
+    projected = lago.customers.projected_usage("acme", "sub")
+    assert projected.projected_amount_cents == 31 * 150
+    assert [one.projected_amount_cents for one in projected.charges_usage[0].filters] == [31 * 100, 31 * 50]
+    assert lago.subscriptions.update_lifetime_usage("sub", 70).external_historical_usage_amount_cents == 70
+    set_clock(api, "2024-06-01T00:00:00Z")
+    past: Any = lago.customers.past_usage("acme", "sub", {"periods_count": 1})
+    (period,) = past["usage_periods"]
+    assert (period.amount_cents, past["meta"]["total_count"]) == (250, 1)
+    assert period.charges_usage[0].pricing_unit_details.short_name == "CR"
+    lifetime = lago.subscriptions.lifetime_usage("sub")
+    assert (lifetime.invoiced_usage_amount_cents, lifetime.current_usage_amount_cents) == (250, 0)
+    (missing,) = (one for one in lago.fees.find_all({"fee_type": "charge"})["fees"] if one.lago_true_up_parent_fee_id)
+    assert (missing.amount_cents, missing.pricing_unit_details.conversion_rate) == (100, 0.5)
 
 
 def test_errors(lago: Client) -> None:

@@ -35,7 +35,7 @@ ROOTS = {
     "customers": "customer", "subscriptions": "subscription", "invoices": "invoice", "fees": "fee",
     "test_clock": "test_clock", "organizations": "organization", "api_keys": "api_key", "rotate": "api_key",
     "charges": "charge", "filters": "filter", "reconcile": "reconcile", "features": "feature",
-    "entitlements": "entitlements", "metadata": "metadata",
+    "entitlements": "entitlements", "metadata": "metadata", "pricing_units": "pricing_unit", "lifetime_usage": "lifetime_usage",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
@@ -50,6 +50,8 @@ WRITES = [
     ("POST", "/api/v1/features"), ("PUT", "/api/v1/features/seats"),
     ("POST", "/api/v1/plans/plan/entitlements"), ("PATCH", "/api/v1/plans/plan/entitlements"),
     ("PATCH", "/api/v1/subscriptions/sub/entitlements"),
+    ("POST", "/api/v1/pricing_units"), ("PUT", "/api/v1/pricing_units/credits"),
+    ("PUT", "/api/v1/subscriptions/sub/lifetime_usage"),
     ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"), ("POST", "/admin/reconcile"),
 ]  # fmt: skip
 
@@ -108,6 +110,8 @@ def victim(server: Server) -> httpx.Client:
     make_feature(api, "seats", [{"code": "max", "value_type": "integer"}])
     make_customer(api)
     make_subscription(api)
+    unit = {"code": "credits", "name": "Credits", "short_name": "CR"}
+    ok(api.post("/api/v1/pricing_units", json={"pricing_unit": unit}))
     return api
 
 

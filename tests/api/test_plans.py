@@ -334,16 +334,16 @@ class TestCharges:
         assert rated == {"properties": ["invalid_value"]}
 
     def test_what_comes_later_is_neutral(self, api: httpx.Client) -> None:
-        """Paid in advance and pricing units do not exist yet: a charge is billed in arrears."""
+        """Paying in advance does not exist yet: a charge is billed in arrears."""
         region = [{"key": "region", "values": ["us"]}]
         metric = make_metric(api, recurring=True, filters=region)
         later = {
             "pay_in_advance": True, "invoiceable": False, "regroup_paid_fees": "invoice", "prorated": True,
             "filters": [{"values": {"region": ["us"]}, "properties": {"amount": "2"}, "invoice_display_name": "us"}],
-            "applied_pricing_unit": {"code": "credits", "conversion_rate": 0.5}, "accepts_target_wallet": True,
+            "accepts_target_wallet": True,
         }  # fmt: skip
         (charge,) = plan_of(post(api, charges=[standard(metric, **later)]))["charges"]
-        assert [charge[field] for field in later if field != "filters"] == [False, True, None, True, None, True]
+        assert [charge[field] for field in later if field != "filters"] == [False, True, None, True, True]
 
     @pytest.mark.parametrize("metric", [None, "x", str(uuid4()), 7])
     def test_unknown_metric(self, api: httpx.Client, metric: object) -> None:

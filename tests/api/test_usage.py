@@ -236,12 +236,57 @@ class TestRequests:
             assert shown(**{name: "charge-c"}) == ["c"]
         for name in ("billable_metric_code", "filter_by_metric_code"):
             assert shown(**{name: "a"}) == ["a"]
+        # the first that is given counts, and an empty one is not
+        assert shown(charge_id=ids["b"], charge_code="charge-c", billable_metric_code="a") == ["b"]
+        assert shown(filter_by_charge_code="charge-c", billable_metric_code="a") == ["c"]
+        assert shown(charge_code="", filter_by_charge_code="", filter_by_metric_code="") == ["a", "b", "c"]
         asked = {"external_subscription_id": "sub", "charge_code": "none"}
         assert refusal(api.get("/api/v1/customers/customer/current_usage", params=asked)) == (404, "charge_not_found")
         asked = {"external_subscription_id": "sub", "charge_id": "none"}
         assert problems(api.get("/api/v1/customers/customer/current_usage", params=asked)) == {
             "charge_id": ["value_is_invalid"]
         }
+
+    def test_usage_since_the_start(self, api: httpx.Client) -> None:
+        """Of a restricted part, as long as nothing in it is prorated."""
+        set_clock(api, "2024-05-10T00:00:00Z")
+        seats = make_metric(api, "seats", "sum_agg", recurring=True)
+        charges = [standard(make_metric(api, "calls", "sum_agg")), standard(seats, code="whole")]
+        make_plan(api, charges=[*charges, standard(seats, code="prorated", prorated=True)])
+        make_subscription(api)
+        batch = [
+            event(code, value=value, team=team) for code in ("calls", "seats") for value, team in ((1, "a"), (4, "b"))
+        ]
+        send_events(api, batch)
+        set_clock(api, "2024-07-10T00:00:00Z")
+        send_events(api, [event("calls", value=10, team="a")])
+
+        def calls(**query: str) -> tuple[str, str]:
+            usage = usage_of(api, billable_metric_code="calls", **query)
+            return usage["from_datetime"], usage["charges_usage"][0]["units"]
+
+        assert calls() == ("2024-07-01T00:00:00Z", "10.0")
+        assert calls(full_usage="true") == ("2024-05-10T00:00:00Z", "15.0")
+        assert calls(full_usage="true", **{"group[team]": "a"}) == ("2024-05-10T00:00:00Z", "11.0")
+        assert usage_of(api, charge_code="whole", full_usage="true")["charges_usage"][0]["units"] == "5.0"
+        for query in ({}, {"charge_code": "prorated"}, {"group[team]": "a"}, {"filter_by_metric_code": "seats"}):
+            asked = {"external_subscription_id": "sub", "full_usage": "true", **query}
+            answer = api.get("/api/v1/customers/customer/current_usage", params=asked)
+            assert refusal(answer) == (405, "full_usage_not_allowed")
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            *((name, text) for name in ("group", "filter_by_group") for text in ("a", "[]", "3", '{"a"')),
+            *(("filter_by_presentation", text) for text in ("a", "{}", "[1]", '[""]')),
+            *((name, "maybe") for name in ("apply_taxes", "skip_grouping", "full_usage")),
+            *((name, "1") for name in ("charge_id", "filter_by_charge_id")),
+        ],
+    )
+    def test_parameters_that_cannot_be_read(self, api: httpx.Client, name: str, text: str) -> None:
+        asked = {"external_subscription_id": "sub", name: text}
+        answer = api.get("/api/v1/customers/customer/current_usage", params=asked)
+        assert problems(answer) == {name: ["value_is_invalid"]}
 
     def test_refusals(self, api: httpx.Client, other: httpx.Client) -> None:
         metered(api, "2024-05-10T00:00:00Z")

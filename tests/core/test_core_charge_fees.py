@@ -1,4 +1,4 @@
-"""From prices to fees: rounding, minimums, pricing units, fixed charges, projections, and what cannot be combined."""
+"""From prices to fees: rounding, fixed charges, projections, and what cannot be combined."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -21,9 +21,7 @@ from app.core.charges.fixed_charges import (
     units_in_force,
 )
 from app.core.charges.pricing import compile_price
-from app.core.charges.pricing_units import converted, fiat_cents, pricing_unit_amounts
 from app.core.charges.projection import Progress, Projection, project
-from app.core.charges.spending_minimum import TrueUp, true_up
 from app.core.charges.usage import SUPPORTED_MODELS, BucketUsage, ChargeModel, Priced
 from app.core.money import UnknownCurrency
 from app.core.periods import local_date
@@ -99,53 +97,6 @@ def test_fees_are_rounded_half_up_once(number: int, currency: tuple[str, int]) -
     minor = Fraction(number, 10**18) * 10 ** currency[1]
     assert fraction(fee.precise_amount_cents) == minor
     assert fee.amount_cents == (minor + Fraction(1, 2)) // 1
-
-
-FROM_13TH = span("2024-04-13", "2024-04-30")
-
-
-def test_true_up() -> None:
-    assert true_up(10000, 4210, Decimal("4210.4"), FROM_13TH) == TrueUp(1790, Decimal("1789.6"))
-    assert true_up(10000, 0, Decimal(0), FROM_13TH) == TrueUp(6000, Decimal(6000))
-    assert true_up(10000, 0, Decimal(0), APRIL) == TrueUp(10000, Decimal(10000))
-    for used_cents in (6000, 6001):
-        assert true_up(10000, used_cents, Decimal(used_cents), FROM_13TH) is None
-    february = true_up(1000, 800, Decimal(800), span("2023-02-01", "2023-02-25"))
-    assert february is not None
-    assert february.amount_cents == 93
-
-
-def test_the_day_of_an_upgrade_needs_no_minimum() -> None:
-    assert true_up(3000, 0, Decimal(0), span("2024-04-01", "2024-04-11", ends_by_upgrade=True)) == TrueUp(
-        1000, Decimal(1000)
-    )
-
-
-def test_a_minimum_missed_by_less_than_half_a_cent_is_met() -> None:
-    third = span("2024-04-01", "2024-04-10")
-    assert true_up(1, 0, Decimal(0), third) is None
-    assert true_up(2, 0, Decimal(0), third) is not None
-    rounded_down = true_up(1, 0, Decimal("1.2"), APRIL)
-    assert rounded_down == TrueUp(1, Decimal(0))
-
-
-def test_pricing_units() -> None:
-    amounts = pricing_unit_amounts(used(3), cost("12.345", "4.115"), Decimal("0.5"))
-    assert (amounts.amount_cents, amounts.precise_amount_cents) == (1235, Decimal("1234.5"))
-    assert (amounts.unit_amount_cents, amounts.precise_unit_amount) == (412, Decimal("4.115"))
-    fee = converted(Decimal(3), amounts, {"a": 1}, "EUR")
-    assert (fee.units, fee.amount_cents, fee.precise_amount_cents) == (3, 618, Decimal("617.5"))
-    assert (fee.precise_unit_amount, fee.amount_details) == (Decimal("2.0575"), {"a": 1})
-    assert converted(Decimal(3), amounts, {}, "JPY").amount_cents == 6
-    assert converted(Decimal(3), amounts, {}, "KWD").precise_amount_cents == 6175
-    assert fiat_cents(1790, Decimal("0.5"), "EUR") == 895
-
-
-def test_negative_pricing_units_are_zero() -> None:
-    for usage, priced in ((used(-1), cost(5)), (used(1), cost(-5))):
-        amounts = pricing_unit_amounts(usage, priced, Decimal(2))
-        assert (amounts.amount_cents, amounts.precise_amount_cents, amounts.precise_unit_amount) == (0, 0, 0)
-        assert converted(usage.full, amounts, {}, "EUR").amount_cents == 0
 
 
 def moment(day: str) -> datetime:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.core.charges.usage import BucketUsage, ChargeModel, PriceFunction
@@ -28,9 +29,15 @@ class Progress:
             return cls(0, of_days)
         return cls(of_days if instant > to else calendar_days(from_, instant, tz), of_days)
 
+    def projected(self, units: Decimal) -> Decimal:
+        """Units at the end of the period, if they go on growing with the days: to 2 decimals, half-up; never below 0."""
+        if not self.days:
+            return ZERO
+        with exact():
+            return max(round_half_up(units * self.of_days / self.days, _PLACES), ZERO)
 
-@dataclass(frozen=True, slots=True)
-class Projection:
+
+class Projection(NamedTuple):
     """Projected units, and what they cost: billed minor units, one half-up rounding."""
 
     units: Decimal
@@ -48,22 +55,22 @@ def project(
 ) -> Projection:
     """The projection of one bucket. Every level above is the sum of its buckets' projections.
 
-    What recurs stays as it is. Otherwise units grow with the days (to 2 decimals, half-up) and are priced again where
-    the model looks at units alone; where it looks at events, the present amount grows. Nothing is projected from no
-    days or no units, flat amounts neither. Never below 0. Raises ``money.UnknownCurrency``.
+    What recurs stays as it is. Otherwise units grow with the days and are priced again where the model looks at units
+    alone; where it looks at events, the present amount grows. Nothing is projected from no days or no units, flat
+    amounts neither. Never below 0. Raises ``money.UnknownCurrency``.
     """
     if recurring:
-        units, amount = usage.full, _present(price, usage)
+        units, amount = max(usage.full, ZERO), _present(price, usage)
     elif not progress.days:
         units, amount = ZERO, ZERO
     else:
+        units = progress.projected(usage.units)
         with exact():
-            units = round_half_up(usage.units * progress.of_days / progress.days, _PLACES)
             if model not in _BY_UNITS:
                 amount = _present(price, usage) * progress.of_days / progress.days
             else:
                 amount = price(BucketUsage(units, usage.events_count)).amount if units > 0 else ZERO
-    return Projection(max(units, ZERO), max(minor_int(to_minor(amount, currency)), 0))
+    return Projection(units, max(minor_int(to_minor(amount, currency)), 0))
 
 
 def _present(price: PriceFunction, usage: BucketUsage) -> Decimal:
