@@ -16,9 +16,12 @@ from app.core.charges.pricing import compile_price, needs_events
 from app.core.charges.pricing_units import converted, unit_amount_cents
 from app.core.charges.properties import group_keys
 from app.core.charges.usage import ChargeModel, PriceFunction
-from app.core.money import PRICING_UNIT, decimal_text
+from app.core.money import PRICING_UNIT, decimal_text, round_half_up
 from app.core.taxes import TaxRate
 from app.models import Charge, ChargeFilter, Customer, MinimumCommitment, Plan, Tax
+
+PRECISE_PLACES = 30
+"""As many decimals as the columns of unrounded amounts have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,9 @@ class PricingUnitTerms:
             "pricing_unit_code": self.code,
             "short_name": self.short_name,
             "amount_cents": amounts.amount_cents,
-            "precise_amount_cents": decimal_text(amounts.precise_amount_cents),
+            "precise_amount_cents": decimal_text(round_half_up(amounts.precise_amount_cents, PRECISE_PLACES)),
             "unit_amount_cents": unit_amount_cents(amounts),
-            "precise_unit_amount": decimal_text(amounts.precise_unit_amount),
+            "precise_unit_amount": decimal_text(round_half_up(amounts.precise_unit_amount, PRECISE_PLACES)),
             "conversion_rate": decimal_text(self.conversion_rate),
         }
 

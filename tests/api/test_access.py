@@ -111,7 +111,9 @@ class TestBodies:
         response = api.patch("/api/v1/events", json={})
         assert (response.status_code, response.json()) == (405, wanted)
 
-    @pytest.mark.parametrize("path", ["customers", "plans", "billable_metrics", "taxes", "subscriptions"])
+    @pytest.mark.parametrize(
+        "path", ["customers", "plans", "billable_metrics", "taxes", "subscriptions", "pricing_units"]
+    )
     @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3", b"null", b"\xff", b"{}", b'{"\xff": 1}', b"[" * 50_000])
     def test_a_body_that_is_no_resource(self, api: httpx.Client, path: str, body: bytes) -> None:
         response = api.post(f"/api/v1/{path}", content=body, headers={"Content-Type": "application/json"})
@@ -134,6 +136,7 @@ class TestBodies:
                                 "pay_in_advance": False}}, "code"),
             ("taxes", {"tax": {"name": "n", "rate": 1}}, "code"),
             ("features", {"feature": {}}, "code"),
+            ("pricing_units", {"pricing_unit": {"name": "n", "short_name": "n"}}, "code"),
             ("customers", {"customer": {}}, "external_id"),
             ("subscriptions", {"subscription": {"external_customer_id": "c", "plan_code": "plan"}}, "external_id"),
             ("subscriptions", {"subscription": {"external_id": "s", "plan_code": "plan"}}, "external_customer_id"),
@@ -149,7 +152,18 @@ class TestBodies:
         assert api.post(f"/api/v1/{path}", json={root: {**body[root], field: "x" * 255}}).status_code == 200
 
     @pytest.mark.parametrize(
-        "path", ["customers", "plans", "billable_metrics", "taxes", "subscriptions", "invoices", "fees", "events"]
+        "path",
+        [
+            "customers",
+            "plans",
+            "billable_metrics",
+            "taxes",
+            "subscriptions",
+            "invoices",
+            "fees",
+            "events",
+            "pricing_units",
+        ],
     )
     def test_nothing_of_that_name(self, api: httpx.Client, path: str) -> None:
         resource = "tax" if path == "taxes" else path.removesuffix("s")

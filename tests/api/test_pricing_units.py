@@ -245,6 +245,21 @@ class TestAmounts:
         assert {key: missing["pricing_unit_details"][key] for key in wanted} == wanted
         assert missing["pricing_unit_details"]["precise_unit_amount"] == "5.79"
 
+    def test_unit_prices_that_never_end(self, api: httpx.Client) -> None:
+        """A package at 10 credits has three units: each is 3.33… credits, as precisely as prices in money are kept."""
+        set_clock(api, "2024-04-01T00:00:00Z")
+        make_unit(api)
+        properties = {"amount": "10", "package_size": 3, "free_units": 0}
+        charge = {**standard(make_metric(api, "calls", "sum_agg"), **applied("1")), "charge_model": "package"}
+        make_plan(api, charges=[{**charge, "properties": properties}])
+        make_subscription(api)
+        send_events(api, [event("calls", value=3)])
+        set_clock(api, "2024-05-01T00:00:00Z")
+        (invoice,) = invoices_of(api)
+        fee = invoice["fees"][1]
+        assert fee["pricing_unit_details"]["precise_unit_amount"] == fee["precise_unit_amount"] == "3." + "3" * 30
+        assert fee["pricing_unit_details"]["unit_amount_cents"] == 333
+
     def test_the_amounts_of_events_are_in_pricing_units(self, api: httpx.Client) -> None:
         """150 hundredths of a credit are 1.50, also where the plan's currency has no decimals."""
         set_clock(api, "2024-04-01T00:00:00Z")
