@@ -84,6 +84,22 @@ def test_it_goes_on_in_the_next_subscription(april: httpx.Client) -> None:
     assert first["lago_subscription_id"] == ended["lago_subscription_id"] != again["lago_subscription_id"]
 
 
+def test_it_survives_a_change_of_plan(april: httpx.Client) -> None:
+    ok(set_before(april, 70))
+    send_events(april, [event("calls", value=10)])
+    first = lifetime(april)
+    (charge,) = ok(april.get("/api/v1/plans/plan"))["plan"]["charges"]
+    metric = {"lago_id": charge["lago_billable_metric_id"]}
+    make_plan(april, "dearer", charges=[standard(metric, "3")], amount_cents=9_000)
+    set_clock(april, "2024-04-11T10:00:00Z")
+    make_subscription(april, plan="dearer")
+    send_events(april, [event("calls", value=2)])
+    assert amounts(april) == (70, 1_000, 600)
+    after = lifetime(april)
+    assert (after["lago_id"], after["from_datetime"]) == (first["lago_id"], first["from_datetime"])
+    assert after["lago_subscription_id"] != first["lago_subscription_id"]
+
+
 def test_the_same_id_of_another_customer_begins_anew(april: httpx.Client) -> None:
     ok(set_before(april, 70))
     send_events(april, [event("calls", value=10)])

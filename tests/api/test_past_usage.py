@@ -144,6 +144,14 @@ class TestPeriods:
         (period,) = past(api)
         assert (period["from_datetime"], period["charges_usage"]) == ("2024-04-01T00:00:00Z", [])
 
+    def test_a_trial_that_ends_is_no_period(self, api: httpx.Client) -> None:
+        """It bills the fee in advance, and no usage, though a whole period has gone by."""
+        make_plan(api, amount_cents=3_000, pay_in_advance=True, trial_period=40)
+        set_clock(api, "2024-04-01T00:00:00Z")
+        make_subscription(api)
+        set_clock(api, "2024-05-20T00:00:00Z")
+        assert [period["from_datetime"] for period in past(api)] == ["2024-04-01T00:00:00Z"]
+
     def test_an_invoice_that_nobody_sees_is_no_period(self, api: httpx.Client) -> None:
         make_plan(api, charges=[standard(make_metric(api, "calls"), "0")])
         customer = {"external_id": "customer", "finalize_zero_amount_invoice": "skip"}

@@ -89,6 +89,21 @@ def test_at_termination_for_the_days_used(api: httpx.Client) -> None:
     parent_and_child(invoice)
 
 
+def test_an_upgrade_ends_it_the_day_before(api: httpx.Client) -> None:
+    """From the 11th of April on, the new plan's minimum counts: 10 of 30 days are left to the old one."""
+    set_clock(api, "2024-04-01T00:00:00Z")
+    metric = make_metric(api, "calls")
+    make_plan(api, charges=[standard(metric, min_amount_cents=3_000)])
+    make_plan(api, "dearer", charges=[standard(metric, min_amount_cents=6_000)], amount_cents=100)
+    make_subscription(api)
+    set_clock(api, "2024-04-11T10:00:00Z")
+    make_subscription(api, plan="dearer")
+    set_clock(api, "2024-05-01T00:00:00Z")
+    old, new = invoices_of(api)
+    assert parent_and_child(old)[1]["amount_cents"] == 1_000
+    assert parent_and_child(new)[1]["amount_cents"] == 4_000
+
+
 def test_the_fees_of_all_filters_and_groups_count(api: httpx.Client) -> None:
     """10 of 20 are used with a filter and in two groups; the true-up belongs to the bucket without a filter."""
     set_clock(api, "2024-04-01T00:00:00Z")
