@@ -35,7 +35,8 @@ ROOTS = {
     "customers": "customer", "subscriptions": "subscription", "invoices": "invoice", "fees": "fee",
     "test_clock": "test_clock", "organizations": "organization", "api_keys": "api_key", "rotate": "api_key",
     "charges": "charge", "filters": "filter", "reconcile": "reconcile", "features": "feature",
-    "entitlements": "entitlements", "metadata": "metadata", "pricing_units": "pricing_unit", "lifetime_usage": "lifetime_usage",
+    "entitlements": "entitlements", "metadata": "metadata", "pricing_units": "pricing_unit",
+    "lifetime_usage": "lifetime_usage",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
