@@ -255,8 +255,9 @@ class CreditNoteController(Controller):
     @post()
     def create_credit_note(self, data: CreditNoteBody, db: Db, organization: Org, now: Now) -> CreditNoteAnswer:
         """Give something back of an invoice, as credit on later ones or as an offset of what is due."""
-        note = create_note(db, organization.id, changes(data.credit_note), now)
-        return CreditNoteAnswer(credit_note_object(find_note(db, organization.id, note.id)))
+        note_id = create_note(db, organization.id, changes(data.credit_note), now).id
+        db.expire_all()
+        return CreditNoteAnswer(credit_note_object(find_note(db, organization.id, note_id)))
 
     @post("/estimate")
     def estimate_credit_note(self, data: CreditNoteBody, db: Db, organization: Org) -> EstimateAnswer:

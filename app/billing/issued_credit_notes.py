@@ -43,7 +43,7 @@ def find_note(db: Session, organization_id: UUID, note_id: UUID | None, *, lock:
     query = notes(organization_id).where(CreditNote.id == note_id)
     if lock:
         query = query.with_for_update(of=CreditNote)
-    note = db.scalars(query.execution_options(populate_existing=True)).first() if note_id is not None else None
+    note = db.scalars(query).first() if note_id is not None else None
     if note is None:
         raise NotFound("credit_note")
     return note

@@ -36,7 +36,7 @@ ROOTS = {
     "test_clock": "test_clock", "organizations": "organization", "api_keys": "api_key", "rotate": "api_key",
     "charges": "charge", "filters": "filter", "reconcile": "reconcile", "features": "feature",
     "entitlements": "entitlements", "metadata": "metadata", "pricing_units": "pricing_unit",
-    "lifetime_usage": "lifetime_usage",
+    "lifetime_usage": "lifetime_usage", "credit_notes": "credit_note",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
@@ -51,6 +51,8 @@ WRITES = [
     ("POST", "/api/v1/features"), ("PUT", "/api/v1/features/seats"),
     ("POST", "/api/v1/plans/plan/entitlements"), ("PATCH", "/api/v1/plans/plan/entitlements"),
     ("PATCH", "/api/v1/subscriptions/sub/entitlements"),
+    ("POST", "/api/v1/credit_notes"), ("POST", "/api/v1/credit_notes/estimate"), ("PUT", "/api/v1/credit_notes/none"),
+    ("PATCH", "/api/v1/credit_notes/none/metadata"),
     ("POST", "/api/v1/pricing_units"), ("PUT", "/api/v1/pricing_units/credits"),
     ("PUT", "/api/v1/subscriptions/sub/lifetime_usage"),
     ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"), ("POST", "/admin/reconcile"),
