@@ -47,6 +47,7 @@ from app.api.projected_usage import ProjectedUsageController
 from app.api.reference import ReferencePage
 from app.api.request import ExactRequest
 from app.api.slashes import joined
+from app.api.subscription_charges import SubscriptionChargeController, SubscriptionChargeFilterController
 from app.api.subscriptions import CustomerSubscriptionController, SubscriptionController
 from app.api.taxes import TaxController
 from app.api.test_clock import TestClockController
@@ -146,6 +147,8 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             PlanMetadataController,
             PricingUnitController,
             ProjectedUsageController,
+            SubscriptionChargeController,
+            SubscriptionChargeFilterController,
             SubscriptionController,
             SubscriptionEntitlementController,
             TaxController,

@@ -13,6 +13,7 @@ from app.api.routes import delete, get, post, put
 from app.api.slashes import named
 from app.api.taxes import TaxObject, tax_object
 from app.api.wire import Cents, Opt, PageMeta, Str, changes, exact_json, fill, instant, paginate
+from app.catalog.cascades import cascading
 from app.catalog.charges import (
     charges_of,
     find_charge,
@@ -72,6 +73,18 @@ class FilterBody(Struct):
     filter: FilterChangesInput
 
 
+class Cascading(Struct):
+    cascade_updates: bool | Opt | None = UNSET
+
+
+class ChargeRemovalBody(Struct):
+    charge: Cascading | Opt | None = UNSET
+
+
+class FilterRemovalBody(Struct):
+    filter: Cascading | Opt | None = UNSET
+
+
 class ChargeFilterObject(Struct):
     lago_id: UUID
     charge_code: str
@@ -103,7 +116,7 @@ class ChargeObject(Struct, kw_only=True):
     filters: list[ChargeFilterObject]
     applied_pricing_unit: AppliedPricingUnitObject | None
     accepts_target_wallet: bool
-    lago_parent_id: UUID | None = None
+    lago_parent_id: UUID | None
 
 
 class ChargeAnswer(Struct):
@@ -131,6 +144,7 @@ def charge_object(charge: Charge) -> ChargeObject:
         charge,
         lago_id=charge.id,
         lago_billable_metric_id=charge.billable_metric_id,
+        lago_parent_id=charge.parent_id,
         billable_metric_code=charge.billable_metric.code,
         created_at=instant(charge.created_at),
         properties=_properties(charge.properties),
@@ -138,6 +152,11 @@ def charge_object(charge: Charge) -> ChargeObject:
         applied_pricing_unit=_applied_pricing_unit(charge),
         taxes=[tax_object(tax) for tax in charge.taxes],
     )
+
+
+def cascades(sent: object) -> bool:
+    """Whether subscriptions with prices of their own are to follow what is changed."""
+    return getattr(sent, "cascade_updates", None) is True
 
 
 def filter_object(one: ChargeFilter, charge: Charge) -> ChargeFilterObject:
@@ -165,7 +184,8 @@ class ChargeController(Controller):
     def create_charge(self, code: str, data: ChargeBody, db: Db, organization: Org, now: Now) -> ChargeAnswer:
         """Add a charge to a plan. Usage of the current period that is there already counts."""
         plan = find_bare_plan(db, organization.id, named(code), lock=True)
-        charge = write_charge(db, plan, None, changes(data.charge), in_use=has_subscriptions(db, plan), now=now)
+        with cascading(db, plan, now, wanted=cascades(data.charge)):
+            charge = write_charge(db, plan, None, changes(data.charge), in_use=has_subscriptions(db, plan), now=now)
         return ChargeAnswer(charge_object(charge))
 
     @get()
@@ -188,16 +208,27 @@ class ChargeController(Controller):
         """Change a charge; on a plan with subscriptions, what may not change is ignored."""
         plan = find_bare_plan(db, organization.id, named(code), lock=True)
         charge = find_charge(db, plan, named(charge_code))
-        written = write_charge(db, plan, charge, changes(data.charge), in_use=has_subscriptions(db, plan), now=now)
+        with cascading(db, plan, now, wanted=cascades(data.charge)):
+            written = write_charge(db, plan, charge, changes(data.charge), in_use=has_subscriptions(db, plan), now=now)
         return ChargeAnswer(charge_object(written))
 
     @delete("/{charge_code:str}")
-    def remove_charge(self, code: str, charge_code: str, db: Db, organization: Org, now: Now) -> ChargeAnswer:
+    def remove_charge(
+        self,
+        *,
+        code: str,
+        charge_code: str,
+        db: Db,
+        organization: Org,
+        now: Now,
+        data: ChargeRemovalBody | None = None,
+    ) -> ChargeAnswer:
         """Remove a charge from a plan. Its usage of the current period is not billed."""
         plan = find_bare_plan(db, organization.id, named(code), lock=True)
         charge = find_charge(db, plan, named(charge_code))
         removed = charge_object(charge)
-        remove_charge(db, plan, charge, now)
+        with cascading(db, plan, now, wanted=data is not None and cascades(data.charge)):
+            remove_charge(db, plan, charge, now)
         return ChargeAnswer(removed)
 
 
@@ -213,7 +244,8 @@ class ChargeFilterController(Controller):
         """Add a filter to the end of a charge's list."""
         plan = find_bare_plan(db, organization.id, named(code), lock=True)
         charge = find_charge(db, plan, named(charge_code))
-        written = write_filter(db, plan, charge, None, changes(data.filter), now)
+        with cascading(db, plan, now, wanted=cascades(data.filter)):
+            written = write_filter(db, plan, charge, None, changes(data.filter), now)
         return FilterAnswer(filter_object(written, charge))
 
     @get()
@@ -246,14 +278,25 @@ class ChargeFilterController(Controller):
         """Change a filter of a charge; what is not sent stays."""
         plan = find_bare_plan(db, organization.id, named(code), lock=True)
         charge = find_charge(db, plan, named(charge_code))
-        written = write_filter(db, plan, charge, filter_id, changes(data.filter), now)
+        with cascading(db, plan, now, wanted=cascades(data.filter)):
+            written = write_filter(db, plan, charge, filter_id, changes(data.filter), now)
         return FilterAnswer(filter_object(written, charge))
 
     @delete("/{filter_id:str}")
     def remove_charge_filter(
-        self, *, code: str, charge_code: str, filter_id: str, db: Db, organization: Org, now: Now
+        self,
+        *,
+        code: str,
+        charge_code: str,
+        filter_id: str,
+        db: Db,
+        organization: Org,
+        now: Now,
+        data: FilterRemovalBody | None = None,
     ) -> FilterAnswer:
         """Remove a filter of a charge. What it took falls to the remaining ones or to the charge itself."""
         plan = find_bare_plan(db, organization.id, named(code), lock=True)
         charge = find_charge(db, plan, named(charge_code))
-        return FilterAnswer(filter_object(remove_filter(db, plan, charge, filter_id, now), charge))
+        with cascading(db, plan, now, wanted=data is not None and cascades(data.filter)):
+            removed = remove_filter(db, plan, charge, filter_id, now)
+        return FilterAnswer(filter_object(removed, charge))

@@ -292,6 +292,6 @@ class CustomerController(Controller):
         """Delete a customer; its subscriptions end and are billed for the last time."""
         customer = find_customer(db, organization.id, external_id, lock=True)
         service.wait_until_readable(organization.id)
-        end_all(db, organization.id, now, service.billing_meter, customer=customer)
+        end_all(db, customer, now, service.billing_meter)
         delete_customer(customer, now)
         return CustomerAnswer(customer_object(customer))

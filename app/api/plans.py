@@ -13,14 +13,13 @@ from sqlalchemy.orm import Session
 
 from app.api.charges import ChargeInput, ChargeObject, charge_object
 from app.api.entitlements import EntitlementObject, entitlement_object
-from app.api.given import Db, Now, Org, Paging, Running
+from app.api.given import Db, Now, Org, Paging
 from app.api.routes import delete, get, post, put
 from app.api.slashes import named
 from app.api.taxes import TaxObject, tax_object
 from app.api.wire import Cents, Opt, PageMeta, Str, changes, fill, instant, number, paginate
 from app.catalog.entitlements import entitlements_of, entitlements_of_plan
 from app.catalog.plans import create_plan, delete_plan, find_plan, live_plans, update_plan
-from app.customers.subscriptions import end_all
 from app.models import Plan, PlanEntitlement
 
 
@@ -193,15 +192,15 @@ class PlanController(Controller):
 
     @put("/{code:str}")
     def update_plan(self, code: str, data: PlanBody, db: Db, organization: Org, now: datetime) -> PlanAnswer:
-        """Change a plan. Charges are changed by `id`; those that are absent from a sent list are removed."""
+        """Change a plan. Charges are changed by `id`; those that are absent from a sent list are removed. With
+        `cascade_updates`, subscriptions with prices of their own follow where they still have the plan's."""
         plan = find_plan(db, organization.id, named(code), lock=True)
         return _answer(db, update_plan(db, plan, changes(data.plan), now))
 
     @delete("/{code:str}")
-    def remove_plan(self, code: str, db: Db, service: Running, organization: Org, now: Now) -> PlanAnswer:
-        """Delete a plan; its subscriptions end and are billed for the last time."""
+    def remove_plan(self, code: str, db: Db, organization: Org, now: Now) -> PlanAnswer:
+        """Delete a plan: it can be sold no more. Its subscriptions end as of now and are billed for the last time; that is
+        done in the background, in a sandbox when its clock is set next."""
         plan = find_plan(db, organization.id, named(code), lock=True)
-        service.wait_until_readable(organization.id)
-        end_all(db, organization.id, now, service.billing_meter, plan=plan)
-        delete_plan(plan, now)
+        delete_plan(db, plan, now)
         return _answer(db, plan)

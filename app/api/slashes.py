@@ -12,6 +12,7 @@ _PATHS = tuple(
         "plans/CODE/metadata(?:/CODE)?",
         "plans/CODE",
         "features/CODE(?:/privileges/CODE)?",
+        "subscriptions/[^/]+/charges/CODE(?:/filters(?:/[^/]+)?)?",
         "subscriptions/[^/]+/entitlements/CODE(?:/privileges/CODE)?",
     )
 )

@@ -1,6 +1,7 @@
 """`/api/v1/subscriptions` (billing spec 1)."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,11 +11,23 @@ from msgspec import UNSET, Struct
 from sqlalchemy import Select, false
 from sqlalchemy.orm import Session
 
+from app.api.charges import AppliedPricingUnitInput, ChargeFilterInput
 from app.api.entitlements import GrantedObject, granted_object
 from app.api.given import Db, Now, Org, Paging, Running
-from app.api.plans import PlanObject, plan_object
+from app.api.plans import FixedChargeInput, MinimumCommitmentInput, PlanObject, UsageThresholdInput, plan_object
 from app.api.routes import delete, get, post, put
-from app.api.wire import Opt, PageMeta, Str, changes, instant, instant_ms, instant_or_none, paginate, parse_instant
+from app.api.wire import (
+    Cents,
+    Opt,
+    PageMeta,
+    Str,
+    changes,
+    instant,
+    instant_ms,
+    instant_or_none,
+    paginate,
+    parse_instant,
+)
 from app.catalog.entitlements import entitlements_of_plan
 from app.customers.customers import DEFAULT_BILLING_ENTITY, find_customer
 from app.customers.entitlements import subscription_entitlements
@@ -23,6 +36,7 @@ from app.customers.subscriptions import (
     STATUSES,
     create_subscription,
     find_subscription,
+    find_to_override,
     subscriptions,
     terminate,
     update_subscription,
@@ -34,6 +48,38 @@ from app.models import Subscription
 class PaymentMethodInput(Struct):
     payment_method_type: Str | Opt | None = UNSET
     payment_method_id: Str | Opt | None = UNSET
+
+
+class ChargeOverrideInput(Struct):
+    """What of a charge, named by `id` or by `code`, is otherwise for one subscription."""
+
+    id: Str | Opt | None = UNSET
+    code: Str | Opt | None = UNSET
+    billable_metric_id: Str | Opt | None = UNSET
+    charge_model: Str | Opt | None = UNSET
+    invoice_display_name: Str | Opt | None = UNSET
+    min_amount_cents: Cents | Opt | None = UNSET
+    properties: dict[str, Any] | Opt | None = UNSET
+    filters: list[ChargeFilterInput] | Opt | None = UNSET
+    tax_codes: list[Str] | Opt | None = UNSET
+    applied_pricing_unit: AppliedPricingUnitInput | Opt | None = UNSET
+
+
+class PlanOverridesInput(Struct):
+    """What of the plan is otherwise for one subscription. Fields of later work are read for their type only."""
+
+    name: Str | Opt | None = UNSET
+    invoice_display_name: Str | Opt | None = UNSET
+    description: Str | Opt | None = UNSET
+    amount_cents: Cents | Opt | None = UNSET
+    amount_currency: Str | Opt | None = UNSET
+    trial_period: Decimal | Opt | None = UNSET
+    tax_codes: list[Str] | Opt | None = UNSET
+    minimum_commitment: MinimumCommitmentInput | Opt | None = UNSET
+    charges: list[ChargeOverrideInput] | Opt | None = UNSET
+    fixed_charges: list[FixedChargeInput] | Opt | None = UNSET
+    usage_thresholds: list[UsageThresholdInput] | Opt | None = UNSET
+    metadata: dict[Str, Str | None] | Opt | None = UNSET
 
 
 class SubscriptionInput(Struct):
@@ -49,11 +95,11 @@ class SubscriptionInput(Struct):
     billing_entity_code: Str | Opt | None = UNSET
     consolidate_invoice: bool | Opt | None = UNSET
     purchase_order_number: Str | Opt | None = UNSET
-    plan_overrides: dict[str, Any] | Opt | None = UNSET
+    plan_overrides: PlanOverridesInput | Opt | None = UNSET
     payment_method: PaymentMethodInput | Opt | None = UNSET
     invoice_custom_section: dict[str, Any] | Opt | None = UNSET
     activation_rules: list[dict[str, Any]] | Opt | None = UNSET
-    usage_thresholds: list[dict[str, Any]] | Opt | None = UNSET
+    usage_thresholds: list[UsageThresholdInput] | Opt | None = UNSET
     progressive_billing_disabled: bool | Opt | None = UNSET
     on_termination_credit_note: Str | Opt | None = UNSET
     on_termination_invoice: Str | Opt | None = UNSET
@@ -184,7 +230,8 @@ class SubscriptionController(Controller):
     def create_subscription(
         self, data: SubscriptionBody, db: Db, service: Running, organization: Org, now: Now
     ) -> SubscriptionAnswer:
-        """Put a customer on a plan. Sent again with the same external id and plan, it answers with the same one."""
+        """Put a customer on a plan, with `plan_overrides` at prices of its own. Sent again with the same external id, plan
+        and overrides, it answers with the same subscription."""
         sent = _read_instants(changes(data.subscription))
         subscription = create_subscription(db, organization, sent, now, service.billing_meter)
         return SubscriptionAnswer(extended_object(db, subscription, now))
@@ -200,13 +247,14 @@ class SubscriptionController(Controller):
         external_id: str | None = None,
         plan_code: str | None = None,
         currency: str | None = None,
+        overridden: bool | None = None,
         statuses: Annotated[list[str] | None, Parameter(query="status[]")] = None,
         status: str | None = None,
         billing_entity_codes: Annotated[list[str] | None, Parameter(query="billing_entity_codes[]")] = None,
     ) -> SubscriptionsAnswer:
         """The subscriptions that pass all filters; active ones unless a status is asked for."""
         wanted = statuses or ([status] if status else ["active"])
-        _check_statuses(wanted)
+        check_statuses(wanted)
         query = subscriptions(
             organization.id,
             statuses=wanted,
@@ -214,6 +262,7 @@ class SubscriptionController(Controller):
             external_id=external_id,
             plan_code=plan_code,
             currency=currency,
+            overridden=overridden,
         )
         return _page(db, query, paging, now, billing_entity_codes)
 
@@ -222,7 +271,7 @@ class SubscriptionController(Controller):
         self, external_id: str, db: Db, organization: Org, now: Now, status: str | None = None
     ) -> SubscriptionAnswer:
         """One subscription, the active one unless a status is asked for."""
-        _check_statuses([status] if status else [])
+        check_statuses([status] if status else [])
         subscription = find_subscription(db, organization.id, external_id, status)
         return SubscriptionAnswer(extended_object(db, subscription, now))
 
@@ -236,11 +285,15 @@ class SubscriptionController(Controller):
         now: Now,
         status: str | None = None,
     ) -> SubscriptionAnswer:
-        """Change a subscription."""
+        """Change a subscription. `plan_overrides` change its own prices; charges that are not named keep theirs."""
         wanted = status or (data.status if isinstance(data.status, str) else None)
-        _check_statuses([wanted] if wanted else [])
-        subscription = find_subscription(db, organization.id, external_id, wanted, lock=True)
-        update_subscription(subscription, _read_instants(changes(data.subscription)), now)
+        check_statuses([wanted] if wanted else [])
+        sent = _read_instants(changes(data.subscription))
+        if sent.get("plan_overrides"):
+            subscription = find_to_override(db, organization.id, external_id, wanted)
+        else:
+            subscription = find_subscription(db, organization.id, external_id, wanted, lock=True)
+        update_subscription(db, subscription, sent, now)
         return SubscriptionAnswer(extended_object(db, subscription, now))
 
     @delete("/{external_id:str}")
@@ -256,7 +309,7 @@ class SubscriptionController(Controller):
         on_termination_invoice: str | None = None,
     ) -> SubscriptionAnswer:
         """End a subscription: it is billed up to now, unless `on_termination_invoice` is `skip`."""
-        _check_statuses([status] if status else [])
+        check_statuses([status] if status else [])
         wanted = "pending" if status == "pending" else "active"
         service.wait_until_readable(organization.id)
         subscription = find_subscription(db, organization.id, external_id, wanted, lock=True)
@@ -290,7 +343,7 @@ class CustomerSubscriptionController(Controller):
     ) -> SubscriptionsAnswer:
         """A customer's subscriptions; active ones unless a status is asked for."""
         wanted = statuses or ["active"]
-        _check_statuses(wanted)
+        check_statuses(wanted)
         customer = find_customer(db, organization.id, external_id)
         query = subscriptions(
             organization.id, statuses=wanted, external_customer_id=customer.external_id, plan_code=plan_code
@@ -320,6 +373,7 @@ def _read_instants(sent: dict[str, Any]) -> dict[str, Any]:
     return sent
 
 
-def _check_statuses(statuses: list[str]) -> None:
+def check_statuses(statuses: list[str]) -> None:
+    """Refuse statuses that no subscription can have."""
     if any(status not in STATUSES for status in statuses):
         raise invalid("status", "value_is_invalid")

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session, selectinload
+import msgspec
+from sqlalchemy import Select, Table, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
+from sqlalchemy.orm.attributes import set_committed_value
 
 from app.core.aggregation import Aggregation
 from app.core.buckets import Splitter, expanded, takes_all
@@ -18,7 +20,23 @@ from app.core.charges.properties import group_keys
 from app.core.charges.usage import ChargeModel, PriceFunction
 from app.core.money import PRICING_UNIT, decimal_text, round_half_up
 from app.core.taxes import TaxRate
-from app.models import Charge, ChargeFilter, Customer, MinimumCommitment, Plan, Tax
+from app.models import (
+    Base,
+    BillableMetric,
+    Charge,
+    ChargeFilter,
+    Customer,
+    MinimumCommitment,
+    Plan,
+    PricingUnit,
+    Tax,
+    among,
+)
+from app.models.catalog import charge_taxes, commitment_taxes, live_tax, plan_taxes
+
+Row = TypeVar("Row", Charge, ChargeFilter)
+
+_json = msgspec.json.Encoder(order="sorted")
 
 PRECISE_PLACES = 30
 """As many decimals as the columns of unrounded amounts have."""
@@ -169,20 +187,78 @@ class TaxBook:
 
 
 def load_plans(db: Session, plan_ids: Iterable[UUID]) -> dict[UUID, PlanTerms]:
-    """The plans with these ids, in a fixed number of queries."""
-    plans = db.scalars(
-        select(Plan)
-        .where(Plan.id.in_(set(plan_ids)))
-        .options(
-            selectinload(Plan.taxes),
-            selectinload(Plan.minimum_commitment).selectinload(MinimumCommitment.taxes),
-            selectinload(Plan.charges).selectinload(Charge.taxes),
-            selectinload(Plan.charges).joinedload(Charge.billable_metric),
-            selectinload(Plan.charges).joinedload(Charge.pricing_unit),
-            selectinload(Plan.charges).selectinload(Charge.filters),
-        )
-    )
-    return {plan.id: _plan_terms(plan) for plan in plans}
+    """The plans with these ids, in a fixed number of queries: subscriptions may all have plans of their own."""
+    plans = {plan.id: plan for plan in db.scalars(select(Plan).where(among(Plan.id, set(plan_ids))))}
+    charges = {charge.id: charge for charge in db.scalars(_live(Charge, Charge.plan_id, plans, Charge.position))}
+    filters = db.scalars(_live(ChargeFilter, ChargeFilter.charge_id, charges, ChargeFilter.position))
+    metric_ids = {charge.billable_metric_id for charge in charges.values()}
+    metrics = {one.id: one for one in db.scalars(select(BillableMetric).where(among(BillableMetric.id, metric_ids)))}
+    unit_ids = {charge.pricing_unit_id for charge in charges.values() if charge.pricing_unit_id is not None}
+    units: dict[UUID | None, PricingUnit] = {
+        one.id: one for one in db.scalars(select(PricingUnit).where(among(PricingUnit.id, unit_ids)))
+    }
+    for charge in charges.values():
+        set_committed_value(charge, "billable_metric", metrics[charge.billable_metric_id])
+        set_committed_value(charge, "pricing_unit", units.get(charge.pricing_unit_id))
+    _attach(plans, "charges", ((charge.plan_id, charge) for charge in charges.values()))
+    _attach(charges, "filters", ((one.charge_id, one) for one in filters))
+    _attach(plans, "taxes", _taxes_of(db, plan_taxes, plans))
+    _attach(charges, "taxes", _taxes_of(db, charge_taxes, charges))
+    commitments = {
+        one.plan_id: one for one in db.scalars(select(MinimumCommitment).where(among(MinimumCommitment.plan_id, plans)))
+    }
+    for plan in plans.values():
+        set_committed_value(plan, "minimum_commitment", commitments.get(plan.id))
+    by_id = {one.id: one for one in commitments.values()}
+    _attach(by_id, "taxes", _taxes_of(db, commitment_taxes, by_id))
+    compiled = _Compiled()
+    return {plan.id: _plan_terms(plan, compiled) for plan in plans.values()}
+
+
+def _live(
+    model: type[Row], owner: InstrumentedAttribute[UUID], owners: Iterable[UUID], order: InstrumentedAttribute[int]
+) -> Select[Row]:
+    """The query of what these have that has not been deleted, in its order."""
+    return select(model).where(among(owner, owners), model.deleted_at.is_(None)).order_by(order, model.id)
+
+
+def _taxes_of(db: Session, link: Table, owners: Iterable[UUID]) -> Iterable[tuple[UUID, Tax]]:
+    owner = link.columns[0]
+    query = select(owner, Tax).join(Tax, live_tax(link)).where(among(owner, owners)).order_by(Tax.code)
+    return ((owner_id, tax) for owner_id, tax in db.execute(query))
+
+
+def _attach(owners: Mapping[UUID, Base], name: str, owned: Iterable[tuple[UUID, object]]) -> None:
+    """Make what was loaded the value of a relationship."""
+    found: dict[UUID, list[object]] = {owner_id: [] for owner_id in owners}
+    for owner_id, one in owned:
+        found[owner_id].append(one)
+    for owner_id, value in found.items():
+        set_committed_value(owners[owner_id], name, value)
+
+
+class _Compiled:
+    """Prices and splitters by what they are made of, each compiled once: copies of a charge mostly have the same."""
+
+    def __init__(self) -> None:
+        self._prices: dict[tuple[ChargeModel, bool, bytes], PriceFunction] = {}
+        self._splitters: dict[bytes, Splitter] = {}
+
+    def price(self, model: ChargeModel, properties: Mapping[str, object], *, prorated: bool) -> PriceFunction:
+        key = model, prorated, _json.encode(properties)
+        known = self._prices.get(key)
+        if known is None:
+            known = self._prices[key] = compile_price(model, properties, prorated=prorated)
+        return known
+
+    def splitter(self, filters: Sequence[ChargeFilterTerms], group_keys: Sequence[str]) -> Splitter:
+        key = _json.encode(([(one.values, one.group_keys) for one in filters], group_keys))
+        known = self._splitters.get(key)
+        if known is None:
+            known = self._splitters[key] = Splitter(
+                [one.values for one in filters], group_keys, [one.group_keys for one in filters]
+            )
+        return known
 
 
 def load_taxes(db: Session, customer_ids: Iterable[UUID], organization_ids: Iterable[UUID]) -> TaxBook:
@@ -216,7 +292,7 @@ def load_organization_taxes(db: Session, organization_ids: Iterable[UUID]) -> di
     return {organization: _applied(taxes) for organization, taxes in of_organization.items()}
 
 
-def _plan_terms(plan: Plan) -> PlanTerms:
+def _plan_terms(plan: Plan, compiled: _Compiled) -> PlanTerms:
     return PlanTerms(
         id=plan.id,
         code=plan.code,
@@ -228,7 +304,7 @@ def _plan_terms(plan: Plan) -> PlanTerms:
         currency=plan.amount_currency,
         pay_in_advance=plan.pay_in_advance,
         taxes=_applied(plan.taxes),
-        charges=tuple(_charge_terms(charge) for charge in plan.charges),
+        charges=tuple(_charge_terms(charge, compiled) for charge in plan.charges),
         commitment=_commitment_terms(plan.minimum_commitment),
     )
 
@@ -237,11 +313,11 @@ def _commitment_terms(one: MinimumCommitment | None) -> CommitmentTerms | None:
     return CommitmentTerms(one.amount_cents, one.invoice_display_name, _applied(one.taxes)) if one else None
 
 
-def _charge_terms(charge: Charge) -> ChargeTerms:
+def _charge_terms(charge: Charge, compiled: _Compiled) -> ChargeTerms:
     metric, model = charge.billable_metric, ChargeModel(charge.charge_model)
     vocabulary = {one["key"]: one["values"] for one in metric.filters}
     oldest_first = sorted(charge.filters, key=lambda one: one.number)
-    filters = tuple(_filter_terms(one, charge, vocabulary) for one in oldest_first)
+    filters = tuple(_filter_terms(one, charge, vocabulary, compiled) for one in oldest_first)
     own_keys = group_keys(charge.properties, accepts_target_wallet=charge.accepts_target_wallet)
     presentation = charge.properties.get("presentation_group_keys") or ()
     shown = tuple(one["value"] for one in presentation if (one.get("options") or {}).get("display_in_invoice"))
@@ -261,7 +337,7 @@ def _charge_terms(charge: Charge) -> ChargeTerms:
         rounding_function=metric.rounding_function,
         rounding_precision=metric.rounding_precision,
         taxes=_applied(charge.taxes),
-        price=compile_price(model, charge.properties, prorated=charge.prorated),
+        price=compiled.price(model, charge.properties, prorated=charge.prorated),
         prorated=charge.prorated,
         min_amount_cents=charge.min_amount_cents,
         pricing_unit=_pricing_unit_terms(charge),
@@ -274,7 +350,7 @@ def _charge_terms(charge: Charge) -> ChargeTerms:
         group_keys=own_keys,
         presentation_keys=tuple(one["value"] for one in presentation),
         invoice_presentation_keys=shown,
-        splitter=Splitter([one.values for one in filters], own_keys, [one.group_keys for one in filters]),
+        splitter=compiled.splitter(filters, own_keys),
     )
 
 
@@ -283,14 +359,16 @@ def _pricing_unit_terms(charge: Charge) -> PricingUnitTerms | None:
     return None if unit is None or rate is None else PricingUnitTerms(unit.id, unit.code, unit.short_name, rate)
 
 
-def _filter_terms(one: ChargeFilter, charge: Charge, vocabulary: Mapping[str, Sequence[str]]) -> ChargeFilterTerms:
+def _filter_terms(
+    one: ChargeFilter, charge: Charge, vocabulary: Mapping[str, Sequence[str]], compiled: _Compiled
+) -> ChargeFilterTerms:
     return ChargeFilterTerms(
         id=one.id,
         invoice_display_name=one.invoice_display_name,
         values_as_sent=one.values,
         values=expanded(one.values, vocabulary),
         group_keys=group_keys(one.properties, accepts_target_wallet=charge.accepts_target_wallet),
-        price=compile_price(ChargeModel(charge.charge_model), one.properties, prorated=charge.prorated),
+        price=compiled.price(ChargeModel(charge.charge_model), one.properties, prorated=charge.prorated),
     )
 
 

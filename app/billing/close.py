@@ -20,6 +20,7 @@ from app.billing.charge_usage import AS_BILLED, charge_usage
 from app.billing.commitments import commitment_fees
 from app.billing.fees import FeeDraft, line_fees
 from app.billing.invoices import Payer, group_lines, write_invoices
+from app.catalog.plans import retire_copies
 from app.core.boundaries import Boundaries, joined, periodic, starting
 from app.core.periods import local_date, local_start
 from app.metering.meter import Meter
@@ -201,6 +202,7 @@ def _downgraded(
         for one in subscriptions
         if one.id in successors and one.next_billing_at is not None
     ]
+    retire_copies(db, [old.id for old, _, _ in pairs], made_at)
     for old, _, boundary in pairs:
         old.status, old.terminated_at, old.replaced_by, old.updated_at = "terminated", boundary, "downgrade", made_at
         old.termination_due_at = old.trial_due_at = None

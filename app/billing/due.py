@@ -10,14 +10,15 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.billing.close import claim, close_chunk
+from app.catalog.plans import finish_deletions, of_plans_to_delete
 from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_subscriptions, end_trial
 from app.errors import ApiError
 from app.metering.meter import Meter
-from app.models import Customer, Organization, Subscription
+from app.models import Customer, Organization, Plan, Subscription
 from app.stores.postgres import Postgres
 
 log = structlog.get_logger(__name__)
@@ -60,21 +61,54 @@ class DueRunner:
 
     def _instants(self, scope: ColumnElement[bool], until: datetime, delay: timedelta) -> Iterator[datetime]:
         """The instants at which something is due, until there are none; each is looked up after the one before is done."""
-        last: datetime | None = None
+        instant: datetime | None = None
         while True:
             with self._postgres.session() as db:
-                instant = _earliest(db, scope, until, delay)
-            if instant is None or (last is not None and instant <= last):
+                instant = _earliest(db, scope, until, delay, after=instant)
+            if instant is None:
                 return
             yield instant
-            last = instant
 
     def _run_at(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> None:
-        """Start what starts, close what can be closed, end the trials and subscriptions that end."""
+        """End what is on a plan that is to be deleted, start what starts, close what can be closed, end the trials and
+        subscriptions that end."""
+        run.terminated += self._delete_plans(scope, instant, made_at)
         run.activated += self._one_by_one(scope, Subscription.activation_due_at, instant, made_at, self._activate)
         run.invoices += self._close(scope, instant, made_at)
         self._one_by_one(scope, Subscription.trial_due_at, instant, made_at, self._end_trial)
         run.terminated += self._one_by_one(scope, Subscription.termination_due_at, instant, made_at, self._terminate)
+
+    def _delete_plans(self, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> int:
+        """End the subscriptions of plans that are to be deleted, in chunks as periods are closed; a plan goes when the last
+        one has ended."""
+        ended, size, failed = 0, self._chunk, set[UUID]()
+        while True:
+            with self._postgres.session() as db:
+                found = db.scalars(
+                    select(Subscription)
+                    .join(Organization, Organization.id == Subscription.organization_id)
+                    .where(scope, of_plans_to_delete(instant), Subscription.id.not_in(failed))
+                    .order_by(Subscription.id)
+                    .options(*SUBSCRIPTION_PARTS)
+                    .with_for_update(of=Subscription, skip_locked=True)
+                    .limit(size)
+                ).all()
+                if not found:
+                    finish_deletions(db, scope, instant, made_at)
+                    return ended
+                try:
+                    with db.begin_nested():
+                        end_subscriptions(db, found, instant, made_at, self._meter)
+                except ApiError:
+                    raise
+                except Exception as error:
+                    if size > 1:
+                        size = 1
+                        continue
+                    log.error("due.failed", subscription_id=str(found[0].id), exc_info=error)
+                    failed.add(found[0].id)
+                else:
+                    ended += len(found)
 
     def _close(self, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> int:
         """Close in chunks. A chunk that fails is tried again customer by customer, so that one cannot hold up the rest."""
@@ -147,20 +181,20 @@ class DueRunner:
         end_subscriptions(db, [subscription], instant, made_at, self._meter)
 
 
-def _earliest(db: Session, scope: ColumnElement[bool], until: datetime, delay: timedelta) -> datetime | None:
-    """The first instant at which something is due, looking no further than `until`."""
+def _earliest(
+    db: Session, scope: ColumnElement[bool], until: datetime, delay: timedelta, after: datetime | None
+) -> datetime | None:
+    """The first instant at which something is due, looking no further than `until`; only later ones than `after`, so that
+    what has failed does not hold up what comes next."""
     candidates = []
-    for column, limit in (
-        (Subscription.activation_due_at, until),
-        (Subscription.next_billing_at, until - delay),
-        (Subscription.trial_due_at, until),
-        (Subscription.termination_due_at, until),
+    for column, limit, condition in (
+        (Subscription.activation_due_at, until, true()),
+        (Subscription.next_billing_at, until - delay, true()),
+        (Subscription.trial_due_at, until, true()),
+        (Subscription.termination_due_at, until, true()),
+        (Plan.deletion_due_at, until, Plan.deleted_at.is_(None)),
     ):
-        candidates.append(
-            db.scalar(
-                select(func.min(column))
-                .join(Organization, Organization.id == Subscription.organization_id)
-                .where(scope, column <= limit)
-            )
-        )
+        due = select(func.min(column)).join(Organization, Organization.id == column.class_.organization_id)
+        due = due.where(scope, column <= limit, condition)
+        candidates.append(db.scalar(due if after is None else due.where(column > after)))
     return min((one for one in candidates if one is not None), default=None)

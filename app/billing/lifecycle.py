@@ -1,6 +1,6 @@
 """What is billed when a subscription starts or ends (billing spec 1.6, 1.9)."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -9,18 +9,20 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.billing.billed import BilledLine
-from app.billing.book import load_plans
+from app.billing.book import PlanTerms, load_plans
 from app.billing.close import bill_lines, billed_subscription, close_chunk, payer_of, timezone_of
 from app.billing.credit_notes import credit_unused
 from app.core.boundaries import Boundaries, starting, terminating
 from app.core.periods import local_date, local_start
+from app.customers.periods import terms_of
 from app.metering.meter import Meter
-from app.models import BillingPeriod, Customer, Fee, Invoice, Subscription
+from app.models import BillingPeriod, Customer, Fee, Invoice, Subscription, among
 
 
 def bill_start(db: Session, subscription: Subscription, instant: datetime, made_at: datetime, meter: Meter) -> None:
     """The first invoice of a plan paid in advance; nothing for a plan in arrears."""
-    line = _line(db, subscription, "subscription_starting", instant)
+    plans = load_plans(db, [subscription.plan_id])
+    line = _line(subscription, plans, "subscription_starting", instant)
     if line.subscription.plan.pay_in_advance and line.has_subscription_fee:
         bill_lines(db, [line], {subscription.customer_id: payer_of(subscription.customer)}, made_at, meter)
 
@@ -46,7 +48,8 @@ def bill_termination(
 ) -> None:
     """The last invoice of terminated subscriptions: usage and, in arrears, the fee of the current period until its end."""
     ended = list(subscriptions)
-    lines = [_line(db, one, "subscription_terminating", instant) for one in ended]
+    plans = load_plans(db, {one.plan_id for one in ended})
+    lines = [_line(one, plans, "subscription_terminating", instant) for one in ended]
     bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in ended}, made_at, meter)
 
 
@@ -70,7 +73,7 @@ def credit_rest(db: Session, subscription: Subscription, ends_at: datetime, *, u
     ).first()
     if fee is None:
         return
-    terms = billed_subscription(subscription, load_plans(db, [subscription.plan_id])).terms
+    terms = terms_of(subscription)
     period = terms.period_at(ends_at)
     credit_unused(
         db,
@@ -86,8 +89,9 @@ def bill_upgrade(db: Session, before: Subscription, after: Subscription, now: da
     """The invoice of an upgrade, a second after it: usage and, in arrears, the fee of the old plan until then; in advance,
     the fee of the new one from that day on (billing spec 1.7). What the new plan will bill is left to it."""
     billed_at = now + timedelta(seconds=1)
-    old = replace(_line(db, before, "subscription_terminating", now), billed_at=billed_at)
-    new = replace(_line(db, after, "subscription_starting", now), billed_at=billed_at)
+    plans = load_plans(db, [before.plan_id, after.plan_id])
+    old = replace(_line(before, plans, "subscription_terminating", now), billed_at=billed_at)
+    new = replace(_line(after, plans, "subscription_starting", now), billed_at=billed_at)
     going_on = {charge.metric_id for charge in new.subscription.plan.charges}
     plan = old.subscription.plan
     charges = tuple(
@@ -98,21 +102,21 @@ def bill_upgrade(db: Session, before: Subscription, after: Subscription, now: da
     bill_lines(db, lines, {before.customer_id: payer_of(before.customer)}, now, meter)
 
 
-def close_customer(db: Session, customer_id: UUID, instant: datetime, made_at: datetime, meter: Meter) -> None:
-    """Close every boundary of a customer that has passed, so that what follows starts from a billed past."""
-    while close_chunk(db, Customer.id == customer_id, instant, made_at, 1, meter).customers:
+def close_customers(
+    db: Session, customer_ids: Collection[UUID], instant: datetime, made_at: datetime, meter: Meter
+) -> None:
+    """Close every boundary of customers that has passed, so that what follows starts from a billed past."""
+    scope = among(Customer.id, customer_ids)
+    while close_chunk(db, scope, instant, made_at, len(customer_ids), meter).customers:
         pass
 
 
-def schedule(db: Session, subscription: Subscription, now: datetime) -> None:
-    """Set when a subscription's current period can be closed."""
-    subscription.next_billing_at = _line(
-        db, subscription, "subscription_periodic", now
-    ).subscription.terms.next_boundary(now)
+def schedule(subscription: Subscription, now: datetime) -> None:
+    """Set when a subscription's current period can be closed. Its plan and customer must be loaded."""
+    subscription.next_billing_at = terms_of(subscription).next_boundary(now)
 
 
-def _line(db: Session, subscription: Subscription, reason: str, now: datetime) -> BilledLine:
-    plans = load_plans(db, [subscription.plan_id])
+def _line(subscription: Subscription, plans: dict[UUID, PlanTerms], reason: str, now: datetime) -> BilledLine:
     billed = billed_subscription(subscription, plans)
     boundaries: Boundaries = (
         terminating(billed.terms, now) if reason == "subscription_terminating" else starting(billed.terms, now)

@@ -50,15 +50,16 @@ def draft_list(current: Iterable[ChargeFilter], sent: Sequence[Changes]) -> list
     """The list that was sent. An entry changes the existing filter with the same values, the oldest one first."""
     known: defaultdict[object, deque[ChargeFilter]] = defaultdict(deque)
     for one in sorted(current, key=lambda one: one.number):
-        known[_identity(one.values)].append(one)
+        known[identity(one.values)].append(one)
     drafts = []
     for changes in sent:
-        same = known[_identity(changes.get("values") or {})]
+        same = known[identity(changes.get("values") or {})]
         drafts.append(FilterDraft(same.popleft() if same else None, changes))
     return drafts
 
 
-def _identity(values: Values) -> object:
+def identity(values: Values) -> object:
+    """What is the same for filters of the same values, in whatever order they are listed."""
     return frozenset((key, frozenset(ones)) for key, ones in values.items())
 
 
@@ -102,6 +103,15 @@ def write_list(db: Session, charge: Charge, drafts: Sequence[FilterDraft], now: 
         if draft.filter is None or db.is_modified(one):
             one.updated_at = now
     db.flush()
+
+
+def has_filters(charge: Charge, drafts: Sequence[FilterDraft]) -> bool:
+    """Whether the drafts leave a charge's filters as they are."""
+    model = ChargeModel(charge.charge_model)
+    return [draft.filter for draft in drafts] == charge.filters and all(
+        draft.properties(model) == one.properties and draft.invoice_display_name == one.invoice_display_name
+        for draft, one in zip(drafts, charge.filters, strict=True)
+    )
 
 
 def _last_number(db: Session, charge: Charge) -> int:

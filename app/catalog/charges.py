@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, selectinload
 
-from app.catalog.charge_filters import FilterDraft, check_values, draft_list, write_list
+from app.catalog.charge_filters import FilterDraft, check_values, draft_list, has_filters, write_list
 from app.catalog.dimensions import refresh_dimensions
 from app.catalog.metrics import lock_metrics
 from app.catalog.pricing_units import check_conversion_rate, pricing_units_by_code
@@ -55,6 +55,18 @@ _EDITABLE_IN_USE = frozenset(
         "applied_pricing_unit",
     }
 )
+_OVERRIDABLE = frozenset(
+    {
+        "charge_model",
+        "invoice_display_name",
+        "min_amount_cents",
+        "properties",
+        "filters",
+        "tax_codes",
+        "applied_pricing_unit",
+    }
+)
+"""What of a charge one subscription can have otherwise than its plan (billing spec 1.11)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,10 @@ class _Draft:
         kept = getattr(self.charge, name) if self.charge is not None else None
         value = self.changes.get(name) if self.charge is None or name in self.changes else kept
         return _DEFAULTS.get(name) if empty(value) else value
+
+    def stored(self, name: str) -> Any:
+        """The field as it is stored: what is not in force has its default."""
+        return self.value(name) if name in _IN_FORCE or name not in _DEFAULTS else _DEFAULTS[name]
 
     def properties(self, model: ChargeModel) -> dict[str, Any]:
         """What was sent, else what the charge has as long as its model stays, else the model's default; as it is stored."""
@@ -134,7 +150,8 @@ def write_charges(db: Session, plan: Plan, sent: Sequence[Changes], *, in_use: b
         pairs.append((by_id.pop(known, None) if known else None, changes))
     units = _pricing_units(db, plan, [changes for charge, changes in pairs if charge is None])
     drafts = [
-        _draft(charge, changes, metrics, units, in_use=in_use, missing="billable_metrics") for charge, changes in pairs
+        _draft(charge, changes, metrics, units, _editable(charge, in_use=in_use), missing="billable_metrics")
+        for charge, changes in pairs
     ]
     codes = _checked(drafts, taken=())
     for charge in by_id.values():
@@ -157,7 +174,7 @@ def write_charge(
     if charge is not None:
         charge = find_charge(db, plan, charge.code)
     units = _pricing_units(db, plan, [changes] if charge is None else [])
-    draft = _draft(charge, changes, metrics, units, in_use=in_use, missing="billable_metric")
+    draft = _draft(charge, changes, metrics, units, _editable(charge, in_use=in_use), missing="billable_metric")
     others = charges_of(plan).where(Charge.id != charge.id) if charge is not None else charges_of(plan)
     siblings = db.execute(others.with_only_columns(Charge.code, Charge.position)).all()
     (code,) = _checked([draft], taken=[code for code, _ in siblings])
@@ -169,6 +186,62 @@ def write_charge(
     return find_charge(db, plan, written.code)
 
 
+def override_charges(db: Session, plan: Plan, sent: Sequence[Changes], now: datetime) -> None:
+    """Change charges of the plan of one subscription, as far as these can be its own. The others stay as they are.
+
+    Each is named by its `id` or that of the charge it is a copy of, else by its `code`. The metrics are locked from here
+    on, as by `write_charges`.
+
+    Raises:
+        NotFound: `charge_not_found`, `tax_not_found`.
+        Invalid: a field breaks a rule.
+    """
+    charges = db.scalars(charges_of(plan)).all()
+    metrics = lock_metrics(db, plan.organization_id, {_named(charges, one).billable_metric_id for one in sent})
+    charges = db.scalars(charges_of(plan).execution_options(populate_existing=True)).all()
+    named = [_named(charges, changes) for changes in sent]
+    drafts = [
+        _draft(charge, changes, metrics, {}, _OVERRIDABLE, missing="billable_metric")
+        for charge, changes in zip(named, sent, strict=True)
+    ]
+    _checked(drafts, taken=())
+    for draft, charge in zip(drafts, named, strict=True):
+        _write(db, plan, draft, charge.code, charge.position, now)
+    refresh_dimensions(db, metrics.values())
+
+
+def has_charges(plan: Plan, sent: Sequence[Changes]) -> bool:
+    """Whether `override_charges` would find these charges and leave them as they are. The plan must be loaded whole."""
+    for changes in sent:
+        try:
+            charge = _named(plan.charges, changes)
+        except NotFound:
+            return False
+        draft = _draft(
+            charge, changes, {charge.billable_metric_id: charge.billable_metric}, {}, _OVERRIDABLE, missing=""
+        )
+        model = draft.value("charge_model")
+        if model not in SUPPORTED_MODELS:
+            return False
+        fields = ("charge_model", "invoice_display_name", "min_amount_cents")
+        kept = [getattr(charge, name) for name in fields]
+        if [draft.stored(name) for name in fields] != kept or draft.properties(model) != charge.properties:
+            return False
+        if draft.conversion_rate != charge.conversion_rate or not has_filters(charge, draft.filters):
+            return False
+        if "tax_codes" in changes and {tax.code for tax in charge.taxes} != set(changes["tax_codes"] or ()):
+            return False
+    return True
+
+
+def _named(charges: Iterable[Charge], changes: Changes) -> Charge:
+    wanted, code = as_uuid(changes.get("id")), changes.get("code")
+    for charge in charges:
+        if (wanted in {charge.id, charge.parent_id}) if wanted is not None else (charge.code == code):
+            return charge
+    raise NotFound("charge")
+
+
 def remove_charge(db: Session, plan: Plan, charge: Charge, now: datetime) -> None:
     """Remove a charge of a plan: its usage of the period is not billed (metering spec 6.8)."""
     metrics, charge = _locked(db, plan, charge)
@@ -177,13 +250,14 @@ def remove_charge(db: Session, plan: Plan, charge: Charge, now: datetime) -> Non
 
 
 def find_filter(charge: Charge, filter_id: str) -> ChargeFilter:
-    """The filter of a charge with an id.
+    """The filter of a charge with an id, be it that of the filter it is a copy of.
 
     Raises:
         NotFound: `charge_filter_not_found`.
     """
+    wanted = as_uuid(filter_id)
     for one in charge.filters:
-        if one.id == as_uuid(filter_id):
+        if wanted is not None and wanted in {one.id, one.parent_id}:
             return one
     raise NotFound("charge_filter")
 
@@ -256,11 +330,21 @@ def _unit_code(changes: Changes) -> Any:
     return (changes.get("applied_pricing_unit") or {}).get("code")
 
 
+def _editable(charge: Charge | None, *, in_use: bool) -> Collection[str] | None:
+    """What may change of a charge that has been there on a plan in use; None where everything may."""
+    return _EDITABLE_IN_USE if in_use and charge is not None else None
+
+
 def _draft(
-    charge: Charge | None, changes: Changes, metrics: Metrics, units: PricingUnits, *, in_use: bool, missing: str
+    charge: Charge | None,
+    changes: Changes,
+    metrics: Metrics,
+    units: PricingUnits,
+    editable: Collection[str] | None,
+    missing: str,
 ) -> _Draft:
-    if charge is not None and in_use:
-        changes = {name: value for name, value in changes.items() if name in _EDITABLE_IN_USE}
+    if editable is not None:
+        changes = {name: value for name, value in changes.items() if name in editable}
     metric_id = charge.billable_metric_id if charge is not None else None
     if charge is None or "billable_metric_id" in changes:
         metric_id = as_uuid(changes.get("billable_metric_id"))
@@ -338,12 +422,13 @@ def _codes(drafts: Sequence[_Draft], taken: Collection[str]) -> list[str]:
         raise invalid("code", "value_already_exist")
     codes = []
     for draft, code in zip(drafts, given, strict=True):
-        codes.append(code or next(_free(draft.metric.code, all_taken)))
+        codes.append(code or next(free_codes(draft.metric.code, all_taken)))
         all_taken.add(codes[-1])
     return codes
 
 
-def _free(code: str, taken: Collection[str]) -> Iterator[str]:
+def free_codes(code: str, taken: Collection[str]) -> Iterator[str]:
+    """The codes that a charge can have instead of this one where some are taken; the nearest first."""
     if code not in taken:
         yield code
     yield from (f"{code}_{number}" for number in count(2) if f"{code}_{number}" not in taken)
@@ -355,8 +440,8 @@ def _write(db: Session, plan: Plan, draft: _Draft, code: str, position: int, now
         id=uuid4(), organization_id=plan.organization_id, plan_id=plan.id, created_at=now, taxes=[], filters=[]
     )
     charge.properties = draft.properties(model)
-    for name, default in _DEFAULTS.items():
-        setattr(charge, name, draft.value(name) if name in _IN_FORCE else default)
+    for name in _DEFAULTS:
+        setattr(charge, name, draft.stored(name))
     charge.code = code
     charge.position = position
     charge.charge_model = model.value

@@ -82,6 +82,16 @@ def lock_metrics(db: Session, organization_id: UUID, ids: Collection[UUID]) -> d
     return {metric.id: metric for metric in db.scalars(query)} if ids else {}
 
 
+def share_metrics(db: Session, organization_id: UUID, ids: Collection[UUID]) -> None:
+    """Keep these metrics from being changed or deleted until the transaction ends, while their charges are copied. They can
+    still be measured, and their charges changed.
+    """
+    query = select(BillableMetric.id).where(
+        BillableMetric.organization_id == organization_id, BillableMetric.id.in_(ids)
+    )
+    db.execute(query.order_by(BillableMetric.id).with_for_update(read=True, key_share=True))
+
+
 def is_in_use(db: Session, metric: BillableMetric) -> bool:
     """Whether a charge of a live plan prices the metric."""
     query = (

@@ -1,17 +1,19 @@
 """Plans: finding them, and the rules for making and changing them (billing spec 1.1, 1.11)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Select, select
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy import ColumnElement, Select, or_, select, union_all, update
+from sqlalchemy.orm import Session, aliased, selectinload
 
+from app.catalog.cascades import cascading
 from app.catalog.charges import CHARGE_PARTS, write_charges
 from app.catalog.taxes import taxes_by_code
 from app.core.periods import Interval
 from app.errors import NotFound, Problems
-from app.models import MinimumCommitment, Plan, Subscription
+from app.models import MinimumCommitment, Organization, Plan, Subscription, among
+from app.models.customer import OPEN
 from app.validation import Changes, assign, check_code, check_currency, check_mandatory, empty
 
 PLAN_PARTS = (
@@ -29,17 +31,18 @@ LONGEST_KEY, LONGEST_VALUE = 100, 255
 
 
 def live_plans(organization_id: UUID) -> Select[Plan]:
-    """An organization's plans that have not been deleted and are not overrides of another, newest first, whole."""
+    """An organization's plans that can be sold, newest first, whole: none that is deleted or to be deleted, no copies."""
     return _live_plans(organization_id).options(*PLAN_PARTS)
 
 
-def find_plan(db: Session, organization_id: UUID, code: str, *, lock: bool = False) -> Plan:
-    """The plan with a code, with its charges and taxes.
+def find_plan(db: Session, organization_id: UUID, code: str, *, lock: bool = False, share: bool = False) -> Plan:
+    """The plan with a code, with its charges and taxes. With `share` it is kept from being changed or deleted until the
+    transaction ends: any number may subscribe to it meanwhile.
 
     Raises:
         NotFound: `plan_not_found`.
     """
-    return _find(db, live_plans(organization_id), code, lock=lock)
+    return _find(db, live_plans(organization_id), code, lock=lock, share=share)
 
 
 def find_bare_plan(db: Session, organization_id: UUID, code: str, *, lock: bool = False) -> Plan:
@@ -51,28 +54,43 @@ def find_bare_plan(db: Session, organization_id: UUID, code: str, *, lock: bool 
     return _find(db, _live_plans(organization_id), code, lock=lock)
 
 
+def load_plan(db: Session, organization_id: UUID, plan_id: UUID) -> Plan:
+    """A plan, whole and as it is stored now."""
+    query = select(Plan).where(Plan.organization_id == organization_id, Plan.id == plan_id).options(*PLAN_PARTS)
+    return db.scalars(query.execution_options(populate_existing=True)).one()
+
+
 def _live_plans(organization_id: UUID) -> Select[Plan]:
     return (
         select(Plan)
-        .where(Plan.organization_id == organization_id, Plan.deleted_at.is_(None), Plan.parent_id.is_(None))
+        .where(
+            Plan.organization_id == organization_id,
+            Plan.deleted_at.is_(None),
+            Plan.deletion_due_at.is_(None),
+            Plan.parent_id.is_(None),
+        )
         .order_by(Plan.created_at.desc(), Plan.id)
     )
 
 
-def _find(db: Session, plans: Select[Plan], code: str, *, lock: bool) -> Plan:
+def _find(db: Session, plans: Select[Plan], code: str, *, lock: bool, share: bool = False) -> Plan:
     query = plans.where(Plan.code == code)
-    plan = db.scalar(query.with_for_update(of=Plan) if lock else query)
+    plan = db.scalar(query.with_for_update(of=Plan, read=share, key_share=share) if lock or share else query)
     if plan is None:
         raise NotFound("plan")
     return plan
 
 
 def has_subscriptions(db: Session, plan: Plan) -> bool:
-    """Whether any subscription is, or was, on the plan."""
-    query = select(Subscription.id).where(
-        Subscription.organization_id == plan.organization_id, Subscription.plan_id == plan.id
+    """Whether any subscription is, or was, on the plan or a copy of it."""
+    return db.scalar(_subscriptions(plan).limit(1)) is not None
+
+
+def _subscriptions(plan: Plan) -> Select[UUID]:
+    own = select(Plan.id).where(or_(Plan.id == plan.id, Plan.parent_id == plan.id))
+    return select(Subscription.id).where(
+        Subscription.organization_id == plan.organization_id, Subscription.plan_id.in_(own)
     )
-    return db.scalar(query.limit(1)) is not None
 
 
 def create_plan(db: Session, organization_id: UUID, changes: Changes, now: datetime) -> Plan:
@@ -89,9 +107,10 @@ def create_plan(db: Session, organization_id: UUID, changes: Changes, now: datet
 
 
 def update_plan(db: Session, plan: Plan, changes: Changes, now: datetime) -> Plan:
-    """Change a plan and its charges; its subscriptions follow at their next computation.
+    """Change a plan and its charges; its subscriptions follow at their next computation, those with prices of their own
+    where they have none of their own, and only with `cascade_updates`.
 
-    On a plan with subscriptions, what may not change is ignored.
+    On a plan with subscriptions, what may not change is ignored. The plan must be locked.
 
     Raises:
         NotFound: `billable_metrics_not_found`, `tax_not_found`.
@@ -101,13 +120,62 @@ def update_plan(db: Session, plan: Plan, changes: Changes, now: datetime) -> Pla
     if in_use:
         changes = {field: value for field, value in changes.items() if field not in _FROZEN_IN_USE}
     _check(db, plan.organization_id, changes, plan)
-    assign(plan, changes, (*_EDITABLE_IN_USE, *_FROZEN_IN_USE))
-    return _write_parts(db, plan, changes, in_use=in_use, now=now)
+    with cascading(db, plan, now, wanted=changes.get("cascade_updates") is True):
+        assign(plan, changes, (*_EDITABLE_IN_USE, *_FROZEN_IN_USE))
+        return _write_parts(db, plan, changes, in_use=in_use, now=now)
 
 
-def delete_plan(plan: Plan, now: datetime) -> None:
-    """Delete a plan. Its charges stay for the fees that name them."""
-    plan.deleted_at = plan.updated_at = now
+def delete_plan(db: Session, plan: Plan, now: datetime) -> None:
+    """Delete a plan, at once when nobody is on it or a copy of it. Else it can be sold no more, and is deleted when its
+    subscriptions have been ended. Its charges stay for the fees that name them. The plan must be locked.
+    """
+    in_use = db.scalar(_subscriptions(plan).where(Subscription.status.in_(OPEN)).limit(1)) is not None
+    plan.updated_at = now
+    if in_use:
+        plan.deletion_due_at = now
+    else:
+        plan.deleted_at = now
+
+
+def of_plans_to_delete(due: datetime) -> ColumnElement[bool]:
+    """The open subscriptions on plans that were to be deleted by an instant, and on copies of them."""
+    is_to_go = (Plan.deletion_due_at <= due) & Plan.deleted_at.is_(None)
+    copy = aliased(Plan)
+    copies = select(copy.id).join_from(Plan, copy, copy.parent_id == Plan.id).where(is_to_go)
+    return Subscription.status.in_(OPEN) & Subscription.plan_id.in_(union_all(select(Plan.id).where(is_to_go), copies))
+
+
+def finish_deletions(db: Session, scope: ColumnElement[bool], due: datetime, now: datetime) -> None:
+    """Delete the plans that were to be deleted by an instant and have no open subscription any more. `scope` limits the
+    organizations.
+    """
+    copy = aliased(Plan)
+    own = select(copy.id).where(or_(copy.id == Plan.id, copy.parent_id == Plan.id)).correlate(Plan)
+    db.execute(
+        update(Plan)
+        .where(
+            Plan.organization_id.in_(select(Organization.id).where(scope)),
+            Plan.deletion_due_at <= due,
+            Plan.deleted_at.is_(None),
+            ~select(Subscription.id).where(Subscription.plan_id.in_(own), Subscription.status.in_(OPEN)).exists(),
+        )
+        .values(deleted_at=now, updated_at=now),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def retire_copies(db: Session, subscription_ids: Collection[UUID], now: datetime) -> None:
+    """Delete the plans that are copies made for these subscriptions, which are ending. They are still billed by them."""
+    copies = (
+        select(Plan.id)
+        .join(Subscription, Subscription.plan_id == Plan.id)
+        .where(among(Subscription.id, subscription_ids), Plan.parent_id.is_not(None), Plan.deleted_at.is_(None))
+        .order_by(Plan.id)
+        .with_for_update(of=Plan, key_share=True)
+    )
+    ids = db.scalars(copies).all() if subscription_ids else ()
+    if ids:
+        db.execute(update(Plan).where(among(Plan.id, ids)).values(deleted_at=now, updated_at=now))
 
 
 def write_metadata(plan: Plan, sent: Mapping[str, str | None], now: datetime, *, replace: bool) -> None:
@@ -150,17 +218,22 @@ def _check(db: Session, organization_id: UUID, changes: Changes, plan: Plan | No
     _check_metadata(problems, changes.get("metadata") or {})
     if (plan is None or "interval" in changes) and changes.get("interval") not in tuple(Interval):
         problems.add("interval", "value_is_invalid")
-    if (changes.get("trial_period") or 0) < 0:
-        problems.add("trial_period", "value_is_out_of_range")
-    commitment = changes.get("minimum_commitment")
-    if commitment and (commitment.get("amount_cents") or 0) <= 0:
-        problems.add("amount_cents", "invalid_amount")
+    check_billing(problems, changes)
     code = changes.get("code")
     if not empty(code) and (plan is None or code != plan.code):
         taken = db.scalar(select(live_plans(organization_id).where(Plan.code == code).exists()))
         if taken:
             problems.add("code", "value_already_exist")
     problems.check()
+
+
+def check_billing(problems: Problems, changes: Changes) -> None:
+    """Note what is wrong with the trial and the minimum commitment of a plan, where they were sent."""
+    if (changes.get("trial_period") or 0) < 0:
+        problems.add("trial_period", "value_is_out_of_range")
+    commitment = changes.get("minimum_commitment")
+    if commitment and (commitment.get("amount_cents") or 0) <= 0:
+        problems.add("amount_cents", "invalid_amount")
 
 
 def _write_parts(db: Session, plan: Plan, changes: Changes, *, in_use: bool, now: datetime) -> Plan:
@@ -173,15 +246,14 @@ def _write_parts(db: Session, plan: Plan, changes: Changes, *, in_use: bool, now
     db.add(plan)
     db.flush()
     if "minimum_commitment" in changes:
-        _write_commitment(db, plan, changes["minimum_commitment"] or {}, now)
+        write_commitment(db, plan, changes["minimum_commitment"] or {}, now)
     if "charges" in changes:
         write_charges(db, plan, changes["charges"] or (), in_use=in_use, now=now)
-    query = select(Plan).where(Plan.organization_id == plan.organization_id, Plan.id == plan.id).options(*PLAN_PARTS)
-    return db.scalars(query.execution_options(populate_existing=True)).one()
+    return load_plan(db, plan.organization_id, plan.id)
 
 
-def _write_commitment(db: Session, plan: Plan, sent: Changes, now: datetime) -> None:
-    """A plan's minimum commitment as it was sent; an empty one takes it away."""
+def write_commitment(db: Session, plan: Plan, sent: Changes, now: datetime) -> None:
+    """A plan's minimum commitment as it was sent; an empty one takes it away. The one there is must be loaded."""
     if not sent:
         plan.minimum_commitment = None
         return

@@ -114,7 +114,7 @@ def find_or_create_customer(
     known = _known(db, organization.id, external_id, lock=True)
     if known is not None:
         return known
-    db.refresh(organization, with_for_update=True)
+    db.refresh(organization, with_for_update={"key_share": True})  # rows that refer to it can be made meanwhile
     # While this waited for the lock, the same customer may have been made by another request.
     return _known(db, organization.id, external_id, lock=True) or _create(db, organization, external_id, now)
 

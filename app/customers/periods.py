@@ -12,18 +12,19 @@ def current_period(subscription: Subscription, now: datetime) -> Boundaries | No
     """The boundaries of an open subscription's current period, or of its first when it has not started."""
     if subscription.status not in {"active", "pending"}:
         return None
-    return current(_terms(subscription), now)
+    return current(terms_of(subscription), now)
 
 
 def downgrade_day(subscription: Subscription, now: datetime) -> str | None:
     """The date on which a cheaper plan follows: the one after the current period (billing spec 1.8)."""
     if subscription.status != "active" or all(one.status != "pending" for one in subscription.successors):
         return None
-    period = _terms(subscription).period_at(now)
+    period = terms_of(subscription).period_at(now)
     return (period.end + timedelta(days=1)).isoformat()
 
 
-def _terms(subscription: Subscription) -> Terms:
+def terms_of(subscription: Subscription) -> Terms:
+    """What decides a subscription's periods; one that has not started starts when it was asked for."""
     customer, plan = subscription.customer, subscription.plan
     return Terms(
         interval=Interval(plan.interval),

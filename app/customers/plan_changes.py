@@ -5,7 +5,8 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.billing.close import timezone_of
-from app.billing.lifecycle import bill_upgrade, close_customer, credit_rest
+from app.billing.lifecycle import bill_upgrade, close_customers, credit_rest
+from app.catalog.plans import retire_copies
 from app.core.periods import Interval
 from app.core.subscription_fee import yearly_amount
 from app.customers.states import begin, cancel, end, pending_successors, set_ending
@@ -23,12 +24,15 @@ def change_plan(
     waits, in place of any that waited before, until the period ends.
     """
     if current.status == "pending":
+        retire_copies(db, [current.id], now)
         current.plan, current.updated_at = plan, now
         current.name = sent.get("name") or current.name
         return current
     dearer = _yearly(plan) >= _yearly(current.plan)
-    for waiting in pending_successors(current):
-        cancel(waiting, now)
+    waiting = pending_successors(current)
+    retire_copies(db, [one.id for one in (*waiting, *([current] if dearer else []))], now)
+    for one in waiting:
+        cancel(one, now)
     successor = _successor(current, plan, sent, now)
     db.add(successor)
     if dearer:
@@ -40,7 +44,7 @@ def change_plan(
 
 
 def _upgrade(db: Session, current: Subscription, successor: Subscription, now: datetime, meter: Meter) -> None:
-    close_customer(db, current.customer_id, now, now, meter)
+    close_customers(db, [current.customer_id], now, now, meter)
     credit_rest(db, current, now, upgrade=True)
     end(current, now)
     current.replaced_by = "upgrade"

@@ -20,7 +20,7 @@ def begin(db: Session, subscription: Subscription, started_at: datetime, now: da
     subscription.activation_due_at = None
     _begin_trial(db, subscription, started_at)
     subscription.updated_at = now
-    schedule(db, subscription, now)
+    schedule(subscription, now)
 
 
 def end(subscription: Subscription, now: datetime) -> None:

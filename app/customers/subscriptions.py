@@ -9,15 +9,18 @@ from sqlalchemy import Select, case, func, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from app.billing.close import timezone_of
-from app.billing.lifecycle import bill_start, bill_termination, bill_trial_end, close_customer, credit_rest, schedule
-from app.catalog.plans import PLAN_PARTS, find_plan
+from app.billing.lifecycle import bill_start, bill_termination, bill_trial_end, close_customers, credit_rest, schedule
+from app.catalog.overrides import asks_for_own_plan, lock_against_changes, override_plan
+from app.catalog.plans import PLAN_PARTS, find_plan, retire_copies
 from app.core.periods import local_date, local_start
 from app.customers.customers import DEFAULT_BILLING_ENTITY, find_or_create_customer
+from app.customers.own_plans import is_on, overridden, own_plan
 from app.customers.plan_changes import change_plan
 from app.customers.states import begin, cancel, end, pending_successors, set_ending
-from app.errors import NotFound, Problems, invalid
+from app.errors import NotAllowed, NotFound, Problems, invalid
 from app.metering.meter import Meter
 from app.models import Customer, Organization, Plan, Subscription
+from app.models.customer import OPEN
 from app.validation import Changes, check_external_id, empty
 
 STATUSES = ("pending", "active", "terminated", "canceled")
@@ -37,26 +40,36 @@ SUBSCRIPTION_PARTS = (
 def create_subscription(
     db: Session, organization: Organization, sent: Changes, now: datetime, meter: Meter
 ) -> Subscription:
-    """Put a customer on a plan; the same external id and plan again returns the subscription there is.
+    """Put a customer on a plan, or with `plan_overrides` on a copy of it with other prices; the same external id, plan and
+    overrides again return the subscription there is.
 
     A start on today's local date or before is active at once, a later one pending (billing spec 1.5).
 
     Raises:
-        NotFound: `plan_not_found`.
+        NotFound: `plan_not_found`, `charge_not_found`, `tax_not_found`.
         Invalid: a field breaks a rule.
     """
     _check(sent, creating=True)
     if sent.get("billing_entity_code") not in (None, DEFAULT_BILLING_ENTITY):
         raise NotFound("billing_entity")
-    plan = find_plan(db, organization.id, sent["plan_code"])
+    sold, own = find_plan(db, organization.id, sent["plan_code"], share=True), None
+    overrides = sent.get("plan_overrides") or {}
+    # The metrics of an own plan are locked before the organization is, by whoever locks both.
+    if asks_for_own_plan(overrides) and _current(db, organization.id, sent["external_id"]) is None:
+        own = overridden(db, sold, overrides, now)
     customer = find_or_create_customer(
         db, organization, sent["external_customer_id"], now, field="external_customer_id"
     )
     known = _current(db, organization.id, sent["external_id"])
     if known is not None:
+        if own is not None:  # another request has made it meanwhile
+            own.deleted_at = now
         if known.customer_id != customer.id:
             raise invalid("external_id", "value_already_exist")
-        return known if known.plan_id == plan.id else change_plan(db, known, plan, sent, now, meter)
+        if is_on(known, sold, overrides):
+            return known
+        return _change_plan(db, known, sold, sent, now, meter)
+    plan = own or overridden(db, sold, overrides, now)
     if customer.currency is None:
         customer.currency = plan.amount_currency
     tz = ZoneInfo(customer.timezone or organization.timezone)
@@ -112,13 +125,19 @@ def end_trial(db: Session, subscription: Subscription, ended_at: datetime, now: 
     bill_trial_end(db, subscription, ended_at, now, meter)
 
 
-def update_subscription(subscription: Subscription, sent: Changes, now: datetime) -> None:
-    """Change a subscription; `subscription_at` can only be moved before it has started.
+def update_subscription(db: Session, subscription: Subscription, sent: Changes, now: datetime) -> None:
+    """Change a subscription; `subscription_at` can only be moved before it has started. For `plan_overrides` it must have
+    been found by `find_to_override`.
 
     Raises:
+        NotFound: `charge_not_found`, `tax_not_found`.
         Invalid: a field breaks a rule.
     """
     _check(sent, creating=False)
+    overrides = sent.get("plan_overrides") or {}
+    if asks_for_own_plan(overrides):
+        own = own_plan(db, subscription, now)
+        subscription.plan = override_plan(db, own, overrides, now, in_use=subscription.status == "active")
     tz = timezone_of(subscription.customer)
     for field in ("name", "purchase_order_number"):
         if field in sent:
@@ -152,6 +171,7 @@ def terminate(
         problems.add("on_termination_credit_note", "value_is_invalid")
     problems.check()
     if subscription.status == "pending":
+        retire_copies(db, [subscription.id], now)
         cancel(subscription, now)
         return
     subscription.on_termination_invoice = invoice or subscription.on_termination_invoice
@@ -165,38 +185,36 @@ def end_subscriptions(
 ) -> None:
     """Terminate active subscriptions as of `now` and bill them; pending ones are canceled. The invoices are made at
     `made_at`, which is later when a missed end is caught up."""
-    for customer_id in sorted({one.customer_id for one in subscriptions}):
-        close_customer(db, customer_id, now, made_at, meter)
+    # Before anything is measured: who waits for these plans to be changed may hold up measuring.
+    followed = [successor.id for one in subscriptions for successor in pending_successors(one)]
+    retire_copies(db, [*(one.id for one in subscriptions), *followed], now)
+    close_customers(db, {one.customer_id for one in subscriptions}, now, made_at, meter)
+    ended = []
     for one in subscriptions:
         if one.status == "pending":
             cancel(one, now)
-        else:
+        elif one.status == "active":  # else a cheaper plan has followed it at a boundary that was closed just now
             credit_rest(db, one, now, upgrade=False)
             end(one, now)
+            ended.append(one)
             for successor in pending_successors(one):
                 cancel(successor, now)
     db.flush()
-    billed = [one for one in subscriptions if one.status == "terminated" and one.on_termination_invoice == "generate"]
+    billed = [one for one in ended if one.on_termination_invoice == "generate"]
     bill_termination(db, billed, now, made_at, meter)
 
 
-def end_all(
-    db: Session,
-    organization_id: UUID,
-    now: datetime,
-    meter: Meter,
-    *,
-    customer: Customer | None = None,
-    plan: Plan | None = None,
-) -> None:
-    """End every open subscription of a customer, or of a plan, that is being deleted."""
-    query = select(Subscription).where(
-        Subscription.organization_id == organization_id, Subscription.status.in_(("active", "pending"))
+def end_all(db: Session, customer: Customer, now: datetime, meter: Meter) -> None:
+    """End every open subscription of a customer that is being deleted."""
+    query = (
+        select(Subscription)
+        .where(
+            Subscription.organization_id == customer.organization_id,
+            Subscription.customer_id == customer.id,
+            Subscription.status.in_(OPEN),
+        )
+        .with_for_update(of=Subscription)
     )
-    if customer is not None:
-        query = query.where(Subscription.customer_id == customer.id)
-    if plan is not None:
-        query = query.where(Subscription.plan_id == plan.id)
     end_subscriptions(db, list(db.scalars(query.options(*SUBSCRIPTION_PARTS))), now, now, meter)
 
 
@@ -209,7 +227,7 @@ def reschedule(db: Session, organization_id: UUID, now: datetime, *, customer: C
         query = query.where(Subscription.customer_id == customer.id)
     for subscription in db.scalars(query.options(*SUBSCRIPTION_PARTS)):
         if subscription.next_billing_at is not None and subscription.next_billing_at > now:
-            schedule(db, subscription, now)
+            schedule(subscription, now)
 
 
 def find_subscription(
@@ -224,10 +242,29 @@ def find_subscription(
         Subscription.external_id == external_id, Subscription.status == (status or "active")
     )
     if lock:
-        query = query.with_for_update(of=Subscription)
+        query = query.with_for_update(of=Subscription).execution_options(populate_existing=True)
     found = db.scalars(query.limit(1)).first()
     if found is None:
         raise NotFound("subscription")
+    return found
+
+
+def find_to_override(db: Session, organization_id: UUID, external_id: str, status: str | None) -> Subscription:
+    """`find_subscription` for a change of its own prices: it is locked, and the plan it is sold by is kept as it is. Plans
+    are locked before subscriptions.
+
+    Raises:
+        NotFound: `subscription_not_found`.
+        NotAllowed: `no_active_subscription`, for one that is over.
+    """
+    while True:
+        plan = find_subscription(db, organization_id, external_id, status).plan
+        lock_against_changes(db, plan.parent_id or plan.id)
+        found = find_subscription(db, organization_id, external_id, status, lock=True)
+        if (found.plan.parent_id or found.plan_id) == (plan.parent_id or plan.id):
+            break
+    if found.status not in OPEN:
+        raise NotAllowed("no_active_subscription")
     return found
 
 
@@ -239,6 +276,7 @@ def subscriptions(
     external_id: str | None = None,
     plan_code: str | None = None,
     currency: str | None = None,
+    overridden: bool | None = None,
 ) -> Select[Subscription]:
     """An organization's subscriptions, latest `subscription_at` first (billing spec 11.3, 11.6)."""
     query = (
@@ -259,12 +297,28 @@ def subscriptions(
                 )
             )
         )
-    if plan_code is not None or currency is not None:
+    if plan_code is not None or currency is not None or overridden is not None:
         plans = select(Plan.id).where(Plan.organization_id == organization_id)
+        if overridden is not None:
+            plans = plans.where(Plan.parent_id.is_not(None) if overridden else Plan.parent_id.is_(None))
         plans = plans.where(Plan.code == plan_code) if plan_code is not None else plans
         plans = plans.where(Plan.amount_currency == currency) if currency is not None else plans
         query = query.where(Subscription.plan_id.in_(plans))
     return query
+
+
+def _change_plan(
+    db: Session, known: Subscription, sold: Plan, sent: Changes, now: datetime, meter: Meter
+) -> Subscription:
+    """Put a subscription on another plan, or on a copy of one. The charges of a copy get their prices last: that locks
+    metrics, and a change of plan measures the last usage on the old one."""
+    overrides = dict(sent.get("plan_overrides") or {})
+    charges = overrides.pop("charges", None) if asks_for_own_plan(overrides) else None
+    plan = overridden(db, sold, {**overrides, "charges": None} if charges else overrides, now)
+    changed = change_plan(db, known, plan, sent, now, meter)
+    if charges:
+        override_plan(db, plan, {"charges": charges}, now, in_use=False)
+    return changed
 
 
 def _current(db: Session, organization_id: UUID, external_id: str) -> Subscription | None:
@@ -274,7 +328,7 @@ def _current(db: Session, organization_id: UUID, external_id: str) -> Subscripti
         .where(
             Subscription.organization_id == organization_id,
             Subscription.external_id == external_id,
-            Subscription.status.in_(("active", "pending")),
+            Subscription.status.in_(OPEN),
             or_(Subscription.status == "active", Subscription.previous_subscription_id.is_(None)),
         )
         .order_by(case((Subscription.status == "active", 0), else_=1))
@@ -303,6 +357,8 @@ def _check(sent: Changes, *, creating: bool) -> None:
                 problems.add(field, "value_is_mandatory")
     if not empty(sent.get("billing_time")) and sent["billing_time"] not in BILLING_TIMES:
         problems.add("billing_time", "value_is_invalid")
+    if sent.get("usage_thresholds") and (sent.get("plan_overrides") or {}).get("usage_thresholds"):
+        problems.add("usage_thresholds", "incompatible_params")
     check_external_id(problems, sent, "external_id")
     problems.check()
 

@@ -1,6 +1,6 @@
 """The PostgreSQL tables, by subject."""
 
-from app.models.base import Base
+from app.models.base import Base, among
 from app.models.catalog import (
     BillableMetric,
     Charge,
@@ -49,5 +49,6 @@ __all__ = [
     "Subscription",
     "SubscriptionEntitlement",
     "Tax",
+    "among",
     "catalog_changed",
 ]

@@ -1,13 +1,14 @@
 """What every table shares: the declarative base, column types and the constraint naming that migrations rely on."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, DateTime, MetaData, Numeric, Text, Uuid
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, mapped_column
+from sqlalchemy import BigInteger, ColumnElement, DateTime, MetaData, Numeric, Text, Uuid, any_, literal
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, mapped_column
 
 Json = dict[str, Any]
 
@@ -37,3 +38,8 @@ class Base(DeclarativeBase):
         list[str]: JSONB,
         list[Json]: JSONB,
     }
+
+
+def among(column: ColumnElement[Any] | InstrumentedAttribute[Any], ids: Iterable[UUID]) -> ColumnElement[bool]:
+    """Whether a column of ids has one of these: one parameter, however many they are."""
+    return column == any_(literal(list(ids), ARRAY(Uuid)))

@@ -135,7 +135,11 @@ class PricingUnit(Base):
 
 
 class Plan(Base):
-    """A price list with a recurring fee; subscriptions point at it (billing spec 1.1)."""
+    """A price list with a recurring fee; subscriptions point at it (billing spec 1.1).
+
+    One with a `parent_id` is the copy of that plan that one subscription is on, with prices of its own (billing spec 1.11).
+    `deletion_due_at`: it is to be deleted, and its subscriptions end as of then.
+    """
 
     __tablename__ = "plans"
     __table_args__ = (
@@ -144,7 +148,14 @@ class Plan(Base):
             "organization_id",
             "code",
             unique=True,
-            postgresql_where=text("deleted_at IS NULL AND parent_id IS NULL"),
+            postgresql_where=text("deleted_at IS NULL AND parent_id IS NULL AND deletion_due_at IS NULL"),
+        ),
+        Index("ix_plans_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
+        Index(
+            "ix_plans_deletion",
+            "organization_id",
+            "deletion_due_at",
+            postgresql_where=text("deletion_due_at IS NOT NULL AND deleted_at IS NULL"),
         ),
     )
 
@@ -161,6 +172,7 @@ class Plan(Base):
     pay_in_advance: Mapped[bool] = mapped_column(default=False)
     trial_period: Mapped[Rate | None]
     plan_metadata: Mapped[Json] = mapped_column(default=dict)
+    deletion_due_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
@@ -201,13 +213,14 @@ class MinimumCommitment(Base):
 
 
 class Charge(Base):
-    """The price of one metric on one plan (metering spec 3.1). Of one in pricing units, `conversion_rate` is what a unit is
-    worth in the plan's currency."""
+    """The price of one metric on one plan (metering spec 3.1). `parent_id`: the charge that one on a copy is a copy of. Of
+    one in pricing units, `conversion_rate` is what a unit is worth in the plan's currency."""
 
     __tablename__ = "charges"
     __table_args__ = (
         Index("uq_charges_code", "plan_id", "code", unique=True, postgresql_where=LIVE),
         Index("ix_charges_billable_metric_id", "billable_metric_id"),
+        Index("ix_charges_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
         Index("ix_charges_grouped", "billable_metric_id", postgresql_where=GROUPED_CHARGE),
         Index("ix_charges_pricing_unit_id", "pricing_unit_id", postgresql_where=text("pricing_unit_id IS NOT NULL")),
         CheckConstraint("(pricing_unit_id IS NULL) = (conversion_rate IS NULL)", name="conversion_rate"),
@@ -216,6 +229,7 @@ class Charge(Base):
     id: Mapped[Id]
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     plan_id: Mapped[UUID] = mapped_column(ForeignKey("plans.id"))
+    parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("charges.id"))
     billable_metric_id: Mapped[UUID] = mapped_column(ForeignKey("billable_metrics.id"))
     code: Mapped[str]
     invoice_display_name: Mapped[str | None]
@@ -250,7 +264,8 @@ class Charge(Base):
 class ChargeFilter(Base):
     """A price of its own for the part of a charge's usage that has certain values (metering spec 3.4).
 
-    `number` counts a charge's filters in the order they were made; `position` is where it stands in the list as last sent.
+    `number` counts a charge's filters in the order they were made; `position` is where it stands in the list as last sent;
+    `parent_id`, on a copy of a charge, is the filter it is a copy of.
     """
 
     __tablename__ = "charge_filters"
@@ -262,6 +277,7 @@ class ChargeFilter(Base):
     id: Mapped[Id]
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     charge_id: Mapped[UUID] = mapped_column(ForeignKey("charges.id"))
+    parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("charge_filters.id"))
     number: Mapped[int]
     position: Mapped[int]
     invoice_display_name: Mapped[str | None]

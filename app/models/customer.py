@@ -10,6 +10,9 @@ from app.models.base import Base, Cents, Id, Json
 from app.models.catalog import LIVE, Feature, Plan, Tax, live_tax
 from app.models.organization import Organization
 
+OPEN = ("active", "pending")
+"""The statuses of subscriptions that are not over."""
+
 customer_taxes = Table(
     "customer_taxes",
     Base.metadata,

@@ -173,6 +173,7 @@ def upgrade() -> None:
     sa.Column('pay_in_advance', sa.Boolean(), nullable=False),
     sa.Column('trial_period', sa.Numeric(precision=30, scale=15), nullable=True),
     sa.Column('plan_metadata', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('deletion_due_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
@@ -180,7 +181,9 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['parent_id'], ['plans.id'], name=op.f('fk_plans_parent_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_plans'))
     )
-    op.create_index('uq_plans_code', 'plans', ['organization_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL AND parent_id IS NULL'))
+    op.create_index('ix_plans_deletion', 'plans', ['organization_id', 'deletion_due_at'], unique=False, postgresql_where=sa.text('deletion_due_at IS NOT NULL AND deleted_at IS NULL'))
+    op.create_index('ix_plans_parent_id', 'plans', ['parent_id'], unique=False, postgresql_where=sa.text('parent_id IS NOT NULL'))
+    op.create_index('uq_plans_code', 'plans', ['organization_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL AND parent_id IS NULL AND deletion_due_at IS NULL'))
     op.create_table('pricing_units',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -214,6 +217,7 @@ def upgrade() -> None:
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
     sa.Column('plan_id', sa.Uuid(), nullable=False),
+    sa.Column('parent_id', sa.Uuid(), nullable=True),
     sa.Column('billable_metric_id', sa.Uuid(), nullable=False),
     sa.Column('code', sa.Text(), nullable=False),
     sa.Column('invoice_display_name', sa.Text(), nullable=True),
@@ -234,12 +238,14 @@ def upgrade() -> None:
     sa.CheckConstraint('(pricing_unit_id IS NULL) = (conversion_rate IS NULL)', name=op.f('ck_charges_conversion_rate')),
     sa.ForeignKeyConstraint(['billable_metric_id'], ['billable_metrics.id'], name=op.f('fk_charges_billable_metric_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_charges_organization_id')),
+    sa.ForeignKeyConstraint(['parent_id'], ['charges.id'], name=op.f('fk_charges_parent_id')),
     sa.ForeignKeyConstraint(['plan_id'], ['plans.id'], name=op.f('fk_charges_plan_id')),
     sa.ForeignKeyConstraint(['pricing_unit_id'], ['pricing_units.id'], name=op.f('fk_charges_pricing_unit_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_charges'))
     )
     op.create_index('ix_charges_billable_metric_id', 'charges', ['billable_metric_id'], unique=False)
     op.create_index('ix_charges_grouped', 'charges', ['billable_metric_id'], unique=False, postgresql_where=sa.text("charges.deleted_at IS NULL AND (charges.accepts_target_wallet OR charges.properties ?| ARRAY['pricing_group_keys', 'presentation_group_keys'])"))
+    op.create_index('ix_charges_parent_id', 'charges', ['parent_id'], unique=False, postgresql_where=sa.text('parent_id IS NOT NULL'))
     op.create_index('ix_charges_pricing_unit_id', 'charges', ['pricing_unit_id'], unique=False, postgresql_where=sa.text('pricing_unit_id IS NOT NULL'))
     op.create_index('uq_charges_code', 'charges', ['plan_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
     op.create_table('customer_metadata',
@@ -407,6 +413,7 @@ def upgrade() -> None:
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
     sa.Column('charge_id', sa.Uuid(), nullable=False),
+    sa.Column('parent_id', sa.Uuid(), nullable=True),
     sa.Column('number', sa.Integer(), nullable=False),
     sa.Column('position', sa.Integer(), nullable=False),
     sa.Column('invoice_display_name', sa.Text(), nullable=True),
@@ -417,6 +424,7 @@ def upgrade() -> None:
     sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_charge_filters_charge_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_charge_filters_organization_id')),
+    sa.ForeignKeyConstraint(['parent_id'], ['charge_filters.id'], name=op.f('fk_charge_filters_parent_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_charge_filters'))
     )
     op.create_index('ix_charge_filters_grouped', 'charge_filters', ['charge_id'], unique=False, postgresql_where=sa.text("charge_filters.deleted_at IS NULL AND charge_filters.properties ? 'pricing_group_keys'"))
@@ -697,6 +705,7 @@ def downgrade() -> None:
     op.drop_table('customer_metadata')
     op.drop_index('uq_charges_code', table_name='charges', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_index('ix_charges_pricing_unit_id', table_name='charges', postgresql_where=sa.text('pricing_unit_id IS NOT NULL'))
+    op.drop_index('ix_charges_parent_id', table_name='charges', postgresql_where=sa.text('parent_id IS NOT NULL'))
     op.drop_index('ix_charges_grouped', table_name='charges', postgresql_where=sa.text("charges.deleted_at IS NULL AND (charges.accepts_target_wallet OR charges.properties ?| ARRAY['pricing_group_keys', 'presentation_group_keys'])"))
     op.drop_index('ix_charges_billable_metric_id', table_name='charges')
     op.drop_table('charges')
@@ -704,7 +713,9 @@ def downgrade() -> None:
     op.drop_table('taxes')
     op.drop_index('uq_pricing_units_code', table_name='pricing_units', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_table('pricing_units')
-    op.drop_index('uq_plans_code', table_name='plans', postgresql_where=sa.text('deleted_at IS NULL AND parent_id IS NULL'))
+    op.drop_index('uq_plans_code', table_name='plans', postgresql_where=sa.text('deleted_at IS NULL AND parent_id IS NULL AND deletion_due_at IS NULL'))
+    op.drop_index('ix_plans_parent_id', table_name='plans', postgresql_where=sa.text('parent_id IS NOT NULL'))
+    op.drop_index('ix_plans_deletion', table_name='plans', postgresql_where=sa.text('deletion_due_at IS NOT NULL AND deleted_at IS NULL'))
     op.drop_table('plans')
     op.drop_index('uq_features_code', table_name='features', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_table('features')

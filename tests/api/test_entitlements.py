@@ -240,6 +240,7 @@ class TestSubscriptions:
             "subscription_status": ["value_is_invalid"]
         }
         ok(shop.delete("/api/v1/plans/plan"))
+        set_clock(shop, "2024-05-10T12:00:00Z")
         terminated = shop.get(SUB, params={"subscription_status": "terminated"})
         assert entitlements(terminated) == {"seats": {"max": 1}}
 

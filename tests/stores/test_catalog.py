@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import event, select
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.billing.book import load_plans
 from app.catalog.changes import changed_metrics
 from app.catalog.charges import find_charge, remove_charge, write_charge, write_filter
+from app.catalog.copies import copy_charges, copy_plan
 from app.catalog.dimensions import refresh_dimensions
 from app.catalog.metrics import create_metric, delete_metric, find_metric, lock_metrics, update_metric
 from app.catalog.plans import create_plan, delete_plan, find_bare_plan, find_plan, update_plan
@@ -113,7 +114,7 @@ class TestVersion:
         assert raised(lambda db: find_plan(db, owner, "plan")) == 0
         assert raised(without_charges) == 1
         assert raised(lambda db: delete_metric(db, find_metric(db, owner, "calls"), NOW, NOW)) == 1
-        assert raised(lambda db: delete_plan(find_plan(db, owner, "plan"), NOW)) == 1
+        assert raised(lambda db: delete_plan(db, find_plan(db, owner, "plan"), NOW)) == 1
         assert (
             raised(lambda db: delete_tax(db.scalars(select(Tax).where(Tax.organization_id == owner)).one(), NOW)) == 1
         )
@@ -188,7 +189,7 @@ class TestDimensionKeys:
             parent = make_plan(db, owner)
             child = make_plan(db, owner, "child", properties={"pricing_group_keys": ["team"]})
             child.parent_id = parent.id
-            delete_plan(make_plan(db, owner, "gone", properties={"pricing_group_keys": ["desk"]}), NOW)
+            delete_plan(db, make_plan(db, owner, "gone", properties={"pricing_group_keys": ["desk"]}), NOW)
         settle(postgres, owner)
         with postgres.session() as db:
             metric = find_metric(db, owner, "calls")
@@ -310,3 +311,28 @@ class TestTerms:
             return len(asked)
 
         assert queries(plans) == queries(plans[2:3]) < 10
+        with postgres.session() as db:
+            of = find_plan(db, owner, "p2")
+            fields = {**PLAN, "code": "p2", "parent_id": of.id, "created_at": NOW, "updated_at": NOW}
+            copies = [Plan(id=uuid4(), organization_id=owner, **fields) for _ in range(1_100)]
+            db.add_all(copies)
+            db.flush()
+            plans += [copy.id for copy in copies]
+            copy_charges(db, [charge.id for charge in of.charges], plans[7:], NOW)
+        assert queries(plans) == queries(plans[2:3])
+
+    def test_copies_are_priced_as_what_they_are_copies_of(self, postgres: Postgres, owner: UUID) -> None:
+        regions = [["us", "eu"], ["eu"]]
+        filters = [{"values": {"region": one}, "properties": {"amount": "2", "grouped_by": one}} for one in regions]
+        with postgres.session() as db:
+            plan = make_plan(db, owner, filters=filters, properties={"pricing_group_keys": ["team"]}, prorated=False)
+            removed = {"id": str(plan.charges[0].id), "filters": [filters[1], filters[0]]}
+            update_plan(db, plan, {"charges": [removed]}, NOW)
+            copy_id = copy_plan(db, plan, NOW)
+        with postgres.session() as db:
+            terms = load_plans(db, [plan.id, copy_id])
+        (one,), (copy,) = terms[plan.id].charges, terms[copy_id].charges
+        assert copy.price is one.price  # compiled once
+        assert [of.price for of in copy.filters] == [of.price for of in one.filters]
+        assert [of.values_as_sent for of in copy.filters] == [of.values_as_sent for of in one.filters]
+        assert (copy.display_order, copy.group_keys, copy.code) == (one.display_order, one.group_keys, one.code)
