@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from app.api import errors
 from app.api.access import Access, Caller, require_admin_key, require_key
+from app.api.add_ons import AddOnController
 from app.api.billable_metrics import BillableMetricController
 from app.api.charges import ChargeController, ChargeFilterController
 from app.api.credit_notes import CreditNoteController
@@ -34,6 +35,7 @@ from app.api.events import EventController
 from app.api.exports import ExportController
 from app.api.features import FeatureController
 from app.api.fees import FeeController
+from app.api.fixed_charges import FixedChargeController, SubscriptionFixedChargeController
 from app.api.given import Called, Db, Org
 from app.api.health import health
 from app.api.invoices import CustomerInvoiceController, InvoiceController
@@ -125,6 +127,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
     public = Router(
         "/api/v1",
         route_handlers=[
+            AddOnController,
             BillableMetricController,
             ChargeController,
             ChargeFilterController,
@@ -139,6 +142,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             ExportController,
             FeatureController,
             FeeController,
+            FixedChargeController,
             InvoiceController,
             LifetimeUsageController,
             OrganizationController,
@@ -151,6 +155,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             SubscriptionChargeFilterController,
             SubscriptionController,
             SubscriptionEntitlementController,
+            SubscriptionFixedChargeController,
             TaxController,
             TestClockController,
             UsageAnalyticsController,

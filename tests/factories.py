@@ -65,6 +65,19 @@ def standard(metric: Json, amount: str = "1", **more: object) -> Json:
     return {**charge, **more}
 
 
+def make_add_on(api: httpx.Client, code: str = "seat", **fields: object) -> Json:
+    """An add-on."""
+    sent = {"name": code, "code": code, "amount_cents": 200, "amount_currency": "EUR", **fields}
+    add_on: Json = ok(api.post("/api/v1/add_ons", json={"add_on": sent}))["add_on"]
+    return add_on
+
+
+def fixed(add_on: str = "seat", units: object = 10, amount: str = "1", **more: object) -> Json:
+    """A fixed charge at a price per unit."""
+    charge = {"add_on_code": add_on, "units": units, "charge_model": "standard", "properties": {"amount": amount}}
+    return {**charge, **more}
+
+
 def make_plan(api: httpx.Client, code: str = "plan", charges: Iterable[Json] = (), **fields: object) -> Json:
     """A plan: monthly, free, in arrears and in EUR unless told otherwise."""
     sent = {

@@ -17,6 +17,15 @@ from app.errors import NotAllowed, Problems
 from app.models import Fee, FeeTax, InvoiceTax
 from app.validation import as_uuid, check_one_of
 
+ITEM_TYPES = {
+    "charge": "BillableMetric",
+    "add_on": "AddOn",
+    "fixed_charge": "AddOn",
+    "credit": "WalletTransaction",
+    "subscription": "Subscription",
+    "commitment": "Subscription",
+}
+
 
 class FeeItem(Struct):
     type: str
@@ -118,6 +127,7 @@ def fee_object(fee: Fee) -> FeeObject:
         lago_id=fee.id,
         lago_charge_id=fee.charge_id,
         lago_charge_filter_id=fee.charge_filter_id,
+        lago_fixed_charge_id=fee.fixed_charge_id,
         lago_invoice_id=fee.invoice_id,
         lago_true_up_fee_id=fee.true_up_fee.id if fee.true_up_fee else None,
         lago_true_up_parent_fee_id=fee.true_up_parent_fee_id,
@@ -134,7 +144,7 @@ def fee_object(fee: Fee) -> FeeObject:
             filters=fee.item_filters,
             filter_invoice_display_name=fee.filter_invoice_display_name,
             lago_item_id=fee.item_id,
-            item_type="BillableMetric" if fee.fee_type == "charge" else "Subscription",
+            item_type=ITEM_TYPES[fee.fee_type],
             grouped_by=fee.grouped_by,
         ),
         pay_in_advance=fee.pay_in_advance,

@@ -16,7 +16,7 @@ from app.api.given import Db, Now, Org, Paging
 from app.api.request import ExactRequest
 from app.api.routes import get, put
 from app.api.subscriptions import SubscriptionObject, subscription_object
-from app.api.wire import Opt, PageMeta, Str, changes, instant, paginate
+from app.api.wire import Opt, PageMeta, Str, changes, instant, instant_or_none, paginate
 from app.billing.issued import (
     INVOICE_TYPES,
     PAYMENT_STATUSES,
@@ -44,8 +44,8 @@ class BillingPeriodObject(Struct):
     charges_from_datetime: str
     charges_to_datetime: str
     invoicing_reason: str
-    fixed_charges_from_datetime: str | None = None
-    fixed_charges_to_datetime: str | None = None
+    fixed_charges_from_datetime: str | None
+    fixed_charges_to_datetime: str | None
 
 
 class InvoiceMetadataObject(Struct):
@@ -202,6 +202,8 @@ def _period_object(period: BillingPeriod) -> BillingPeriodObject:
         charges_from_datetime=instant(period.charges_from_datetime),
         charges_to_datetime=instant(period.charges_to_datetime),
         invoicing_reason=period.invoicing_reason,
+        fixed_charges_from_datetime=instant_or_none(period.fixed_charges_from_datetime),
+        fixed_charges_to_datetime=instant_or_none(period.fixed_charges_to_datetime),
     )
 
 

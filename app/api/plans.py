@@ -1,4 +1,4 @@
-"""`/api/v1/plans` with the charges on them (billing spec 1.1, 1.11; metering spec 3.1)."""
+"""`/api/v1/plans` with the charges and fixed charges on them (billing spec 1.1, 1.11; metering spec 3.1)."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.api.charges import ChargeInput, ChargeObject, charge_object
 from app.api.entitlements import EntitlementObject, entitlement_object
+from app.api.fixed_charges import FixedChargeInput, FixedChargeObject, fixed_charge_object
 from app.api.given import Db, Now, Org, Paging
 from app.api.routes import delete, get, post, put
 from app.api.slashes import named
@@ -27,20 +28,6 @@ class MinimumCommitmentInput(Struct):
     amount_cents: Cents | Opt | None = UNSET
     invoice_display_name: Str | Opt | None = UNSET
     tax_codes: list[Str] | Opt | None = UNSET
-
-
-class FixedChargeInput(Struct):
-    id: Str | Opt | None = UNSET
-    add_on_id: Str | Opt | None = UNSET
-    code: Str | Opt | None = UNSET
-    invoice_display_name: Str | Opt | None = UNSET
-    units: Str | float | Opt | None = UNSET
-    charge_model: Str | Opt | None = UNSET
-    pay_in_advance: bool | Opt | None = UNSET
-    prorated: bool | Opt | None = UNSET
-    properties: dict[str, Any] | Opt | None = UNSET
-    tax_codes: list[Str] | Opt | None = UNSET
-    apply_units_immediately: bool | Opt | None = UNSET
 
 
 class UsageThresholdInput(Struct):
@@ -108,7 +95,7 @@ class PlanObject(Struct, kw_only=True):
     bill_fixed_charges_monthly: bool | None = None
     minimum_commitment: MinimumCommitmentObject | None
     charges: list[ChargeObject]
-    fixed_charges: list[Any] = []
+    fixed_charges: list[FixedChargeObject]
     taxes: list[TaxObject]
     usage_thresholds: list[Any] = []
     entitlements: list[IncludedObject]
@@ -137,6 +124,7 @@ def plan_object(plan: Plan, entitlements: Iterable[PlanEntitlement]) -> PlanObje
         trial_period=number(plan.trial_period or Decimal(0)),
         minimum_commitment=_commitment_object(plan),
         charges=[charge_object(charge) for charge in plan.charges],
+        fixed_charges=[fixed_charge_object(charge) for charge in plan.fixed_charges],
         taxes=[tax_object(tax) for tax in plan.taxes],
         entitlements=[_included(one) for one in entitlements],
         metadata=plan.plan_metadata,
@@ -192,8 +180,8 @@ class PlanController(Controller):
 
     @put("/{code:str}")
     def update_plan(self, code: str, data: PlanBody, db: Db, organization: Org, now: datetime) -> PlanAnswer:
-        """Change a plan. Charges are changed by `id`; those that are absent from a sent list are removed. With
-        `cascade_updates`, subscriptions with prices of their own follow where they still have the plan's."""
+        """Change a plan. Charges and fixed charges are changed by `id`; those that are absent from a sent list are
+        removed. With `cascade_updates`, subscriptions with prices of their own follow where they still have the plan's."""
         plan = find_plan(db, organization.id, named(code), lock=True)
         return _answer(db, update_plan(db, plan, changes(data.plan), now))
 

@@ -8,11 +8,13 @@ _PATHS = tuple(
     re.compile(f"/api/v1/{path.replace('CODE', _CODE)}/?", re.DOTALL)
     for path in (
         "plans/CODE/charges(?:/CODE(?:/filters(?:/[^/]+)?)?)?",
+        "plans/CODE/fixed_charges(?:/CODE)?",
         "plans/CODE/entitlements(?:/CODE(?:/privileges/CODE)?)?",
         "plans/CODE/metadata(?:/CODE)?",
         "plans/CODE",
         "features/CODE(?:/privileges/CODE)?",
         "subscriptions/[^/]+/charges/CODE(?:/filters(?:/[^/]+)?)?",
+        "subscriptions/[^/]+/fixed_charges/CODE",
         "subscriptions/[^/]+/entitlements/CODE(?:/privileges/CODE)?",
     )
 )

@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from app.api.charges import AppliedPricingUnitInput, ChargeFilterInput
 from app.api.entitlements import GrantedObject, granted_object
+from app.api.fixed_charges import FixedChargeInput
 from app.api.given import Db, Now, Org, Paging, Running
-from app.api.plans import FixedChargeInput, MinimumCommitmentInput, PlanObject, UsageThresholdInput, plan_object
+from app.api.plans import MinimumCommitmentInput, PlanObject, UsageThresholdInput, plan_object
 from app.api.routes import delete, get, post, put
 from app.api.wire import (
     Cents,

@@ -6,9 +6,12 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from app.billing.book import PlanTerms
-from app.core.boundaries import Boundaries, Terms
+from app.core.boundaries import Boundaries, Stretch, Terms
 from app.core.charges.proration import ProratedSpan
 from app.core.periods import BillingTime, Interval, local_date
+
+_OPENING = ("subscription_starting", "subscription_periodic")
+_CLOSING = ("subscription_periodic", "subscription_terminating")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,32 @@ class BilledLine:
 
     @property
     def has_subscription_fee(self) -> bool:
-        """A plan paid in advance has paid for the period it is terminated in; a trial is free (billing spec 2.3)."""
+        """A plan paid in advance has paid for the period it is terminated in, and only such a plan pays at the start; a
+        trial is free (billing spec 2.3)."""
         if self.subscription.in_trial(self.billed_at):
             return False
-        return not (self.reason == "subscription_terminating" and self.subscription.plan.pay_in_advance)
+        pay_in_advance = self.subscription.plan.pay_in_advance
+        match self.reason:
+            case "subscription_starting":
+                return pay_in_advance
+            case "subscription_terminating":
+                return not pay_in_advance
+            case "in_advance_charge":
+                return False
+            case _:
+                return True
 
     @property
     def has_charges(self) -> bool:
         """An invoice at the start of a subscription has no usage to bill."""
-        return self.reason != "subscription_starting" and self.boundaries.charges_from < self.boundaries.charges_to
+        return self.reason in _CLOSING and self.boundaries.charges_from < self.boundaries.charges_to
+
+    @property
+    def fixed_charges(self) -> Stretch | None:
+        """What fixed charges in arrears are billed for; an invoice at the start has none of them."""
+        return self.boundaries.fixed_charges if self.reason in _CLOSING else None
+
+    @property
+    def fixed_charges_ahead(self) -> Stretch | None:
+        """What fixed charges in advance are billed for; the last invoice has none of them."""
+        return self.boundaries.fixed_charges_ahead if self.reason in _OPENING else None

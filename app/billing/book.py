@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import Select, Table, select
-from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
+from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload, selectinload
 from sqlalchemy.orm.attributes import set_committed_value
 
 from app.core.aggregation import Aggregation
@@ -26,6 +26,7 @@ from app.models import (
     Charge,
     ChargeFilter,
     Customer,
+    FixedCharge,
     MinimumCommitment,
     Plan,
     PricingUnit,
@@ -154,8 +155,25 @@ class CommitmentTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class FixedChargeTerms:
+    """A fixed charge with its add-on, and its price as a function. Units are noted under `root_id`."""
+
+    id: UUID
+    root_id: UUID
+    display_name: str
+    add_on_id: UUID
+    add_on_code: str
+    add_on_name: str
+    add_on_description: str | None
+    pay_in_advance: bool
+    prorated: bool
+    taxes: Taxes
+    price: PriceFunction
+
+
+@dataclass(frozen=True, slots=True)
 class PlanTerms:
-    """A plan with its charges in their order."""
+    """A plan with its charges and fixed charges in their order."""
 
     id: UUID
     code: str
@@ -169,6 +187,11 @@ class PlanTerms:
     taxes: Taxes
     charges: tuple[ChargeTerms, ...]
     commitment: CommitmentTerms | None = None
+    fixed_charges: tuple[FixedChargeTerms, ...] = ()
+
+    @property
+    def has_fixed_charges_in_advance(self) -> bool:
+        return any(charge.pay_in_advance for charge in self.fixed_charges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +234,13 @@ def load_plans(db: Session, plan_ids: Iterable[UUID]) -> dict[UUID, PlanTerms]:
         set_committed_value(plan, "minimum_commitment", commitments.get(plan.id))
     by_id = {one.id: one for one in commitments.values()}
     _attach(by_id, "taxes", _taxes_of(db, commitment_taxes, by_id))
+    fixed_charges = db.scalars(
+        select(FixedCharge)
+        .where(among(FixedCharge.plan_id, plans), FixedCharge.deleted_at.is_(None))
+        .order_by(FixedCharge.position, FixedCharge.id)
+        .options(selectinload(FixedCharge.taxes), joinedload(FixedCharge.add_on))
+    )
+    _attach(plans, "fixed_charges", ((one.plan_id, one) for one in fixed_charges))
     compiled = _Compiled()
     return {plan.id: _plan_terms(plan, compiled) for plan in plans.values()}
 
@@ -306,6 +336,7 @@ def _plan_terms(plan: Plan, compiled: _Compiled) -> PlanTerms:
         taxes=_applied(plan.taxes),
         charges=tuple(_charge_terms(charge, compiled) for charge in plan.charges),
         commitment=_commitment_terms(plan.minimum_commitment),
+        fixed_charges=tuple(_fixed_charge_terms(charge) for charge in plan.fixed_charges),
     )
 
 
@@ -357,6 +388,23 @@ def _charge_terms(charge: Charge, compiled: _Compiled) -> ChargeTerms:
 def _pricing_unit_terms(charge: Charge) -> PricingUnitTerms | None:
     unit, rate = charge.pricing_unit, charge.conversion_rate
     return None if unit is None or rate is None else PricingUnitTerms(unit.id, unit.code, unit.short_name, rate)
+
+
+def _fixed_charge_terms(charge: FixedCharge) -> FixedChargeTerms:
+    add_on = charge.add_on
+    return FixedChargeTerms(
+        id=charge.id,
+        root_id=charge.root_id,
+        display_name=charge.display_name,
+        add_on_id=add_on.id,
+        add_on_code=add_on.code,
+        add_on_name=add_on.name,
+        add_on_description=add_on.description,
+        pay_in_advance=charge.pay_in_advance,
+        prorated=charge.prorated,
+        taxes=_applied(charge.taxes),
+        price=compile_price(ChargeModel(charge.charge_model), charge.properties, prorated=charge.prorated),
+    )
 
 
 def _filter_terms(

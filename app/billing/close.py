@@ -19,8 +19,9 @@ from app.billing.book import PlanTerms, load_plans, load_taxes
 from app.billing.charge_usage import AS_BILLED, charge_usage
 from app.billing.commitments import commitment_fees
 from app.billing.fees import FeeDraft, line_fees
+from app.billing.fixed_charges import fixed_charge_fees, load_units, start_units
 from app.billing.invoices import Payer, group_lines, write_invoices
-from app.catalog.plans import retire_copies
+from app.catalog.retirement import retire_copies
 from app.core.boundaries import Boundaries, joined, periodic, starting
 from app.core.periods import local_date, local_start
 from app.metering.meter import Meter
@@ -73,8 +74,10 @@ def bill_lines(
     measured = charge_usage(meter, items, AS_BILLED)
     usage = dict(zip(map(id, with_charges), measured, strict=True))
     taxes = load_taxes(db, payers, {payer.organization_id for payer in payers.values()})
+    units = load_units(db, lines)
     drafted: list[tuple[BilledLine, Sequence[FeeDraft]]] = [
-        (line, line_fees(line, usage.get(id(line), ()), taxes)) for line in lines
+        (line, [*line_fees(line, usage.get(id(line), ()), taxes), *fixed_charge_fees(line, units, taxes)])
+        for line in lines
     ]
     lacking = commitment_fees(db, drafted, taxes)
     whole = [(line, [*fees, *lacking.get(line.subscription.id, ())]) for line, fees in drafted]
@@ -207,6 +210,7 @@ def _downgraded(
         old.status, old.terminated_at, old.replaced_by, old.updated_at = "terminated", boundary, "downgrade", made_at
         old.termination_due_at = old.trial_due_at = None
     db.flush()  # only one of them may be active
+    begun = []
     lines = []
     for old, new, boundary in pairs:
         new.status, new.started_at, new.activated_at, new.updated_at = "active", boundary, made_at, made_at
@@ -215,24 +219,35 @@ def _downgraded(
         new.next_billing_at = billed.terms.next_boundary(boundary)
         if new.ending_at is not None:
             new.termination_due_at = local_start(local_date(new.ending_at, billed.tz), billed.tz)
-        if billed.plan.pay_in_advance:
+        begun.append(new)
+        if billed.plan.pay_in_advance or billed.plan.has_fixed_charges_in_advance:
             lines.append(BilledLine(billed, "subscription_starting", boundary, starting(billed.terms, boundary)))
+    start_units(db, begun, made_at)
     return lines
 
 
 def _boundaries(
-    billed: BilledSubscription, boundary: datetime, before: Mapping[UUID, tuple[str, datetime]]
+    billed: BilledSubscription, boundary: datetime, before: Mapping[UUID, tuple[str, datetime, datetime | None]]
 ) -> Boundaries:
     """What a boundary bills; after a change of timezone, from where the last invoice ended."""
     boundaries = periodic(billed.terms, boundary)
-    timezone, charges_to = before.get(billed.id, (billed.tz.key, None))
-    return boundaries if charges_to is None or timezone == billed.tz.key else joined(boundaries, charges_to)
+    timezone, charges_to, fixed_charges_to = before.get(billed.id, (billed.tz.key, None, None))
+    if charges_to is None or timezone == billed.tz.key:
+        return boundaries
+    return joined(boundaries, charges_to, fixed_charges_to)
 
 
-def _last_charges_to(db: Session, subscriptions: Sequence[Subscription]) -> dict[UUID, tuple[str, datetime]]:
-    """Where the charges of each subscription's last invoice ended, and in which timezone that was."""
+def _last_charges_to(
+    db: Session, subscriptions: Sequence[Subscription]
+) -> dict[UUID, tuple[str, datetime, datetime | None]]:
+    """Where the charges and fixed charges of each subscription's last invoice ended, and in which timezone that was."""
     rows = db.execute(
-        select(BillingPeriod.subscription_id, Invoice.timezone, BillingPeriod.charges_to_datetime)
+        select(
+            BillingPeriod.subscription_id,
+            Invoice.timezone,
+            BillingPeriod.charges_to_datetime,
+            BillingPeriod.fixed_charges_to_datetime,
+        )
         .distinct(BillingPeriod.subscription_id)
         .join(Invoice, Invoice.id == BillingPeriod.invoice_id)
         .where(
@@ -241,7 +256,7 @@ def _last_charges_to(db: Session, subscriptions: Sequence[Subscription]) -> dict
         )
         .order_by(BillingPeriod.subscription_id, BillingPeriod.billed_at.desc())
     )
-    return {subscription_id: (timezone, charges_to) for subscription_id, timezone, charges_to in rows}
+    return {subscription_id: (timezone, charges, fixed) for subscription_id, timezone, charges, fixed in rows}
 
 
 def _move_on(subscriptions: Sequence[Subscription], lines: Sequence[BilledLine]) -> None:

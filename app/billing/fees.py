@@ -50,6 +50,7 @@ class FeeDraft:
     tax_amounts: FeeTaxes
     charge_id: UUID | None = None
     charge_filter_id: UUID | None = None
+    fixed_charge_id: UUID | None = None
     true_up_parent_id: UUID | None = None
     pay_in_advance: bool = False
     invoiceable: bool = True

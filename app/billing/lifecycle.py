@@ -1,6 +1,6 @@
 """What is billed when a subscription starts or ends (billing spec 1.6, 1.9)."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -8,11 +8,13 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.billing.billed import BilledLine
-from app.billing.book import PlanTerms, load_plans
+from app.billing.billed import BilledLine, BilledSubscription
+from app.billing.book import PlanTerms, load_plans, load_taxes
 from app.billing.close import bill_lines, billed_subscription, close_chunk, payer_of, timezone_of
 from app.billing.credit_notes import credit_unused
-from app.core.boundaries import Boundaries, starting, terminating
+from app.billing.fixed_charges import fixed_charge_fees, load_units, raised_fees
+from app.billing.invoices import group_lines, write_invoices
+from app.core.boundaries import Boundaries, current, starting, terminating
 from app.core.periods import local_date, local_start
 from app.customers.periods import terms_of
 from app.metering.meter import Meter
@@ -20,11 +22,19 @@ from app.models import BillingPeriod, Customer, Fee, Invoice, Subscription, amon
 
 
 def bill_start(db: Session, subscription: Subscription, instant: datetime, made_at: datetime, meter: Meter) -> None:
-    """The first invoice of a plan paid in advance; nothing for a plan in arrears."""
+    """The first invoice of a plan paid in advance; of one in arrears, or in its trial, what its fixed charges come to in
+    advance, if that is anything."""
     plans = load_plans(db, [subscription.plan_id])
     line = _line(subscription, plans, "subscription_starting", instant)
-    if line.subscription.plan.pay_in_advance and line.has_subscription_fee:
-        bill_lines(db, [line], {subscription.customer_id: payer_of(subscription.customer)}, made_at, meter)
+    plan = line.subscription.plan
+    payers = {subscription.customer_id: payer_of(subscription.customer)}
+    if line.has_subscription_fee:
+        bill_lines(db, [line], payers, made_at, meter)
+    elif plan.has_fixed_charges_in_advance:
+        taxes = load_taxes(db, payers, {subscription.organization_id})
+        fees = fixed_charge_fees(line, load_units(db, [line]), taxes)
+        if fees:
+            write_invoices(db, group_lines([(line, fees)], payers), made_at)
 
 
 def bill_trial_end(db: Session, subscription: Subscription, instant: datetime, made_at: datetime, meter: Meter) -> None:
@@ -39,7 +49,7 @@ def bill_trial_end(db: Session, subscription: Subscription, instant: datetime, m
             BillingPeriod.billed_at >= local_start(today, tz),
         )
     )
-    if not any(local_date(one, tz) == today for one in billed):
+    if subscription.plan.pay_in_advance and not any(local_date(one, tz) == today for one in billed):
         bill_start(db, subscription, instant, made_at, meter)
 
 
@@ -87,7 +97,8 @@ def credit_rest(db: Session, subscription: Subscription, ends_at: datetime, *, u
 
 def bill_upgrade(db: Session, before: Subscription, after: Subscription, now: datetime, meter: Meter) -> None:
     """The invoice of an upgrade, a second after it: usage and, in arrears, the fee of the old plan until then; in advance,
-    the fee of the new one from that day on (billing spec 1.7). What the new plan will bill is left to it."""
+    the fee and the fixed charges of the new one from that day on (billing spec 1.7). What the new plan will bill is left to
+    it."""
     billed_at = now + timedelta(seconds=1)
     plans = load_plans(db, [before.plan_id, after.plan_id])
     old = replace(_line(before, plans, "subscription_terminating", now), billed_at=billed_at)
@@ -98,8 +109,31 @@ def bill_upgrade(db: Session, before: Subscription, after: Subscription, now: da
         one for one in plan.charges if not (one.recurring and not one.prorated and one.metric_id in going_on)
     )
     old = replace(old, subscription=replace(old.subscription, plan=replace(plan, charges=charges)))
-    lines = [old, new] if new.subscription.plan.pay_in_advance and new.has_subscription_fee else [old]
+    begins = new.has_subscription_fee or new.subscription.plan.has_fixed_charges_in_advance
+    lines = [old, new] if begins else [old]
     bill_lines(db, lines, {before.customer_id: payer_of(before.customer)}, now, meter)
+
+
+def bill_raised(
+    db: Session,
+    raised: Sequence[tuple[Subscription, Collection[UUID]]],
+    plans: dict[UUID, PlanTerms],
+    now: datetime,
+) -> None:
+    """Invoice at once what these subscriptions owe in advance for new units of these fixed charges (billing spec 2.6).
+
+    Units that went down make an invoice of 0, as far as the customer wants such invoices. The customers must be locked.
+    """
+    if not raised:
+        return
+    payers = {one.customer_id: payer_of(one.customer) for one, _ in raised}
+    taxes = load_taxes(db, payers, {payer.organization_id for payer in payers.values()})
+    lines = [_advance_line(billed_subscription(one, plans), now) for one, _ in raised]
+    units = load_units(db, lines)
+    fees = [
+        (line, raised_fees(line, charge_ids, units, taxes)) for line, (_, charge_ids) in zip(lines, raised, strict=True)
+    ]
+    write_invoices(db, group_lines(fees, payers), now)
 
 
 def close_customers(
@@ -114,6 +148,10 @@ def close_customers(
 def schedule(subscription: Subscription, now: datetime) -> None:
     """Set when a subscription's current period can be closed. Its plan and customer must be loaded."""
     subscription.next_billing_at = terms_of(subscription).next_boundary(now)
+
+
+def _advance_line(billed: BilledSubscription, now: datetime) -> BilledLine:
+    return BilledLine(billed, "in_advance_charge", now, current(billed.terms, now))
 
 
 def _line(subscription: Subscription, plans: dict[UUID, PlanTerms], reason: str, now: datetime) -> BilledLine:

@@ -68,7 +68,7 @@ class Rows:
 
     def add_period(self, line: BilledLine, invoice_id: UUID, position: int) -> None:
         """Add what an invoice covers of a subscription."""
-        boundaries = line.boundaries
+        boundaries, fixed = line.boundaries, line.boundaries.fixed_charges
         self._tables[BillingPeriod].append(
             {
                 "id": uuid4(),
@@ -82,6 +82,8 @@ class Rows:
                 "to_datetime": boundaries.to,
                 "charges_from_datetime": boundaries.charges_from,
                 "charges_to_datetime": boundaries.charges_to,
+                "fixed_charges_from_datetime": fixed and fixed.from_,
+                "fixed_charges_to_datetime": fixed and fixed.to,
             }
         )
 
@@ -98,6 +100,7 @@ class Rows:
                 "subscription_id": subscription.id,
                 "charge_id": fee.charge_id,
                 "charge_filter_id": fee.charge_filter_id,
+                "fixed_charge_id": fee.fixed_charge_id,
                 "true_up_parent_fee_id": fee.true_up_parent_id,
                 "position": position,
                 "fee_type": item.fee_type,

@@ -18,7 +18,7 @@ from sqlalchemy import Select, Table, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.catalog.charge_filters import Values, identity
-from app.catalog.charges import free_codes
+from app.catalog.codes import free_codes
 from app.catalog.copies import copy_charges, copy_filters
 from app.catalog.dimensions import refresh_dimensions
 from app.catalog.metrics import lock_metrics

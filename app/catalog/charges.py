@@ -1,10 +1,9 @@
 """Charges: the rules of a plan's list of them (metering spec 3.1 to 3.3, 6.7)."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,6 +11,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, selectinload
 
 from app.catalog.charge_filters import FilterDraft, check_values, draft_list, has_filters, write_list
+from app.catalog.codes import list_codes
 from app.catalog.dimensions import refresh_dimensions
 from app.catalog.metrics import lock_metrics
 from app.catalog.pricing_units import check_conversion_rate, pricing_units_by_code
@@ -21,7 +21,7 @@ from app.core.charges.combinations import combination_errors
 from app.core.charges.properties import clean_properties, default_properties
 from app.core.charges.usage import SUPPORTED_MODELS, ChargeModel
 from app.core.charges.validation import property_errors
-from app.errors import NotFound, Problems, invalid
+from app.errors import NotFound, Problems
 from app.models import BillableMetric, Charge, ChargeFilter, Plan, PricingUnit
 from app.validation import Changes, as_uuid, check_code, check_one_of, empty
 
@@ -364,7 +364,7 @@ def _checked(drafts: Sequence[_Draft], taken: Collection[str]) -> list[str]:
     for draft in drafts:
         _check(problems, draft)
     problems.check()
-    return _codes(drafts, taken)
+    return list_codes([draft.value("code") for draft in drafts], [draft.metric.code for draft in drafts], taken)
 
 
 def _check(problems: Problems, draft: _Draft) -> None:
@@ -411,27 +411,6 @@ def _check_combination(problems: Problems, draft: _Draft, model: str | None) -> 
     )
     for name, codes in errors.items():
         problems.extend(name, codes)
-
-
-def _codes(drafts: Sequence[_Draft], taken: Collection[str]) -> list[str]:
-    """Each charge's code: the one it is given, else its metric's, made unique by a number."""
-    given = [draft.value("code") for draft in drafts]
-    named = [code for code in given if code is not None]
-    all_taken = {*taken, *named}
-    if len(all_taken) < len(taken) + len(named):
-        raise invalid("code", "value_already_exist")
-    codes = []
-    for draft, code in zip(drafts, given, strict=True):
-        codes.append(code or next(free_codes(draft.metric.code, all_taken)))
-        all_taken.add(codes[-1])
-    return codes
-
-
-def free_codes(code: str, taken: Collection[str]) -> Iterator[str]:
-    """The codes that a charge can have instead of this one where some are taken; the nearest first."""
-    if code not in taken:
-        yield code
-    yield from (f"{code}_{number}" for number in count(2) if f"{code}_{number}" not in taken)
 
 
 def _write(db: Session, plan: Plan, draft: _Draft, code: str, position: int, now: datetime) -> Charge:

@@ -28,22 +28,31 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 from sqlalchemy.sql.dml import ReturningInsert
 
-from app.models import Base, Charge, ChargeFilter, Plan
+from app.catalog.fixed_charge_copies import copy_fixed_charges
+from app.models import Base, Charge, ChargeFilter, FixedCharge, Plan
 from app.models.catalog import charge_taxes, plan_taxes
 
 
 def copy_plan(db: Session, plan: Plan, now: datetime) -> UUID:
-    """Copy a plan for one subscription, with its taxes and charges; returns the id of the copy, which names the plan as its
-    parent. The plan must be locked, and the metrics of its charges too.
+    """Copy a plan for one subscription, with its taxes, charges and fixed charges; returns the id of the copy, which
+    names the plan as its parent. The plan must be locked, and the metrics of its charges too.
     """
     copy_id = uuid4()
     for statement in (_plan_copy(), _plan_taxes_copy()):
         db.execute(statement, {"plan_id": plan.id, "copy_id": copy_id, "now": now})
     live = select(Charge.id).where(Charge.plan_id == plan.id, Charge.deleted_at.is_(None))
     copy_charges(db, db.scalars(live).all(), [copy_id], now)
+    fixed = db.scalars(
+        select(FixedCharge)
+        .where(FixedCharge.plan_id == plan.id, FixedCharge.deleted_at.is_(None))
+        .order_by(FixedCharge.position, FixedCharge.id)
+        .options(selectinload(FixedCharge.taxes))
+    ).all()
+    if fixed:
+        copy_fixed_charges(db, fixed, db.scalars(select(Plan).where(Plan.id == copy_id)), now)
     return copy_id
 
 

@@ -1,6 +1,6 @@
 """Plans: finding them, and the rules for making and changing them (billing spec 1.1, 1.11)."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session, aliased, selectinload
 
 from app.catalog.cascades import cascading
 from app.catalog.charges import CHARGE_PARTS, write_charges
+from app.catalog.fixed_charges import FIXED_CHARGE_PARTS, write_fixed_charges
 from app.catalog.taxes import taxes_by_code
 from app.core.periods import Interval
 from app.errors import NotFound, Problems
-from app.models import MinimumCommitment, Organization, Plan, Subscription, among
+from app.models import MinimumCommitment, Organization, Plan, Subscription
 from app.models.customer import OPEN
 from app.validation import Changes, assign, check_code, check_currency, check_mandatory, empty
 
@@ -20,6 +21,7 @@ PLAN_PARTS = (
     selectinload(Plan.taxes),
     selectinload(Plan.charges).options(*CHARGE_PARTS),
     selectinload(Plan.minimum_commitment).selectinload(MinimumCommitment.taxes),
+    selectinload(Plan.fixed_charges).options(*FIXED_CHARGE_PARTS),
 )
 """What must be loaded with a plan to show it whole."""
 
@@ -94,10 +96,10 @@ def _subscriptions(plan: Plan) -> Select[UUID]:
 
 
 def create_plan(db: Session, organization_id: UUID, changes: Changes, now: datetime) -> Plan:
-    """A new plan with its charges.
+    """A new plan with its charges and fixed charges.
 
     Raises:
-        NotFound: `billable_metrics_not_found`, `tax_not_found`.
+        NotFound: `billable_metrics_not_found`, `add_ons_not_found`, `tax_not_found`.
         Invalid: a field breaks a rule.
     """
     _check(db, organization_id, changes, None)
@@ -107,13 +109,14 @@ def create_plan(db: Session, organization_id: UUID, changes: Changes, now: datet
 
 
 def update_plan(db: Session, plan: Plan, changes: Changes, now: datetime) -> Plan:
-    """Change a plan and its charges; its subscriptions follow at their next computation, those with prices of their own
-    where they have none of their own, and only with `cascade_updates`.
+    """Change a plan, its charges and fixed charges; its subscriptions follow at their next computation, and with new units
+    of fixed charges when these say so; those with prices of their own where they have none, and only with
+    `cascade_updates`.
 
     On a plan with subscriptions, what may not change is ignored. The plan must be locked.
 
     Raises:
-        NotFound: `billable_metrics_not_found`, `tax_not_found`.
+        NotFound: `billable_metrics_not_found`, `add_ons_not_found`, `tax_not_found`.
         Invalid: a field breaks a rule.
     """
     in_use = has_subscriptions(db, plan)
@@ -162,20 +165,6 @@ def finish_deletions(db: Session, scope: ColumnElement[bool], due: datetime, now
         .values(deleted_at=now, updated_at=now),
         execution_options={"synchronize_session": False},
     )
-
-
-def retire_copies(db: Session, subscription_ids: Collection[UUID], now: datetime) -> None:
-    """Delete the plans that are copies made for these subscriptions, which are ending. They are still billed by them."""
-    copies = (
-        select(Plan.id)
-        .join(Subscription, Subscription.plan_id == Plan.id)
-        .where(among(Subscription.id, subscription_ids), Plan.parent_id.is_not(None), Plan.deleted_at.is_(None))
-        .order_by(Plan.id)
-        .with_for_update(of=Plan, key_share=True)
-    )
-    ids = db.scalars(copies).all() if subscription_ids else ()
-    if ids:
-        db.execute(update(Plan).where(among(Plan.id, ids)).values(deleted_at=now, updated_at=now))
 
 
 def write_metadata(plan: Plan, sent: Mapping[str, str | None], now: datetime, *, replace: bool) -> None:
@@ -249,6 +238,9 @@ def _write_parts(db: Session, plan: Plan, changes: Changes, *, in_use: bool, now
         write_commitment(db, plan, changes["minimum_commitment"] or {}, now)
     if "charges" in changes:
         write_charges(db, plan, changes["charges"] or (), in_use=in_use, now=now)
+    if "fixed_charges" in changes:
+        cascades = changes.get("cascade_updates") is True
+        write_fixed_charges(db, plan, changes["fixed_charges"] or (), in_use=in_use, now=now, cascades=cascades)
     return load_plan(db, plan.organization_id, plan.id)
 
 

@@ -17,6 +17,9 @@ from app.core.periods import (
 )
 
 _FARTHEST_MIDNIGHTS = timedelta(hours=26)
+SAME_END = timedelta(days=2)
+"""Ends no further apart than this are those of one period: the midnights of a date in two timezones lie 26 hours apart at
+the most, the ends of two periods a week at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,26 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """The part of a whole period that is billed, both instants included."""
+
+    from_: datetime
+    to: datetime
+    period: Period
+
+    def is_same_period(self, to: datetime) -> bool:
+        """Whether something that ends at an instant is of the same period, in whichever timezone it was billed."""
+        return abs(self.to - to) <= SAME_END
+
+
+@dataclass(frozen=True, slots=True)
 class Boundaries:
     """What one invoice covers of one subscription. All instants are UTC and inclusive; `period_days` is the length of
-    the whole period the subscription fee is for, `charges_period_days` of the one the charges are for."""
+    the whole period the subscription fee is for, `charges_period_days` of the one the charges are for.
+
+    `fixed_charges` is what fixed charges in arrears are billed for, `fixed_charges_ahead` those in advance; None where an
+    invoice has none of the kind.
+    """
 
     from_: datetime
     to: datetime
@@ -63,6 +83,8 @@ class Boundaries:
     charges_to: datetime
     period_days: int
     charges_period_days: int
+    fixed_charges: Stretch | None = None
+    fixed_charges_ahead: Stretch | None = None
 
 
 def periodic(terms: Terms, boundary: datetime) -> Boundaries:
@@ -70,14 +92,14 @@ def periodic(terms: Terms, boundary: datetime) -> Boundaries:
     arrears) or of the new one (in advance)."""
     current = terms.period_at(boundary)
     before = terms.before(current)
-    return _boundaries(terms, current if terms.pay_in_advance else before, before, None)
+    return _boundaries(terms, current if terms.pay_in_advance else before, before, None, ahead=current)
 
 
 def starting(terms: Terms, instant: datetime) -> Boundaries:
-    """The boundaries of the first invoice of a plan paid in advance, at its start or when its trial ends; its charges are
-    still to come."""
+    """The boundaries of the first invoice, of what is paid in advance, at the start or when a trial ends; charges in
+    arrears are still to come."""
     current = terms.period_at(instant)
-    return _boundaries(terms, current, terms.before(current), None)
+    return _boundaries(terms, current, terms.before(current), None, ahead=current)
 
 
 def terminating(terms: Terms, terminated_at: datetime) -> Boundaries:
@@ -89,23 +111,37 @@ def terminating(terms: Terms, terminated_at: datetime) -> Boundaries:
 def current(terms: Terms, instant: datetime) -> Boundaries:
     """The boundaries of the period that contains an instant, to its end; of the first period for one before the start."""
     period = terms.period_at(max(instant, terms.started_at))
-    return _boundaries(terms, period, period, None)
+    return _boundaries(terms, period, period, None, ahead=period)
 
 
-def joined(boundaries: Boundaries, previous_charges_to: datetime) -> Boundaries:
-    """The same boundaries with charges that begin where the ones before ended.
+def joined(
+    boundaries: Boundaries, previous_charges_to: datetime, previous_fixed_charges_to: datetime | None = None
+) -> Boundaries:
+    """The same boundaries with charges, and fixed charges, that begin where the ones before ended.
 
     For a subscription whose timezone has changed since: the two local midnights differ, and without this a few hours of
     events would be lost or billed twice. Left alone when they lie 26 hours or more apart (billing spec 1.3, step 4).
     """
-    after = previous_charges_to + timedelta(microseconds=1)
-    if abs(boundaries.charges_from - after) >= _FARTHEST_MIDNIGHTS:
-        return boundaries
-    return replace(boundaries, charges_from=after, charges_to=max(boundaries.charges_to, after))
+    charges_from, charges_to = _after(previous_charges_to, boundaries.charges_from, boundaries.charges_to)
+    fixed = boundaries.fixed_charges
+    if fixed is not None and previous_fixed_charges_to is not None:
+        from_, to = _after(previous_fixed_charges_to, fixed.from_, fixed.to)
+        fixed = replace(fixed, from_=from_, to=to)
+    return replace(boundaries, charges_from=charges_from, charges_to=charges_to, fixed_charges=fixed)
 
 
-def _boundaries(terms: Terms, fee: Period, charges: Period, terminated_at: datetime | None) -> Boundaries:
-    """Clamp in the order of billing spec 1.3: the fee starts with the local day of the start, charges at its instant."""
+def _after(previous_to: datetime, from_: datetime, to: datetime) -> tuple[datetime, datetime]:
+    after = previous_to + timedelta(microseconds=1)
+    return (from_, to) if abs(from_ - after) >= _FARTHEST_MIDNIGHTS else (after, max(to, after))
+
+
+def _boundaries(
+    terms: Terms, fee: Period, charges: Period, terminated_at: datetime | None, ahead: Period | None = None
+) -> Boundaries:
+    """Clamp in the order of billing spec 1.3: the fee starts with the local day of the start, charges at its instant.
+
+    Fixed charges in arrears are billed for the same period as charges.
+    """
     started_at, tz = terms.started_at, terms.tz
     start_of_first_day = local_start(local_date(started_at, tz), tz)
 
@@ -115,11 +151,17 @@ def _boundaries(terms: Terms, fee: Period, charges: Period, terminated_at: datet
             last = min(last, terminated_at)
         return max(last, started_at)
 
+    def stretch(period: Period) -> Stretch:
+        return Stretch(max(local_start(period.start, tz), started_at), end(period), period)
+
+    of_charges = stretch(charges)
     return Boundaries(
         from_=max(local_start(fee.start, tz), start_of_first_day),
         to=end(fee),
-        charges_from=max(local_start(charges.start, tz), started_at),
-        charges_to=end(charges),
+        charges_from=of_charges.from_,
+        charges_to=of_charges.to,
         period_days=fee.days,
         charges_period_days=charges.days,
+        fixed_charges=of_charges,
+        fixed_charges_ahead=None if ahead is None else stretch(ahead),
     )

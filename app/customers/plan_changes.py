@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.billing.close import timezone_of
 from app.billing.lifecycle import bill_upgrade, close_customers, credit_rest
-from app.catalog.plans import retire_copies
+from app.catalog.retirement import retire_copies
 from app.core.periods import Interval
 from app.core.subscription_fee import yearly_amount
 from app.customers.states import begin, cancel, end, pending_successors, set_ending

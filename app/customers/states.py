@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.billing.lifecycle import schedule
 from app.core.periods import local_date, local_start
+from app.customers.fixed_units import start_units
 from app.models import Subscription
 
 DAY_MICROSECONDS = 24 * 60 * 60 * 1_000_000
@@ -21,6 +22,7 @@ def begin(db: Session, subscription: Subscription, started_at: datetime, now: da
     _begin_trial(db, subscription, started_at)
     subscription.updated_at = now
     schedule(subscription, now)
+    start_units(db, subscription, now)
 
 
 def end(subscription: Subscription, now: datetime) -> None:

@@ -10,23 +10,28 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from app.billing.close import timezone_of
 from app.billing.lifecycle import bill_start, bill_termination, bill_trial_end, close_customers, credit_rest, schedule
+from app.catalog.fixed_charges import check_units, find_fixed_charge
 from app.catalog.overrides import asks_for_own_plan, lock_against_changes, override_plan
-from app.catalog.plans import PLAN_PARTS, find_plan, retire_copies
+from app.catalog.plans import PLAN_PARTS, find_plan
+from app.catalog.retirement import retire_copies
 from app.core.periods import local_date, local_start
 from app.customers.customers import DEFAULT_BILLING_ENTITY, find_or_create_customer
+from app.customers.fixed_units import hold_open, set_own_units
 from app.customers.own_plans import is_on, overridden, own_plan
 from app.customers.plan_changes import change_plan
 from app.customers.states import begin, cancel, end, pending_successors, set_ending
-from app.errors import NotAllowed, NotFound, Problems, invalid
+from app.errors import Forbidden, NotAllowed, NotFound, Problems, invalid
 from app.metering.meter import Meter
-from app.models import Customer, Organization, Plan, Subscription
+from app.models import Customer, FixedCharge, Organization, Plan, Subscription
 from app.models.customer import OPEN
-from app.validation import Changes, check_external_id, empty
+from app.validation import Changes, as_uuid, check_external_id, empty
 
 STATUSES = ("pending", "active", "terminated", "canceled")
 BILLING_TIMES = ("calendar", "anniversary")
 CREDIT_NOTE_CHOICES = ("credit", "skip", "refund", "offset")
 INVOICE_CHOICES = ("generate", "skip")
+
+_PRICED_BY_THE_PLAN = ("properties", "tax_codes", "invoice_display_name")
 
 SUBSCRIPTION_PARTS = (
     joinedload(Subscription.customer).joinedload(Customer.organization),
@@ -97,6 +102,7 @@ def create_subscription(
         subscription.on_termination_credit_note = "credit"
     db.add(subscription)
     db.flush()
+    _write_own_units(db, subscription, sold, overrides.get("fixed_charges") or (), now)
     today = local_date(now, tz)
     start_day = local_date(subscription_at, tz)
     if start_day == today:
@@ -151,6 +157,51 @@ def update_subscription(db: Session, subscription: Subscription, sent: Changes, 
         _check_ending(sent["ending_at"], subscription.subscription_at, now, tz)
         set_ending(subscription, sent["ending_at"], tz)
     subscription.updated_at = now
+
+
+def _write_own_units(
+    db: Session, subscription: Subscription, plan: Plan, sent: Sequence[Changes], now: datetime
+) -> None:
+    """Overrides of the units of a plan's fixed charges, named by id: kept for the subscription, which needs no plan of its
+    own for that (billing spec 1.11)."""
+    by_id = {charge.id: charge for charge in plan.fixed_charges}
+    problems = Problems()
+    for one in sent:
+        known = as_uuid(one.get("id"))
+        charge = by_id.get(known) if known is not None else None
+        if charge is None:
+            raise NotFound("fixed_charge")
+        if one.get("units") is not None:
+            check_units(problems, one["units"], charge, plan.amount_currency)
+            problems.check()
+            set_own_units(db, subscription, charge, one["units"], now, at_once=False)
+
+
+def override_fixed_charge(
+    db: Session, subscription: Subscription, code: str, sent: Changes, now: datetime
+) -> FixedCharge:
+    """Give a subscription that has not ended units of its own of one of its plan's fixed charges, or with null those of the
+    plan again; returns the fixed charge.
+
+    Raises:
+        NotFound: `subscription_not_found` when it has ended, `fixed_charge_not_found`.
+        Invalid: the units break a rule.
+        Forbidden: `feature_unavailable`, for anything else than units.
+    """
+    hold_open(db, subscription)
+    if subscription.status not in {"pending", "active"}:
+        raise NotFound("subscription")
+    charge = find_fixed_charge(db, subscription.plan, code)
+    if any(sent.get(field) is not None for field in _PRICED_BY_THE_PLAN):
+        raise Forbidden("feature_unavailable")
+    if "units" in sent:
+        if sent["units"] is not None:
+            problems = Problems()
+            check_units(problems, sent["units"], charge, subscription.plan.amount_currency)
+            problems.check()
+        at_once = sent.get("apply_units_immediately") is True
+        set_own_units(db, subscription, charge, sent["units"], now, at_once=at_once)
+    return charge
 
 
 def terminate(

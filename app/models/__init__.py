@@ -2,10 +2,12 @@
 
 from app.models.base import Base, among
 from app.models.catalog import (
+    AddOn,
     BillableMetric,
     Charge,
     ChargeFilter,
     Feature,
+    FixedCharge,
     MinimumCommitment,
     Plan,
     PlanEntitlement,
@@ -13,13 +15,22 @@ from app.models.catalog import (
     Tax,
 )
 from app.models.credit_note import Credit, CreditNote, CreditNoteItem, CreditNoteTax
-from app.models.customer import Customer, CustomerMetadata, LifetimeUsage, Subscription, SubscriptionEntitlement
+from app.models.customer import (
+    Customer,
+    CustomerMetadata,
+    LifetimeUsage,
+    OwnUnits,
+    Subscription,
+    SubscriptionEntitlement,
+    SubscriptionUnits,
+)
 from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetadata, InvoiceTax
 from app.models.metering import EventCheck
 from app.models.organization import ApiKey, Organization, Setting
 from app.models.versions import catalog_changed
 
 __all__ = [
+    "AddOn",
     "ApiKey",
     "Base",
     "BillableMetric",
@@ -36,18 +47,21 @@ __all__ = [
     "Feature",
     "Fee",
     "FeeTax",
+    "FixedCharge",
     "Invoice",
     "InvoiceMetadata",
     "InvoiceTax",
     "LifetimeUsage",
     "MinimumCommitment",
     "Organization",
+    "OwnUnits",
     "Plan",
     "PlanEntitlement",
     "PricingUnit",
     "Setting",
     "Subscription",
     "SubscriptionEntitlement",
+    "SubscriptionUnits",
     "Tax",
     "among",
     "catalog_changed",

@@ -17,6 +17,7 @@ Cents = Annotated[int, mapped_column(BigInteger)]
 Rate = Annotated[Decimal, mapped_column(Numeric(30, 15))]
 PreciseCents = Annotated[Decimal, mapped_column(Numeric(60, 30))]
 PreciseUnits = Annotated[Decimal, mapped_column(Numeric(80, 30))]
+FixedUnits = Annotated[Decimal, mapped_column(Numeric(30, 15))]
 
 
 class Base(DeclarativeBase):

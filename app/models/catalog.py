@@ -1,4 +1,4 @@
-"""What can be sold: taxes, billable metrics, plans and their charges."""
+"""What can be sold: taxes, billable metrics, add-ons, plans and their charges."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -8,7 +8,7 @@ from sqlalchemy import JSON, CheckConstraint, Column, ColumnElement, ForeignKey,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.models.base import Base, Cents, Id, Json, Rate
+from app.models.base import Base, Cents, FixedUnits, Id, Json, Rate
 
 LIVE = text("deleted_at IS NULL")
 GROUPED_CHARGE = text(
@@ -29,6 +29,18 @@ charge_taxes = Table(
     "charge_taxes",
     Base.metadata,
     Column("charge_id", ForeignKey("charges.id"), primary_key=True),
+    Column("tax_id", ForeignKey("taxes.id"), primary_key=True),
+)
+add_on_taxes = Table(
+    "add_on_taxes",
+    Base.metadata,
+    Column("add_on_id", ForeignKey("add_ons.id"), primary_key=True),
+    Column("tax_id", ForeignKey("taxes.id"), primary_key=True),
+)
+fixed_charge_taxes = Table(
+    "fixed_charge_taxes",
+    Base.metadata,
+    Column("fixed_charge_id", ForeignKey("fixed_charges.id"), primary_key=True),
     Column("tax_id", ForeignKey("taxes.id"), primary_key=True),
 )
 
@@ -186,6 +198,12 @@ class Plan(Base):
     minimum_commitment: Mapped["MinimumCommitment | None"] = relationship(
         lazy="raise_on_sql", cascade="all, delete-orphan"
     )
+    fixed_charges: Mapped[list["FixedCharge"]] = relationship(
+        primaryjoin="and_(Plan.id == FixedCharge.plan_id, FixedCharge.deleted_at.is_(None))",
+        order_by="FixedCharge.position",
+        viewonly=True,
+        lazy="raise_on_sql",
+    )
     taxes: Mapped[list[Tax]] = relationship(
         secondary=plan_taxes, secondaryjoin=lambda: live_tax(plan_taxes), lazy="raise_on_sql", order_by=Tax.code
     )
@@ -322,6 +340,79 @@ class PlanEntitlement(Base):
     updated_at: Mapped[datetime]
 
     feature: Mapped[Feature] = relationship(lazy="raise_on_sql")
+
+
+class AddOn(Base):
+    """Something that is sold by itself or by the unit of a fixed charge, not by usage (billing spec 5.4)."""
+
+    __tablename__ = "add_ons"
+    __table_args__ = (Index("uq_add_ons_code", "organization_id", "code", unique=True, postgresql_where=LIVE),)
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    name: Mapped[str]
+    code: Mapped[str]
+    invoice_display_name: Mapped[str | None]
+    description: Mapped[str | None]
+    amount_cents: Mapped[Cents]
+    amount_currency: Mapped[str]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+    taxes: Mapped[list[Tax]] = relationship(
+        secondary=add_on_taxes, secondaryjoin=lambda: live_tax(add_on_taxes), lazy="raise_on_sql", order_by=Tax.code
+    )
+
+
+class FixedCharge(Base):
+    """The price of a stated number of units of an add-on on one plan (metering spec 3.14, billing spec 2.6).
+
+    `units` is what the plan says; `SubscriptionUnits` is what each subscription has, and since when. `parent_id` is set on
+    the own plan of a subscription: the fixed charge that it is a copy of.
+    """
+
+    __tablename__ = "fixed_charges"
+    __table_args__ = (
+        Index("uq_fixed_charges_code", "plan_id", "code", unique=True, postgresql_where=LIVE),
+        Index("ix_fixed_charges_add_on_id", "add_on_id"),
+        Index("ix_fixed_charges_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
+    )
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    plan_id: Mapped[UUID] = mapped_column(ForeignKey("plans.id"))
+    parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("fixed_charges.id"))
+    add_on_id: Mapped[UUID] = mapped_column(ForeignKey("add_ons.id"))
+    code: Mapped[str]
+    invoice_display_name: Mapped[str | None]
+    charge_model: Mapped[str]
+    pay_in_advance: Mapped[bool] = mapped_column(default=False)
+    prorated: Mapped[bool] = mapped_column(default=False)
+    properties: Mapped[Json]
+    units: Mapped[FixedUnits]
+    position: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+    add_on: Mapped[AddOn] = relationship(lazy="raise_on_sql")
+    taxes: Mapped[list[Tax]] = relationship(
+        secondary=fixed_charge_taxes,
+        secondaryjoin=lambda: live_tax(fixed_charge_taxes),
+        lazy="raise_on_sql",
+        order_by=Tax.code,
+    )
+
+    @property
+    def display_name(self) -> str:
+        """What it is called where it is shown: by its own name for that, else by the add-on's, else as the add-on is."""
+        return self.invoice_display_name or self.add_on.invoice_display_name or self.add_on.name
+
+    @property
+    def root_id(self) -> UUID:
+        """What units are noted under: a subscription that gets a plan of its own keeps them."""
+        return self.parent_id or self.id
 
 
 def percent(rate: Decimal) -> int | Decimal:

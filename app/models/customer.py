@@ -3,10 +3,10 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Column, ForeignKey, Index, Table, text
+from sqlalchemy import BigInteger, Column, ForeignKey, Identity, Index, Table, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.models.base import Base, Cents, Id, Json
+from app.models.base import Base, Cents, FixedUnits, Id, Json
 from app.models.catalog import LIVE, Feature, Plan, Tax, live_tax
 from app.models.organization import Organization
 
@@ -211,3 +211,31 @@ class LifetimeUsage(Base):
     external_historical_usage_amount_cents: Mapped[Cents]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+
+
+class OwnUnits(Base):
+    """The units of a fixed charge that one subscription has whatever its plan says (metering spec 3.14). The fixed charge
+    is the one that others are copies of (`FixedCharge.root_id`)."""
+
+    __tablename__ = "own_units"
+
+    subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"), primary_key=True)
+    fixed_charge_id: Mapped[UUID] = mapped_column(ForeignKey("fixed_charges.id"), primary_key=True)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    units: Mapped[FixedUnits]
+
+
+class SubscriptionUnits(Base):
+    """The history of a subscription's units of a fixed charge, the one that others are copies of: a row for each change
+    (metering spec 3.14). `number` tells rows written at one instant apart."""
+
+    __tablename__ = "subscription_units"
+    __table_args__ = (Index("ix_subscription_units_subscription_id", "subscription_id"),)
+
+    number: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"))
+    fixed_charge_id: Mapped[UUID] = mapped_column(ForeignKey("fixed_charges.id"))
+    units: Mapped[FixedUnits]
+    effective_at: Mapped[datetime]
+    created_at: Mapped[datetime]

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import JSON, ForeignKey, Index, Numeric, UniqueConstraint, func, text
+from sqlalchemy import JSON, ForeignKey, Index, Numeric, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Cents, Id, Json, PreciseCents, PreciseUnits, Rate
@@ -81,11 +81,22 @@ class InvoiceMetadata(Base):
 
 class BillingPeriod(Base):
     """One subscription's boundaries on one invoice. The unique key is what keeps a boundary from being billed twice:
-    `billed_at` is the boundary itself, not the moment the close happened to run. `measured_at` is when the transaction that
-    measured its usage began, on PostgreSQL's clock also in a sandbox: an event ingested later came too late for it."""
+    `billed_at` is the boundary itself, not the moment the close happened to run. What is billed in advance in the
+    middle of a period has no boundary, and may be billed several times at one instant. `measured_at` is when the
+    transaction that measured its usage began, on PostgreSQL's clock also in a sandbox: an event ingested later came too
+    late for it."""
 
     __tablename__ = "billing_periods"
-    __table_args__ = (UniqueConstraint("subscription_id", "invoicing_reason", "billed_at"),)
+    __table_args__ = (
+        Index(
+            "uq_billing_periods_boundary",
+            "subscription_id",
+            "invoicing_reason",
+            "billed_at",
+            unique=True,
+            postgresql_where=text("invoicing_reason <> 'in_advance_charge'"),
+        ),
+    )
 
     id: Mapped[Id]
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
@@ -98,6 +109,8 @@ class BillingPeriod(Base):
     to_datetime: Mapped[datetime]
     charges_from_datetime: Mapped[datetime]
     charges_to_datetime: Mapped[datetime]
+    fixed_charges_from_datetime: Mapped[datetime | None]
+    fixed_charges_to_datetime: Mapped[datetime | None]
     measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     invoice: Mapped[Invoice] = relationship(lazy="raise_on_sql", back_populates="billing_periods")
@@ -117,6 +130,12 @@ class Fee(Base):
             postgresql_where=text("true_up_parent_fee_id IS NOT NULL"),
         ),
         Index(
+            "ix_fees_fixed_charge",
+            "subscription_id",
+            "to_datetime",
+            postgresql_where=text("fixed_charge_id IS NOT NULL AND pay_in_advance"),
+        ),
+        Index(
             "ix_fees_event",
             "organization_id",
             "event_transaction_id",
@@ -131,6 +150,7 @@ class Fee(Base):
     subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"))
     charge_id: Mapped[UUID | None] = mapped_column(ForeignKey("charges.id"))
     charge_filter_id: Mapped[UUID | None] = mapped_column(ForeignKey("charge_filters.id"))
+    fixed_charge_id: Mapped[UUID | None] = mapped_column(ForeignKey("fixed_charges.id"))
     true_up_parent_fee_id: Mapped[UUID | None] = mapped_column(ForeignKey("fees.id"))
     position: Mapped[int]
     fee_type: Mapped[str]

@@ -9,10 +9,20 @@ from uuid import UUID
 from sqlalchemy import event, update
 from sqlalchemy.orm import Session
 
-from app.models.catalog import BillableMetric, Charge, ChargeFilter, MinimumCommitment, Plan, PricingUnit, Tax
+from app.models.catalog import (
+    AddOn,
+    BillableMetric,
+    Charge,
+    ChargeFilter,
+    FixedCharge,
+    MinimumCommitment,
+    Plan,
+    PricingUnit,
+    Tax,
+)
 from app.models.organization import Organization
 
-_CATALOG = (BillableMetric, Charge, ChargeFilter, MinimumCommitment, Plan, PricingUnit, Tax)
+_CATALOG = (AddOn, BillableMetric, Charge, ChargeFilter, FixedCharge, MinimumCommitment, Plan, PricingUnit, Tax)
 _CHANGED = "organizations whose catalog has changed"
 
 

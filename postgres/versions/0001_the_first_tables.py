@@ -51,6 +51,22 @@ def upgrade() -> None:
     sa.Column('value', postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
     sa.PrimaryKeyConstraint('name', name=op.f('pk_settings'))
     )
+    op.create_table('add_ons',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('code', sa.Text(), nullable=False),
+    sa.Column('invoice_display_name', sa.Text(), nullable=True),
+    sa.Column('description', sa.Text(), nullable=True),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('amount_currency', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_add_ons_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_add_ons'))
+    )
+    op.create_index('uq_add_ons_code', 'add_ons', ['organization_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
     op.create_table('api_keys',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -213,6 +229,13 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_taxes'))
     )
     op.create_index('uq_taxes_code', 'taxes', ['organization_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_table('add_on_taxes',
+    sa.Column('add_on_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_id', sa.Uuid(), nullable=False),
+    sa.ForeignKeyConstraint(['add_on_id'], ['add_ons.id'], name=op.f('fk_add_on_taxes_add_on_id')),
+    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_add_on_taxes_tax_id')),
+    sa.PrimaryKeyConstraint('add_on_id', 'tax_id', name=op.f('pk_add_on_taxes'))
+    )
     op.create_table('charges',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -266,6 +289,32 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_customer_taxes_tax_id')),
     sa.PrimaryKeyConstraint('customer_id', 'tax_id', name=op.f('pk_customer_taxes'))
     )
+    op.create_table('fixed_charges',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('plan_id', sa.Uuid(), nullable=False),
+    sa.Column('parent_id', sa.Uuid(), nullable=True),
+    sa.Column('add_on_id', sa.Uuid(), nullable=False),
+    sa.Column('code', sa.Text(), nullable=False),
+    sa.Column('invoice_display_name', sa.Text(), nullable=True),
+    sa.Column('charge_model', sa.Text(), nullable=False),
+    sa.Column('pay_in_advance', sa.Boolean(), nullable=False),
+    sa.Column('prorated', sa.Boolean(), nullable=False),
+    sa.Column('properties', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('units', sa.Numeric(precision=30, scale=15), nullable=False),
+    sa.Column('position', sa.Integer(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['add_on_id'], ['add_ons.id'], name=op.f('fk_fixed_charges_add_on_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_fixed_charges_organization_id')),
+    sa.ForeignKeyConstraint(['parent_id'], ['fixed_charges.id'], name=op.f('fk_fixed_charges_parent_id')),
+    sa.ForeignKeyConstraint(['plan_id'], ['plans.id'], name=op.f('fk_fixed_charges_plan_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_fixed_charges'))
+    )
+    op.create_index('ix_fixed_charges_add_on_id', 'fixed_charges', ['add_on_id'], unique=False)
+    op.create_index('ix_fixed_charges_parent_id', 'fixed_charges', ['parent_id'], unique=False, postgresql_where=sa.text('parent_id IS NOT NULL'))
+    op.create_index('uq_fixed_charges_code', 'fixed_charges', ['plan_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
     op.create_table('invoices',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -401,14 +450,16 @@ def upgrade() -> None:
     sa.Column('to_datetime', sa.DateTime(timezone=True), nullable=False),
     sa.Column('charges_from_datetime', sa.DateTime(timezone=True), nullable=False),
     sa.Column('charges_to_datetime', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('fixed_charges_from_datetime', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('fixed_charges_to_datetime', sa.DateTime(timezone=True), nullable=True),
     sa.Column('measured_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_billing_periods_invoice_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_billing_periods_organization_id')),
     sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_billing_periods_subscription_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_billing_periods')),
-    sa.UniqueConstraint('subscription_id', 'invoicing_reason', 'billed_at', name=op.f('uq_billing_periods_subscription_id_invoicing_reason_billed_at'))
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_billing_periods'))
     )
     op.create_index(op.f('ix_billing_periods_invoice_id'), 'billing_periods', ['invoice_id'], unique=False)
+    op.create_index('uq_billing_periods_boundary', 'billing_periods', ['subscription_id', 'invoicing_reason', 'billed_at'], unique=True, postgresql_where=sa.text("invoicing_reason <> 'in_advance_charge'"))
     op.create_table('charge_filters',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -475,6 +526,13 @@ def upgrade() -> None:
     )
     op.create_index('ix_credit_notes_available', 'credit_notes', ['customer_id', 'created_at'], unique=False, postgresql_where=sa.text("credit_status = 'available'"))
     op.create_index('ix_credit_notes_listing', 'credit_notes', ['organization_id', 'issuing_date', 'created_at', 'id'], unique=False)
+    op.create_table('fixed_charge_taxes',
+    sa.Column('fixed_charge_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_id', sa.Uuid(), nullable=False),
+    sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_fixed_charge_taxes_fixed_charge_id')),
+    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_fixed_charge_taxes_tax_id')),
+    sa.PrimaryKeyConstraint('fixed_charge_id', 'tax_id', name=op.f('pk_fixed_charge_taxes'))
+    )
     op.create_table('invoice_metadata',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('invoice_id', sa.Uuid(), nullable=False),
@@ -504,6 +562,16 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_invoice_taxes'))
     )
     op.create_index(op.f('ix_invoice_taxes_invoice_id'), 'invoice_taxes', ['invoice_id'], unique=False)
+    op.create_table('own_units',
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('fixed_charge_id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('units', sa.Numeric(precision=30, scale=15), nullable=False),
+    sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_own_units_fixed_charge_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_own_units_organization_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_own_units_subscription_id')),
+    sa.PrimaryKeyConstraint('subscription_id', 'fixed_charge_id', name=op.f('pk_own_units'))
+    )
     op.create_table('subscription_entitlements',
     sa.Column('subscription_id', sa.Uuid(), nullable=False),
     sa.Column('feature_id', sa.Uuid(), nullable=False),
@@ -519,6 +587,20 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('subscription_id', 'feature_id', name=op.f('pk_subscription_entitlements'))
     )
     op.create_index('ix_subscription_entitlements_feature_id', 'subscription_entitlements', ['feature_id'], unique=False)
+    op.create_table('subscription_units',
+    sa.Column('number', sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('fixed_charge_id', sa.Uuid(), nullable=False),
+    sa.Column('units', sa.Numeric(precision=30, scale=15), nullable=False),
+    sa.Column('effective_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_subscription_units_fixed_charge_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_subscription_units_organization_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_subscription_units_subscription_id')),
+    sa.PrimaryKeyConstraint('number', name=op.f('pk_subscription_units'))
+    )
+    op.create_index('ix_subscription_units_subscription_id', 'subscription_units', ['subscription_id'], unique=False)
     op.create_table('credit_note_taxes',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -562,6 +644,7 @@ def upgrade() -> None:
     sa.Column('subscription_id', sa.Uuid(), nullable=False),
     sa.Column('charge_id', sa.Uuid(), nullable=True),
     sa.Column('charge_filter_id', sa.Uuid(), nullable=True),
+    sa.Column('fixed_charge_id', sa.Uuid(), nullable=True),
     sa.Column('true_up_parent_fee_id', sa.Uuid(), nullable=True),
     sa.Column('position', sa.Integer(), nullable=False),
     sa.Column('fee_type', sa.Text(), nullable=False),
@@ -599,6 +682,7 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['charge_filter_id'], ['charge_filters.id'], name=op.f('fk_fees_charge_filter_id')),
     sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_fees_charge_id')),
     sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_fees_customer_id')),
+    sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_fees_fixed_charge_id')),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_fees_invoice_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_fees_organization_id')),
     sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_fees_subscription_id')),
@@ -606,6 +690,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_fees'))
     )
     op.create_index('ix_fees_event', 'fees', ['organization_id', 'event_transaction_id'], unique=False, postgresql_where=sa.text('event_transaction_id IS NOT NULL'))
+    op.create_index('ix_fees_fixed_charge', 'fees', ['subscription_id', 'to_datetime'], unique=False, postgresql_where=sa.text('fixed_charge_id IS NOT NULL AND pay_in_advance'))
     op.create_index(op.f('ix_fees_invoice_id'), 'fees', ['invoice_id'], unique=False)
     op.create_index('ix_fees_listing', 'fees', ['organization_id', 'created_at', 'id'], unique=False)
     op.create_index('ix_fees_subscription_id', 'fees', ['subscription_id'], unique=False)
@@ -657,6 +742,7 @@ def downgrade() -> None:
     op.drop_index('ix_fees_subscription_id', table_name='fees')
     op.drop_index('ix_fees_listing', table_name='fees')
     op.drop_index(op.f('ix_fees_invoice_id'), table_name='fees')
+    op.drop_index('ix_fees_fixed_charge', table_name='fees', postgresql_where=sa.text('fixed_charge_id IS NOT NULL AND pay_in_advance'))
     op.drop_index('ix_fees_event', table_name='fees', postgresql_where=sa.text('event_transaction_id IS NOT NULL'))
     op.drop_table('fees')
     op.drop_index(op.f('ix_credits_invoice_id'), table_name='credits')
@@ -664,12 +750,16 @@ def downgrade() -> None:
     op.drop_table('credits')
     op.drop_index(op.f('ix_credit_note_taxes_credit_note_id'), table_name='credit_note_taxes')
     op.drop_table('credit_note_taxes')
+    op.drop_index('ix_subscription_units_subscription_id', table_name='subscription_units')
+    op.drop_table('subscription_units')
     op.drop_index('ix_subscription_entitlements_feature_id', table_name='subscription_entitlements')
     op.drop_table('subscription_entitlements')
+    op.drop_table('own_units')
     op.drop_index(op.f('ix_invoice_taxes_invoice_id'), table_name='invoice_taxes')
     op.drop_table('invoice_taxes')
     op.drop_index(op.f('ix_invoice_metadata_invoice_id'), table_name='invoice_metadata')
     op.drop_table('invoice_metadata')
+    op.drop_table('fixed_charge_taxes')
     op.drop_index('ix_credit_notes_listing', table_name='credit_notes')
     op.drop_index('ix_credit_notes_available', table_name='credit_notes', postgresql_where=sa.text("credit_status = 'available'"))
     op.drop_table('credit_notes')
@@ -678,6 +768,7 @@ def downgrade() -> None:
     op.drop_index('uq_charge_filters_number', table_name='charge_filters')
     op.drop_index('ix_charge_filters_grouped', table_name='charge_filters', postgresql_where=sa.text("charge_filters.deleted_at IS NULL AND charge_filters.properties ? 'pricing_group_keys'"))
     op.drop_table('charge_filters')
+    op.drop_index('uq_billing_periods_boundary', table_name='billing_periods', postgresql_where=sa.text("invoicing_reason <> 'in_advance_charge'"))
     op.drop_index(op.f('ix_billing_periods_invoice_id'), table_name='billing_periods')
     op.drop_table('billing_periods')
     op.drop_index('uq_subscriptions_active_external_id', table_name='subscriptions', postgresql_where=sa.text("status = 'active'"))
@@ -700,6 +791,10 @@ def downgrade() -> None:
     op.drop_index('ix_invoices_listing', table_name='invoices')
     op.drop_index(op.f('ix_invoices_customer_id'), table_name='invoices')
     op.drop_table('invoices')
+    op.drop_index('uq_fixed_charges_code', table_name='fixed_charges', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_index('ix_fixed_charges_parent_id', table_name='fixed_charges', postgresql_where=sa.text('parent_id IS NOT NULL'))
+    op.drop_index('ix_fixed_charges_add_on_id', table_name='fixed_charges')
+    op.drop_table('fixed_charges')
     op.drop_table('customer_taxes')
     op.drop_index(op.f('ix_customer_metadata_customer_id'), table_name='customer_metadata')
     op.drop_table('customer_metadata')
@@ -709,6 +804,7 @@ def downgrade() -> None:
     op.drop_index('ix_charges_grouped', table_name='charges', postgresql_where=sa.text("charges.deleted_at IS NULL AND (charges.accepts_target_wallet OR charges.properties ?| ARRAY['pricing_group_keys', 'presentation_group_keys'])"))
     op.drop_index('ix_charges_billable_metric_id', table_name='charges')
     op.drop_table('charges')
+    op.drop_table('add_on_taxes')
     op.drop_index('uq_taxes_code', table_name='taxes', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_table('taxes')
     op.drop_index('uq_pricing_units_code', table_name='pricing_units', postgresql_where=sa.text('deleted_at IS NULL'))
@@ -732,6 +828,8 @@ def downgrade() -> None:
     op.drop_index('uq_api_keys_digest', table_name='api_keys')
     op.drop_index(op.f('ix_api_keys_organization_id'), table_name='api_keys')
     op.drop_table('api_keys')
+    op.drop_index('uq_add_ons_code', table_name='add_ons', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_table('add_ons')
     op.drop_table('settings')
     op.drop_table('organizations')
     # ### end Alembic commands ###

@@ -8,6 +8,7 @@ import pytest
 from lago_python_client.client import Client
 from lago_python_client.exceptions import LagoApiError
 from lago_python_client.models import (
+    AddOn,
     BatchEvent,
     BillableMetric,
     BillableMetricFilter,
@@ -19,6 +20,10 @@ from lago_python_client.models import (
     Customer,
     Event,
     Fee,
+    FixedCharge,
+    FixedChargeOverrides,
+    FixedChargeProperties,
+    FixedCharges,
     Plan,
     Subscription,
     Tax,
@@ -181,6 +186,37 @@ def test_usage_past_present_and_to_come(lago: Client, api: httpx.Client) -> None
     assert (lifetime.invoiced_usage_amount_cents, lifetime.current_usage_amount_cents) == (250, 0)
     (missing,) = (one for one in lago.fees.find_all({"fee_type": "charge"})["fees"] if one.lago_true_up_parent_fee_id)
     assert (missing.amount_cents, missing.pricing_unit_details.conversion_rate) == (100, 0.5)
+
+
+def test_fixed_charges(lago: Client) -> None:
+    add_on = lago.add_ons.create(AddOn(name="Seat", code="seat", amount_cents=200, amount_currency="EUR"))
+    assert lago.add_ons.find("seat").lago_id == add_on.lago_id
+    charge = FixedCharge(
+        add_on_id=add_on.lago_id, charge_model="standard", units=10, pay_in_advance=True,
+        properties=FixedChargeProperties(amount="1.5"),
+    )  # fmt: skip
+    plan = Plan(
+        name="Plan", code="plan", interval="monthly", amount_cents=0, amount_currency="EUR", pay_in_advance=False,
+        fixed_charges=FixedCharges(__root__=[charge]),
+    )  # fmt: skip
+    (made,) = lago.plans.create(plan).fixed_charges.__root__
+    assert (made.units, made.properties.amount, made.invoice_display_name) == (10, "1.5", "Seat")
+    assert lago.plan_fixed_charges.find("plan", "seat") == made
+    changed = lago.plan_fixed_charges.update("plan", "seat", FixedCharge(units=12.5))
+    assert (changed.lago_id, changed.units) == (made.lago_id, 12.5)
+    lago.subscriptions.create(Subscription(external_customer_id="acme", external_id="sub", plan_code="plan"))
+    own = lago.subscription_fixed_charges.update(
+        "sub", "seat", FixedChargeOverrides(units=20, apply_units_immediately=True)
+    )
+    assert own.units == lago.subscription_fixed_charges.find("sub", "seat").units == 20
+    fees = lago.fees.find_all({"external_subscription_id": "sub"})["fees"]
+    billed = sorted((fee.item.type, fee.item.item_type, Decimal(fee.units), fee.amount_cents) for fee in fees)
+    assert billed == [
+        ("fixed_charge", "AddOn", Decimal("7.5"), 1_125),
+        ("fixed_charge", "AddOn", Decimal("12.5"), 1_875),
+    ]
+    assert lago.plan_fixed_charges.destroy("plan", "seat").lago_id == made.lago_id
+    assert lago.add_ons.destroy("seat").lago_id == add_on.lago_id
 
 
 def test_errors(lago: Client) -> None:

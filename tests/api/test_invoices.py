@@ -100,7 +100,7 @@ class TestClose:
         assert {key: period[key] for key in period if key.endswith("datetime")} == {
             "subscription_from_datetime": "2024-05-01T00:00:00Z", "subscription_to_datetime": "2024-05-31T23:59:59Z",
             "charges_from_datetime": "2024-05-01T00:00:00Z", "charges_to_datetime": "2024-05-31T23:59:59Z",
-            "fixed_charges_from_datetime": None, "fixed_charges_to_datetime": None,
+            "fixed_charges_from_datetime": "2024-05-01T00:00:00Z", "fixed_charges_to_datetime": "2024-05-31T23:59:59Z",
         }  # fmt: skip
         assert [one["external_id"] for one in invoice["subscriptions"]] == ["sub"]
 

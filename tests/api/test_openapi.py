@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from tests.factories import (
     Json,
+    fixed,
+    make_add_on,
     make_customer,
     make_feature,
     make_metric,
@@ -37,6 +39,7 @@ ROOTS = {
     "charges": "charge", "filters": "filter", "reconcile": "reconcile", "features": "feature",
     "entitlements": "entitlements", "metadata": "metadata", "pricing_units": "pricing_unit",
     "lifetime_usage": "lifetime_usage", "credit_notes": "credit_note",
+    "add_ons": "add_on", "fixed_charges": "fixed_charge",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
@@ -55,6 +58,8 @@ WRITES = [
     ("PATCH", "/api/v1/credit_notes/none/metadata"),
     ("POST", "/api/v1/pricing_units"), ("PUT", "/api/v1/pricing_units/credits"),
     ("PUT", "/api/v1/subscriptions/sub/lifetime_usage"),
+    ("POST", "/api/v1/add_ons"), ("PUT", "/api/v1/add_ons/seat"), ("POST", "/api/v1/plans/plan/fixed_charges"),
+    ("PUT", "/api/v1/plans/plan/fixed_charges/seat"), ("PUT", "/api/v1/subscriptions/sub/fixed_charges/seat"),
     ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"), ("POST", "/admin/reconcile"),
 ]  # fmt: skip
 
@@ -109,7 +114,8 @@ def victim(server: Server) -> httpx.Client:
     """An organization with something of everything."""
     api = server.organization("Victim", sandbox=True)
     set_clock(api, "2024-05-01T00:00:00Z")
-    make_plan(api, charges=[standard(make_metric(api, "calls", "sum_agg"))], amount_cents=100)
+    make_add_on(api)
+    make_plan(api, charges=[standard(make_metric(api, "calls", "sum_agg"))], amount_cents=100, fixed_charges=[fixed()])
     make_feature(api, "seats", [{"code": "max", "value_type": "integer"}])
     make_customer(api)
     make_subscription(api)

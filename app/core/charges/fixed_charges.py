@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from app.core.charges.proration import ProratedSpan
-from app.core.charges.usage import ChargeModel
+from app.core.charges.usage import BucketUsage, ChargeModel, Portion, Priced, PriceFunction, Waterfall, per_unit
 from app.core.money import ZERO, exact, round_half_up
 from app.core.periods import local_date
 
@@ -35,6 +35,47 @@ def fixed_charge_errors(model: ChargeModel, *, pay_in_advance: bool, prorated: b
     if pay_in_advance and prorated and model is ChargeModel.GRADUATED:
         errors["prorated"] = ["invalid_charge_model"]
     return errors
+
+
+def period_usage(changes: Iterable[UnitsChange], span: ProratedSpan, *, prorated: bool) -> BucketUsage:
+    """What a period is priced by. The units shown are those at its end.
+
+    Prorated units of a graduated charge are laid on its tiers as those of a recurring metric are (metering spec 3.9): each
+    change as a portion that lasts for the days left of the period.
+    """
+    standing = list(changes)
+    full = units_in_force(standing, span.to)
+    if not prorated:
+        return BucketUsage(full, 0)
+    return BucketUsage(prorated_units(standing, span), 0, full_units=full, waterfall=_waterfall(standing, span))
+
+
+def raised(
+    price: PriceFunction, units: Decimal, billed: Decimal | None, days: int | None = None, period_days: int = 1
+) -> tuple[BucketUsage, Priced]:
+    """What new units cost in advance in the middle of a period, and the units it is for: those above the ones ``billed``
+    for this period already (None: nothing was billed), at what they add to the price; prorated, for the ``days`` left.
+
+    So what is billed in a period adds up to the price of the most units it had. Nothing below what was billed.
+    """
+    before = ZERO if billed is None else billed
+    more = advance_units(units, before)
+    if days is not None:
+        usage = BucketUsage(advance_units(units, before, days, period_days), 0, full_units=more)
+        return usage, price(usage)
+    usage = BucketUsage(more, 0)
+    if billed is None:
+        return usage, price(usage)
+    with exact():
+        added = price(BucketUsage(before + more, 0)).amount - price(BucketUsage(before, 0)).amount
+        return usage, Priced(added, per_unit(added, more), {})
+
+
+def is_settled(changes: Iterable[UnitsChange], units: Decimal, since: datetime) -> bool:
+    """Whether these units are what counts from an instant on, and no change of them is planned."""
+    standing = _standing(changes)
+    later = [change.units for change in standing if change.effective_at > since]
+    return units_in_force(standing, since) == units and bool(standing) and all(one == units for one in later)
 
 
 def units_in_force(changes: Iterable[UnitsChange], to: datetime) -> Decimal:
@@ -79,6 +120,23 @@ def already_paid(paid_cents: Decimal, paid_days: int, days: int) -> Decimal:
     """
     with exact():
         return paid_cents * days / paid_days
+
+
+def _waterfall(changes: Iterable[UnitsChange], span: ProratedSpan) -> Waterfall:
+    """What each change adds, with the local days it lasts; of several on one day the last one counts."""
+    first, last = local_date(span.from_, span.tz), local_date(span.to, span.tz)
+    of_day = {
+        max(local_date(change.effective_at, span.tz), first): change.units
+        for change in _standing(changes)
+        if change.effective_at <= span.to
+    }
+    portions, before = [], ZERO
+    with exact():
+        for day, units in of_day.items():
+            if units != before:
+                portions.append(Portion(units - before, (last - day).days + 1))
+            before = units
+    return Waterfall(tuple(portions), span.period_days)
 
 
 def _standing(changes: Iterable[UnitsChange]) -> list[UnitsChange]:

@@ -1,0 +1,214 @@
+"""Fees of fixed charges: what was in force in a period, priced, and not billed twice (billing spec 2.3, 2.6)."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+from sqlalchemy import func, insert, or_, select
+from sqlalchemy.orm import Session
+
+from app.billing.billed import BilledLine
+from app.billing.book import FixedChargeTerms, TaxBook
+from app.billing.fees import FeeDraft, FeeItem, tax_amounts
+from app.core.boundaries import SAME_END, Stretch
+from app.core.charges.fees import fee_amounts
+from app.core.charges.fixed_charges import UnitsChange, period_usage, raised, units_in_force
+from app.core.charges.proration import ProratedSpan
+from app.core.charges.usage import BucketUsage, Priced
+from app.core.money import ZERO
+from app.core.periods import calendar_days, local_date, local_start
+from app.models import Fee, FixedCharge, Invoice, OwnUnits, Subscription, SubscriptionUnits
+
+Key = tuple[UUID, UUID]
+"""A subscription and a fixed charge, the one that others are copies of."""
+
+
+@dataclass(frozen=True, slots=True)
+class FixedUnits:
+    """The changes of units, and the units billed in advance by the end of their period."""
+
+    changes: Mapping[Key, Sequence[UnitsChange]] = field(default_factory=dict)
+    billed: Mapping[Key, Sequence[tuple[datetime, Decimal]]] = field(default_factory=dict)
+
+    def billed_for(self, key: Key, stretch: Stretch) -> Decimal | None:
+        """The units billed for a period already; None where nothing was."""
+        units = [units for to, units in self.billed.get(key, ()) if stretch.is_same_period(to)]
+        return sum(units, ZERO) if units else None
+
+
+def load_units(db: Session, lines: Iterable[BilledLine]) -> FixedUnits:
+    """What the fixed charges of these lines are billed by, in two queries; none where no plan has fixed charges."""
+    with_fixed = [line for line in lines if line.subscription.plan.fixed_charges]
+    if not with_fixed:
+        return FixedUnits()
+    ids = [line.subscription.id for line in with_fixed]
+    in_advance = [line for line in with_fixed if line.subscription.plan.has_fixed_charges_in_advance]
+    ends = [ahead.to for line in in_advance if (ahead := line.boundaries.fixed_charges_ahead)]
+    billed = _load_billed(db, ids, min(ends) - SAME_END) if ends else {}
+    return FixedUnits(load_changes(db, ids), billed)
+
+
+def load_changes(db: Session, subscription_ids: Collection[UUID]) -> dict[Key, list[UnitsChange]]:
+    """All changes of units of these subscriptions, in the order they were written."""
+    rows = db.execute(
+        select(
+            SubscriptionUnits.subscription_id,
+            SubscriptionUnits.fixed_charge_id,
+            SubscriptionUnits.units,
+            SubscriptionUnits.effective_at,
+            SubscriptionUnits.created_at,
+        )
+        .where(SubscriptionUnits.subscription_id.in_(subscription_ids))
+        .order_by(SubscriptionUnits.number)
+    )
+    changes: dict[Key, list[UnitsChange]] = {}
+    for subscription_id, charge_id, units, effective_at, created_at in rows:
+        changes.setdefault((subscription_id, charge_id), []).append(UnitsChange(units, effective_at, created_at))
+    return changes
+
+
+def start_units(db: Session, subscriptions: Sequence[Subscription], now: datetime) -> None:
+    """Write down what subscriptions have when they start: their own units, else those of their plans (billing spec 1.6).
+    Nobody may change these plans, or their units, before the transaction ends."""
+    if not subscriptions:
+        return
+    rows = db.execute(
+        select(FixedCharge.plan_id, func.coalesce(FixedCharge.parent_id, FixedCharge.id), FixedCharge.units).where(
+            FixedCharge.plan_id.in_({one.plan_id for one in subscriptions}), FixedCharge.deleted_at.is_(None)
+        )
+    )
+    of_plan: dict[UUID, list[tuple[UUID, Decimal]]] = {}
+    for plan_id, charge_id, units in rows:
+        of_plan.setdefault(plan_id, []).append((charge_id, units))
+    if not of_plan:
+        return
+    own: dict[Key, Decimal] = {}
+    for subscription_id, charge_id, units in db.execute(
+        select(OwnUnits.subscription_id, OwnUnits.fixed_charge_id, OwnUnits.units).where(
+            OwnUnits.subscription_id.in_([one.id for one in subscriptions])
+        )
+    ):
+        own[subscription_id, charge_id] = units
+    begun = [
+        units_row(one, charge_id, own.get((one.id, charge_id), units), one.started_at or now, now)
+        for one in subscriptions
+        for charge_id, units in of_plan.get(one.plan_id, ())
+    ]
+    write_units(db, begun)
+
+
+def units_row(
+    subscription: Subscription, charge_id: UUID, units: Decimal, effective_at: datetime, now: datetime
+) -> Mapping[str, object]:
+    """A row of the history of units."""
+    return {
+        "organization_id": subscription.organization_id,
+        "subscription_id": subscription.id,
+        "fixed_charge_id": charge_id,
+        "units": units,
+        "effective_at": effective_at,
+        "created_at": now,
+    }
+
+
+def write_units(db: Session, rows: Sequence[Mapping[str, object]]) -> None:
+    """Add rows to the history of units."""
+    if rows:
+        db.execute(insert(SubscriptionUnits), list(rows))
+
+
+def _load_billed(
+    db: Session, subscription_ids: Collection[UUID], since: datetime
+) -> dict[Key, list[tuple[datetime, Decimal]]]:
+    root_id = func.coalesce(FixedCharge.parent_id, FixedCharge.id)
+    rows = db.execute(
+        select(Fee.subscription_id, root_id, Fee.to_datetime, func.sum(Fee.units))
+        .join(Invoice, Invoice.id == Fee.invoice_id)
+        .join(FixedCharge, FixedCharge.id == Fee.fixed_charge_id)
+        .where(
+            Fee.subscription_id.in_(subscription_ids),
+            Fee.fixed_charge_id.is_not(None),
+            Fee.pay_in_advance,
+            Fee.to_datetime >= since,
+            or_(Fee.units != 0, Fee.amount_cents != 0),
+            Invoice.status != "voided",
+        )
+        .group_by(Fee.subscription_id, root_id, Fee.to_datetime)
+    )
+    billed: dict[Key, list[tuple[datetime, Decimal]]] = {}
+    for subscription_id, charge_id, to, units in rows:
+        billed.setdefault((subscription_id, charge_id), []).append((to, units))
+    return billed
+
+
+def fixed_charge_fees(line: BilledLine, units: FixedUnits, taxes: TaxBook) -> list[FeeDraft]:
+    """The fees of a line's fixed charges; one without units and amount is no fee (billing spec 2.3)."""
+    subscription = line.subscription
+    fees = []
+    for charge in subscription.plan.fixed_charges:
+        stretch = line.fixed_charges_ahead if charge.pay_in_advance else line.fixed_charges
+        key = subscription.id, charge.root_id
+        if stretch is None or (charge.pay_in_advance and units.billed_for(key, stretch) is not None):
+            continue
+        span = _span(line, stretch, prorated=charge.prorated)
+        usage = period_usage(units.changes.get(key, ()), span, prorated=charge.prorated)
+        fees.append(_fee(line, charge, stretch, usage, charge.price(usage), taxes))
+    return [fee for fee in fees if fee.amounts.units or fee.amounts.amount_cents]
+
+
+def _span(line: BilledLine, stretch: Stretch, *, prorated: bool) -> ProratedSpan:
+    """The days that are counted: those of the period itself, as a change of timezone that has moved the first instant has
+    moved no day, and prorated without the day of an upgrade, which belongs to the new plan."""
+    tz, to = line.subscription.tz, stretch.to
+    first = max(stretch.from_, local_start(stretch.period.start, tz))
+    if prorated and line.subscription.ended_by_upgrade:
+        to = local_start(local_date(to, tz), tz) - timedelta(microseconds=1)
+    return ProratedSpan(first, to, stretch.period.days, tz)
+
+
+def raised_fees(line: BilledLine, charge_ids: Collection[UUID], units: FixedUnits, taxes: TaxBook) -> list[FeeDraft]:
+    """The fees in advance for new units of these fixed charges: for what is above the units billed for the period already,
+    and for the rest of the period where prorated. Less units are no fee."""
+    subscription, stretch = line.subscription, line.boundaries.fixed_charges_ahead
+    fees = []
+    for charge in subscription.plan.fixed_charges:
+        if stretch is None or charge.root_id not in charge_ids or not charge.pay_in_advance:
+            continue
+        key = subscription.id, charge.root_id
+        new = units_in_force(units.changes.get(key, ()), line.billed_at)
+        days = calendar_days(line.billed_at, stretch.to, subscription.tz) if charge.prorated else None
+        usage, priced = raised(charge.price, new, units.billed_for(key, stretch), days, stretch.period.days)
+        fees.append(_fee(line, charge, stretch, usage, priced, taxes))
+    return [fee for fee in fees if fee.amounts.units or fee.amounts.amount_cents]
+
+
+def _fee(
+    line: BilledLine, charge: FixedChargeTerms, stretch: Stretch, usage: BucketUsage, priced: Priced, taxes: TaxBook
+) -> FeeDraft:
+    subscription = line.subscription
+    plan = subscription.plan
+    amounts = fee_amounts(usage, priced, plan.currency)
+    own = taxes.taxes(
+        charge.taxes, plan.taxes, customer_id=subscription.customer_id, organization_id=subscription.organization_id
+    )
+    return FeeDraft(
+        id=uuid4(),
+        subscription=subscription,
+        item=FeeItem(
+            fee_type="fixed_charge",
+            id=charge.add_on_id,
+            code=charge.add_on_code,
+            name=charge.add_on_name,
+            description=charge.add_on_description,
+            display_name=charge.display_name,
+        ),
+        amounts=amounts,
+        from_=stretch.from_,
+        to=stretch.to,
+        taxes=own,
+        tax_amounts=tax_amounts(amounts, own),
+        fixed_charge_id=charge.id,
+        pay_in_advance=charge.pay_in_advance,
+    )
