@@ -205,7 +205,11 @@ def admin_digests(service: Service) -> list[str]:
 def _schedule(service: Service) -> BackgroundScheduler:
     """Run what is due every few seconds, and look for events to check; of each one run at a time."""
     jobs = BackgroundScheduler(executors={"default": SchedulerThreads(2)}, timezone="UTC")
-    for work, seconds in ((_run_due, service.settings.scheduler_seconds), (_check_events, CHECK_SECONDS)):
+    every = service.settings.scheduler_seconds
+    works = [(_run_due, every), (_check_events, CHECK_SECONDS)]
+    if not service.clickhouse.embedded:
+        works.append((_bill_in_advance, every))
+    for work, seconds in works:
         jobs.add_job(
             _guarded,
             "interval",
@@ -239,3 +243,9 @@ def _check_events(service: Service) -> None:
     found = service.event_checks.run_live(system_now())
     if found:
         log.info("scheduler.event_errors", organizations=found)
+
+
+def _bill_in_advance(service: Service) -> None:
+    fees = service.advance.sweep()
+    if fees:
+        log.info("scheduler.advance", fees=fees)

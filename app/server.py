@@ -29,6 +29,7 @@ from app.api.documented import AnswerSchemas
 from app.api.encodings import ExpandedBody
 from app.api.enriched_events import EnrichedEventController
 from app.api.entitlements import PlanEntitlementController, SubscriptionEntitlementController
+from app.api.estimates import EstimateController
 from app.api.event_errors import EventErrorController
 from app.api.event_problems import EventProblemController
 from app.api.events import EventController
@@ -57,7 +58,7 @@ from app.api.usage import UsageController
 from app.api.usage_analytics import UsageAnalyticsController
 from app.api.usage_over_time import UsageOverTimeController
 from app.api.wire import provide_page
-from app.catalog.changes import changed_metrics
+from app.catalog.changes import billed_in_advance, changed_metrics
 from app.clock import now_of
 from app.errors import Unauthorized
 from app.models import Organization
@@ -86,6 +87,8 @@ async def provide_db(state: State) -> AsyncIterator[Session]:
     await loop.run_in_executor(ENDINGS, transaction.__exit__, None, None, None)
     for organization_id, code in changed_metrics(session):
         service.metrics_changed(organization_id, code)
+    for organization_id in billed_in_advance(session):
+        service.advance.begins(organization_id)
 
 
 def provide_caller(request: ExactRequest) -> Caller:
@@ -94,8 +97,12 @@ def provide_caller(request: ExactRequest) -> Caller:
     return caller
 
 
-def provide_organization(caller: Called, db: Db) -> Organization:
-    """The caller's organization."""
+def provide_organization(caller: Called, db: Db, state: State, request: ExactRequest) -> Organization:
+    """The caller's organization. Before it changes anything, events are billed that came before and are billed by
+    themselves: under what was in force when they came."""
+    if request.method != "GET":
+        service: Service = state.service
+        service.wait_until_billed(caller.organization_id)
     organization = db.get(Organization, caller.organization_id)
     if organization is None:
         raise Unauthorized
@@ -136,6 +143,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             CustomerInvoiceController,
             CustomerSubscriptionController,
             EnrichedEventController,
+            EstimateController,
             EventController,
             EventErrorController,
             EventProblemController,

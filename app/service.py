@@ -1,5 +1,6 @@
 """One running Meterhouse: its settings, its two stores, and what works on them."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -8,6 +9,8 @@ from alembic.util.exc import CommandError
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.billing.advance_billing import AdvanceBilling
+from app.billing.advance_worker import AdvanceWorker
 from app.billing.due import DueRunner
 from app.billing.remembered import PriceBook
 from app.config import Settings
@@ -40,6 +43,7 @@ class Service:
     billing_meter: Meter = field(init=False)
     due: DueRunner = field(init=False)
     event_checks: EventChecks = field(init=False)
+    advance: AdvanceWorker = field(init=False)
     journal: Journal | None = None
     data_dir: DataDir | None = None
     price_book: PriceBook = field(default_factory=PriceBook)
@@ -53,6 +57,11 @@ class Service:
         delay = timedelta(seconds=settings.billing_delay_seconds)
         self.due = DueRunner(self.postgres, self.billing_meter, settings.close_chunk, delay)
         self.event_checks = EventChecks(self.postgres, self.clickhouse)
+        self.advance = AdvanceWorker(
+            AdvanceBilling(self.postgres, self.clickhouse, self.meter, self.price_book),
+            embedded=self.clickhouse.embedded,
+            readable=self.upkeep.wait_until_readable,
+        )
 
     @property
     def ingest(self) -> Ingest:
@@ -68,6 +77,7 @@ class Service:
                 self.clickhouse, self.definitions, self.settings, self.upkeep.learn_keys, self.journal
             )
         await self.upkeep.start(self._ingest, self.journal)
+        await asyncio.to_thread(self.advance.start, self._ingest)
         if self._ingest is not None:
             self._ingest.start()
 
@@ -75,6 +85,7 @@ class Service:
         """Finish what was accepted and stop."""
         if self._ingest is not None:
             await self._ingest.stop()
+        await asyncio.to_thread(self.advance.stop)
         await self.upkeep.stop()
 
     def close(self) -> None:
@@ -92,8 +103,15 @@ class Service:
         self.upkeep.metric_changed(organization_id, code)
 
     def wait_until_readable(self, organization_id: UUID) -> None:
-        """Wait until every event acknowledged so far counts in what is read. For threads other than the loop's."""
+        """Wait until every event acknowledged so far counts in what is read, and has its fees where it is billed by itself.
+        For threads other than the loop's that have locked nothing."""
         self.upkeep.wait_until_readable(organization_id)
+        self.advance.wait(organization_id)
+
+    def wait_until_billed(self, organization_id: UUID) -> None:
+        """Wait only where events are billed by themselves: before something is changed that their fees depend on. On the
+        same conditions."""
+        self.advance.wait(organization_id)
 
     def usage_over_time(self, question: Question, most: int) -> list[UsedInBucket]:
         """Usage in buckets of time, as the rollups have it.

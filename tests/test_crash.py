@@ -169,3 +169,67 @@ def test_two_closes_at_once_bill_everything_once(api: httpx.Client) -> None:
         for boundary, date in enumerate(("2024-06-01", "2024-07-01"), 1):
             list(pool.map(set_clock, [api, api], [f"{date}T00:00:00Z"] * 2))
             check_invoices(api, boundary)
+
+
+def test_every_acknowledged_event_has_its_fee_once(crashing: Server) -> None:
+    """The server is killed again and again while events come: most of those it has answered have no fee at that moment."""
+    api = crashing.organization(sandbox=True)
+    set_clock(api, "2024-05-01T00:00:00Z")
+    metrics = {code: make_metric(api, code, METRICS[code], FIELDS.get(code)) for code in ("calls", "bytes", "users")}
+    ahead: Json = {"pay_in_advance": True, "invoiceable": False}
+    tiers = [{"from_value": 0, "to_value": 500, "per_unit_amount": "0.05", "flat_amount": "7"},
+             {"from_value": 501, "to_value": None, "per_unit_amount": "0.02", "flat_amount": "3"}]  # fmt: skip
+    charges = [
+        standard(metrics["calls"], charge_model="graduated", properties={"graduated_ranges": tiers}, **ahead),
+        standard(metrics["bytes"], "0.001", **ahead),
+        standard(metrics["users"], "2", pay_in_advance=True),
+    ]
+    make_plan(api, charges=charges)
+    make_customer(api)
+    for subscription in SUBSCRIPTIONS:
+        make_subscription(api, subscription)
+    key = api.headers["Authorization"].removeprefix("Bearer ")
+    chance = seeded(20_240_502)
+    sent: list[Json] = []
+    for number in range(ROUNDS // 2):
+        senders = Senders(crashing.base_url, key, 100 + number)
+        senders.start()
+        enough = chance.randint(3, 12)
+        wait_for(lambda now=senders, least=enough: len(now.acknowledged) >= least, "acknowledged requests")
+        crashing.kill()
+        senders.join()
+        crashing.start()
+        for request in senders.lost:
+            assert send(api, request).status_code == 200
+        sent += [one for request in (*senders.acknowledged, *senders.lost) for one in request]
+        wanted = sorted((*key_of(one), one["code"]) for one in sent if one["code"] in metrics)
+        fees = _fees(api)
+        named = [(one["external_subscription_id"], one["event_transaction_id"], one["item"]["code"]) for one in fees]
+        assert sorted(named) == wanted
+    for subscription in SUBSCRIPTIONS:
+        mine = [one for one in fees if one["external_subscription_id"] == subscription]
+        usage = ok(api.get(USAGE, params={"external_subscription_id": subscription}))["customer_usage"]
+        for used in usage["charges_usage"]:
+            of_one = [one for one in mine if one["item"]["code"] == used["billable_metric"]["code"]]
+            billed = sum((Decimal(one["precise_amount"]) for one in of_one), Decimal(0)) * 100
+            assert abs(billed - used["amount_cents"]) <= Decimal("0.5")
+    numbers = [one["sequential_id"] for one in _pages(api, "invoices")]
+    assert sorted(numbers) == list(range(1, len([one for one in fees if one["item"]["code"] == "users"]) + 1))
+
+
+USAGE = "/api/v1/customers/customer/current_usage"
+
+
+def _fees(api: httpx.Client) -> list[Json]:
+    return _pages(api, "fees", fee_type="charge")
+
+
+def _pages(api: httpx.Client, name: str, **query: str) -> list[Json]:
+    """All of a list."""
+    found: list[Json] = []
+    page: int | None = 1
+    while page is not None:
+        answer = ok(api.get(f"/api/v1/{name}", params={**query, "per_page": "1000", "page": str(page)}))
+        found += answer[name]
+        page = answer["meta"]["next_page"]
+    return found

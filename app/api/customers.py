@@ -290,8 +290,8 @@ class CustomerController(Controller):
         self, external_id: str, db: Db, service: Running, organization: Org, now: Now
     ) -> CustomerAnswer:
         """Delete a customer; its subscriptions end and are billed for the last time."""
-        customer = find_customer(db, organization.id, external_id, lock=True)
         service.wait_until_readable(organization.id)
+        customer = find_customer(db, organization.id, external_id, lock=True)
         end_all(db, customer, now, service.billing_meter)
         delete_customer(customer, now)
         return CustomerAnswer(customer_object(customer))

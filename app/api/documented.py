@@ -116,3 +116,36 @@ class TakesExpression(Operation):
             type=OpenAPIType.OBJECT, required=["expression", "event"], properties={"expression": _text, "event": event}
         )
         self.request_body = RequestBody(content={"application/json": OpenAPIMediaType(schema=root)}, required=True)
+
+
+_estimate = Schema(
+    type=OpenAPIType.OBJECT,
+    required=["code", "external_subscription_id"],
+    properties={
+        "external_subscription_id": _text,
+        **{name: schema for name, schema in _fields.items() if name != "timestamp"},
+        "precise_total_amount_cents": Schema(one_of=[_text, Schema(type=OpenAPIType.NUMBER)]),
+        "transaction_id": _text,
+    },
+)
+
+
+def _json(name: str, schema: Schema) -> RequestBody:
+    root = Schema(type=OpenAPIType.OBJECT, required=[name], properties={name: schema})
+    return RequestBody(content={"application/json": OpenAPIMediaType(schema=root)}, required=True)
+
+
+@dataclass
+class TakesEstimate(Operation):
+    """An operation whose body is an event that is not sent yet."""
+
+    def __post_init__(self) -> None:
+        self.request_body = _json("event", _estimate)
+
+
+@dataclass
+class TakesEstimates(Operation):
+    """An operation whose body is a batch of them."""
+
+    def __post_init__(self) -> None:
+        self.request_body = _json("events", _many(_estimate))

@@ -8,12 +8,19 @@ import msgspec
 from litestar import Controller
 from msgspec import UNSET, Struct
 
-from app.api.given import Db, Now, Org, Paging
+from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, put
 from app.api.wire import Opt, PageMeta, Str, exact_json, instant, instant_or_none, number, paginate, parse_instant
-from app.billing.issued import FEE_PAYMENT_STATUSES, FEE_TYPES, find_fee, search_fees, set_fee_payment_status
+from app.billing.issued import (
+    FEE_PAYMENT_STATUSES,
+    FEE_TYPES,
+    find_fee,
+    remove_fee,
+    search_fees,
+    set_fee_payment_status,
+)
 from app.core.money import decimal_text, from_minor
-from app.errors import NotAllowed, Problems
+from app.errors import Problems
 from app.models import Fee, FeeTax, InvoiceTax
 from app.validation import as_uuid, check_one_of
 
@@ -41,7 +48,7 @@ class FeeItem(Struct):
 
 
 class AppliedTaxObject(Struct, kw_only=True):
-    lago_id: UUID
+    lago_id: UUID | None
     lago_fee_id: UUID | None = None
     lago_invoice_id: UUID | None = None
     lago_tax_id: UUID
@@ -52,11 +59,13 @@ class AppliedTaxObject(Struct, kw_only=True):
     amount_cents: int
     amount_currency: str
     fees_amount_cents: int | None = None
-    created_at: str
+    created_at: str | None
 
 
 class FeeObject(Struct, kw_only=True):
-    lago_id: UUID
+    """A fee. One that is only estimated has no id and no times of its own."""
+
+    lago_id: UUID | None
     lago_charge_id: UUID | None
     lago_charge_filter_id: UUID | None = None
     lago_fixed_charge_id: UUID | None = None
@@ -89,7 +98,7 @@ class FeeObject(Struct, kw_only=True):
     sub_total_excluding_taxes_precise_amount_cents: str
     events_count: int | None
     payment_status: str
-    created_at: str
+    created_at: str | None
     succeeded_at: str | None
     failed_at: str | None
     refunded_at: str | None
@@ -97,8 +106,8 @@ class FeeObject(Struct, kw_only=True):
     self_billed: bool = False
     pricing_unit_details: msgspec.Raw | None
     presentation_breakdowns: list[Any] = []
-    from_date: str
-    to_date: str
+    from_date: str | None
+    to_date: str | None
     event_transaction_id: str | None
     applied_taxes: list[AppliedTaxObject]
 
@@ -206,6 +215,7 @@ class FeeController(Controller):
     def list_fees(
         self,
         db: Db,
+        service: Running,
         organization: Org,
         paging: Paging,
         external_customer_id: str | None = None,
@@ -225,6 +235,7 @@ class FeeController(Controller):
         refunded_at_to: str | None = None,
     ) -> FeesAnswer:
         """The fees that pass all filters, oldest first."""
+        service.wait_until_readable(organization.id)
         problems = Problems()
         check_one_of(problems, {"fee_type": fee_type}, "fee_type", FEE_TYPES)
         check_one_of(problems, {"payment_status": payment_status}, "payment_status", FEE_PAYMENT_STATUSES)
@@ -265,10 +276,11 @@ class FeeController(Controller):
         return FeeAnswer(fee_object(fee))
 
     @delete("/{lago_id:str}")
-    def remove_fee(self, lago_id: str, db: Db, organization: Org) -> FeeAnswer:
-        """A fee on an invoice cannot be deleted."""
-        find_fee(db, organization.id, as_uuid(lago_id))
-        raise NotAllowed("invoiced_fee")
+    def remove_fee(self, lago_id: str, db: Db, organization: Org, now: Now) -> FeeAnswer:
+        """Delete a fee that stands alone. One on an invoice cannot be deleted."""
+        fee = find_fee(db, organization.id, as_uuid(lago_id))
+        remove_fee(fee, now)
+        return FeeAnswer(fee_object(fee))
 
 
 def _bound(field: str, text: str | None) -> datetime | None:

@@ -12,7 +12,7 @@ from sqlalchemy import false
 
 from app.api.customers import CustomerObject, customer_object
 from app.api.fees import AppliedTaxObject, FeeObject, applied_tax_object, fee_object
-from app.api.given import Db, Now, Org, Paging
+from app.api.given import Db, Now, Org, Paging, Running
 from app.api.request import ExactRequest
 from app.api.routes import get, put
 from app.api.subscriptions import SubscriptionObject, subscription_object
@@ -171,6 +171,8 @@ def _listed(invoice: Invoice) -> dict[str, Any]:
         "credit_notes_amount_cents",
         "total_amount_cents",
     )
+    # A statement's fees were paid before it was made.
+    paid = invoice.total_amount_cents if invoice.invoice_type == "advance_charges" else 0
     return {
         **{field: getattr(invoice, field) for field in same},
         "lago_id": invoice.id,
@@ -178,7 +180,8 @@ def _listed(invoice: Invoice) -> dict[str, Any]:
         "payment_due_date": invoice.payment_due_date.isoformat(),
         "total_due_amount_cents": 0
         if invoice.status == "voided"
-        else max(invoice.total_amount_cents - invoice.offset_amount_cents, 0),
+        else max(invoice.total_amount_cents - paid - invoice.offset_amount_cents, 0),
+        "total_paid_amount_cents": paid,
         "total_offsetted_credit_note_amount_cents": invoice.offset_amount_cents,
         "created_at": instant(invoice.created_at),
         "updated_at": instant(invoice.updated_at),
@@ -240,6 +243,7 @@ class InvoiceController(Controller):
         *,
         request: ExactRequest,
         db: Db,
+        service: Running,
         organization: Org,
         paging: Paging,
         external_customer_id: str | None = None,
@@ -262,6 +266,7 @@ class InvoiceController(Controller):
         billing_entity_codes: Annotated[list[str] | None, Parameter(query="billing_entity_codes[]")] = None,
     ) -> InvoicesAnswer:
         """The invoices that pass all filters, latest issuing date first."""
+        service.wait_until_readable(organization.id)
         query = search_invoices(
             organization.id,
             external_customer_id=external_customer_id,
@@ -316,6 +321,7 @@ class CustomerInvoiceController(Controller):
         external_id: str,
         request: ExactRequest,
         db: Db,
+        service: Running,
         organization: Org,
         paging: Paging,
         amount_from: int | None = None,
@@ -332,6 +338,7 @@ class CustomerInvoiceController(Controller):
         search_term: str | None = None,
     ) -> InvoicesAnswer:
         """A customer's invoices, latest issuing date first."""
+        service.wait_until_readable(organization.id)
         customer = find_customer(db, organization.id, external_id)
         query = search_invoices(
             organization.id,

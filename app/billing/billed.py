@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from app.billing.book import PlanTerms
+from app.billing.book import ChargeTerms, PlanTerms
 from app.core.boundaries import Boundaries, Stretch, Terms
 from app.core.charges.proration import ProratedSpan
 from app.core.periods import BillingTime, Interval, local_date
@@ -101,3 +101,18 @@ class BilledLine:
     def fixed_charges_ahead(self) -> Stretch | None:
         """What fixed charges in advance are billed for; the last invoice has none of them."""
         return self.boundaries.fixed_charges_ahead if self.reason in _OPENING else None
+
+    @property
+    def charges(self) -> tuple[ChargeTerms, ...]:
+        """The charges that are billed: those in arrears, and where a period begins those paid in advance for what is
+        carried over into it; other events have been billed one by one (billing spec 2.3)."""
+        if not self.has_charges:
+            return ()
+        begins = self._begins_another
+        return tuple(one for one in self.subscription.plan.charges if not one.pay_in_advance or (begins and one.renews))
+
+    @property
+    def _begins_another(self) -> bool:
+        """Whether a period follows the one that is billed: after its end, also where a cheaper plan follows then; not where
+        the subscription ends within it, or a dearer plan has followed (metering spec 3.12)."""
+        return self.boundaries.charges_to < self.billed_at and not self.subscription.ended_by_upgrade

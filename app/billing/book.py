@@ -1,6 +1,7 @@
 """The price book: plans with everything that pricing needs of them, loaded set-wise and made ready to price with."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ from sqlalchemy.orm.attributes import set_committed_value
 from app.core.aggregation import Aggregation
 from app.core.buckets import Splitter, expanded, takes_all
 from app.core.charges.fees import FeeAmounts
+from app.core.charges.instant_estimates import INSTANT_MODELS, compile_instant
+from app.core.charges.percentage import Percentage
 from app.core.charges.pricing import compile_price, needs_events
 from app.core.charges.pricing_units import converted, unit_amount_cents
 from app.core.charges.properties import group_keys
@@ -84,6 +87,15 @@ class PricingUnitTerms:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class AdvanceTerms:
+    """What the properties of a charge paid in advance, or of one of its filters, are to single events: `allowance` where
+    the price looks at their values one by one, `instant` where it is told for an event by itself (metering spec 5.7)."""
+
+    allowance: Percentage | None
+    instant: Callable[[Decimal], Decimal] | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ChargeFilterTerms:
     """A charge filter: what it takes, with every stand-in for all values replaced, and its price as a function."""
@@ -94,6 +106,7 @@ class ChargeFilterTerms:
     values: Mapping[str, Sequence[str]]
     group_keys: tuple[str, ...]
     price: PriceFunction
+    advance: "AdvanceTerms | None" = None
 
     @property
     def display_name(self) -> str:
@@ -134,6 +147,17 @@ class ChargeTerms:
     splitter: Splitter = field(default_factory=Splitter)
     dimension_keys: frozenset[str] = frozenset()
     dimensions_pending: bool = False
+    pay_in_advance: bool = False
+    invoiceable: bool = True
+    field_name: str | None = None
+    accepts_target_wallet: bool = False
+    advance: AdvanceTerms | None = None
+    signature: str = ""
+
+    @property
+    def renews(self) -> bool:
+        """Whether it is paid in advance, and each period bills what was carried over into it (metering spec 3.12)."""
+        return self.pay_in_advance and self.recurring
 
     def priced_in(self, currency: str) -> str:
         """What its prices are in: the plan's currency, or pricing units."""
@@ -352,6 +376,7 @@ def _charge_terms(charge: Charge, compiled: _Compiled) -> ChargeTerms:
     own_keys = group_keys(charge.properties, accepts_target_wallet=charge.accepts_target_wallet)
     presentation = charge.properties.get("presentation_group_keys") or ()
     shown = tuple(one["value"] for one in presentation if (one.get("options") or {}).get("display_in_invoice"))
+    own = _advance_terms(charge, charge.properties)
     return ChargeTerms(
         id=charge.id,
         code=charge.code,
@@ -373,7 +398,9 @@ def _charge_terms(charge: Charge, compiled: _Compiled) -> ChargeTerms:
         min_amount_cents=charge.min_amount_cents,
         pricing_unit=_pricing_unit_terms(charge),
         needs_events=any(
-            needs_events(model, properties, metric.aggregation_type, prorated=charge.prorated)
+            needs_events(
+                model, properties, metric.aggregation_type, prorated=charge.prorated and not charge.pay_in_advance
+            )
             for properties in (charge.properties, *(one.properties for one in oldest_first))
         ),
         filters=filters,
@@ -382,6 +409,12 @@ def _charge_terms(charge: Charge, compiled: _Compiled) -> ChargeTerms:
         presentation_keys=tuple(one["value"] for one in presentation),
         invoice_presentation_keys=shown,
         splitter=compiled.splitter(filters, own_keys),
+        pay_in_advance=charge.pay_in_advance,
+        invoiceable=charge.invoiceable,
+        field_name=metric.field_name,
+        accepts_target_wallet=charge.accepts_target_wallet,
+        advance=own,
+        signature=_signature(filters, own_keys, own) if charge.pay_in_advance else "",
     )
 
 
@@ -417,7 +450,30 @@ def _filter_terms(
         values=expanded(one.values, vocabulary),
         group_keys=group_keys(one.properties, accepts_target_wallet=charge.accepts_target_wallet),
         price=compiled.price(ChargeModel(charge.charge_model), one.properties, prorated=charge.prorated),
+        advance=_advance_terms(charge, one.properties),
     )
+
+
+def _advance_terms(charge: Charge, properties: Mapping[str, object]) -> AdvanceTerms | None:
+    if not charge.pay_in_advance:
+        return None
+    model = ChargeModel(charge.charge_model)
+    looks = needs_events(model, properties, charge.billable_metric.aggregation_type)
+    return AdvanceTerms(
+        allowance=Percentage.of(properties) if looks else None,
+        instant=compile_instant(model, properties) if model in INSTANT_MODELS else None,
+    )
+
+
+def _signature(filters: Sequence[ChargeFilterTerms], group_keys: Sequence[str], own: AdvanceTerms | None) -> str:
+    """Equal for terms that tell events apart, and count what each of them has used, in the same way."""
+
+    def splitting(one: ChargeFilterTerms) -> object:
+        values = sorted((key, sorted(values)) for key, values in one.values.items())
+        return one.id.hex, values, one.group_keys, one.advance.allowance if one.advance else None
+
+    terms = ([splitting(one) for one in filters], tuple(group_keys), own.allowance if own else None)
+    return hashlib.sha256(repr(terms).encode()).hexdigest()
 
 
 def _applied(taxes: Iterable[Tax]) -> Taxes:

@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
+from uuid import UUID
 
 from app.billing.billed import BilledSubscription
 from app.billing.book import ChargeFilterTerms, ChargeTerms
 from app.core.aggregation import Aggregation, Sample, Units, round_units
 from app.core.boundaries import Boundaries
 from app.core.buckets import Bucket, Splitter
+from app.core.charges.advance_level import Level
 from app.core.charges.events import runs as runs_of
 from app.core.charges.fees import FeeAmounts, fee_amounts
+from app.core.charges.pay_in_advance import HighWater, paid_units, prorated_paid_units
 from app.core.charges.pricing_units import fiat_cents
 from app.core.charges.projection import Progress, project
 from app.core.charges.proration import ProratedUnits, prorate, prorate_sum
@@ -23,7 +26,7 @@ from app.core.charges.usage import BucketUsage, ChargeModel, PriceFunction, ones
 from app.core.money import ZERO, exact, from_minor, minor_int
 from app.metering.meter import Meter
 from app.metering.usage import NOTHING, Events, Usage
-from app.metering.windows import Window, window
+from app.metering.windows import Split, Window, window
 
 MILLISECOND = timedelta(milliseconds=1)
 COUNTED = (Aggregation.COUNT, Aggregation.UNIQUE_COUNT)
@@ -102,6 +105,18 @@ AS_BILLED = Options(for_invoice=True)
 Item = tuple[BilledSubscription, Boundaries]
 
 
+class PaidBucket(NamedTuple):
+    """What has been paid in advance in a bucket of a charge: its filter and group, and where the period stands."""
+
+    filter_id: UUID | None
+    group: Group
+    level: Level
+
+
+Paid = Mapping[UUID, Sequence[PaidBucket]]
+"""What has been paid in advance in the period that is looked at, by charge."""
+
+
 class _Wanted:
     """A splitter of only those events that have one of the values wanted; the others are in no bucket."""
 
@@ -117,12 +132,34 @@ class _Wanted:
         return self._splitter.bucket([values[place] for place in self._places])
 
 
+def charge_window(
+    subscription: BilledSubscription, charge: ChargeTerms, boundaries: Boundaries, split: Split
+) -> Window:
+    """The events of a charge in a period, split into buckets. One at the very instant of an upgrade is the new
+    subscription's (metering spec 6.12)."""
+    to = boundaries.charges_to - MILLISECOND if subscription.ended_by_upgrade else boundaries.charges_to
+    return window(
+        subscription.organization_id,
+        subscription.external_id,
+        charge.metric_code,
+        charge.aggregation,
+        boundaries.charges_from,
+        to,
+        recurring=charge.recurring,
+        period_days=boundaries.charges_period_days,
+        split=split,
+        from_raw=charge.dimensions_pending or not charge.dimension_keys.issuperset(split.keys),
+    )
+
+
 class _Work:
     """One charge of one subscription, on its way from windows to prices."""
 
-    def __init__(self, item: Item, charge: ChargeTerms, options: Options):
+    def __init__(self, item: Item, charge: ChargeTerms, options: Options, paid: Sequence[PaidBucket]):
         self.subscription, self.boundaries = item
         self.charge = charge
+        self._renews = options.for_invoice
+        self._paid = paid
         self._only = options.only or {}
         own = charge.invoice_presentation_keys if options.for_invoice else charge.presentation_keys
         self.presentation_keys = own if options.presentation_keys is None else tuple(options.presentation_keys)
@@ -144,25 +181,12 @@ class _Work:
             splitter = Splitter([one.values for one in charge.filters], self.own_group, self.groups, presentation_keys)
         else:
             splitter = charge.splitter
-        split = _Wanted(splitter, self._only) if self._only else splitter
-        return window(
-            self.subscription.organization_id,
-            self.subscription.external_id,
-            charge.metric_code,
-            charge.aggregation,
-            self.boundaries.charges_from,
-            self._charges_to,
-            recurring=charge.recurring,
-            period_days=self.boundaries.charges_period_days,
-            split=split,
-            from_raw=charge.dimensions_pending or not charge.dimension_keys.issuperset(split.keys),
+        return charge_window(
+            self.subscription,
+            charge,
+            self.boundaries,
+            _Wanted(splitter, self._only) if self._only else splitter,
         )
-
-    @property
-    def _charges_to(self) -> datetime:
-        """An event at the very instant of an upgrade is the new subscription's (metering spec 6.12)."""
-        to = self.boundaries.charges_to
-        return to - MILLISECOND if self.subscription.ended_by_upgrade else to
 
     def events_window(self) -> Window:
         """The window of the single events that the price looks at. A prorated sum knows what was carried over from its
@@ -192,7 +216,7 @@ class _Work:
         filter_ = None if bucket.filter is None else charge.filters[bucket.filter]
         keys = self.own_group if bucket.filter is None else self.groups[bucket.filter]
         units = self.usage.get(bucket, NOTHING)
-        usage = self._bucket_usage(units, self.events.get(bucket, []))
+        usage = self._bucket_usage(bucket, units, self.events.get(bucket, []))
         price = filter_.price if filter_ else charge.price
         priced = fee_amounts(usage, price(usage), charge.priced_in(currency))
         amounts = charge.in_money(priced, currency)
@@ -221,9 +245,11 @@ class _Work:
         money = minor_int(fiat_cents(cents, charge.pricing_unit.conversion_rate, currency))
         return Projected(units, money, cents, tuple(parts))
 
-    def _bucket_usage(self, units: Units, events: list[Sample]) -> BucketUsage:
+    def _bucket_usage(self, bucket: Bucket, units: Units, events: list[Sample]) -> BucketUsage:
         """What was measured of a bucket, as the charge's price sees it."""
         charge = self.charge
+        if charge.pay_in_advance:
+            return self._paid_usage(bucket, units, events)
         if charge.prorated:
             prorated = self._prorated(units, events)
             return BucketUsage(
@@ -233,6 +259,34 @@ class _Work:
                 waterfall=prorated.waterfall,
             )
         return bucket_usage(charge, units, self.subscription.plan.currency, events)
+
+    def _paid_usage(self, bucket: Bucket, units: Units, events: list[Sample]) -> BucketUsage:
+        """Usage that is paid in advance is priced on what its events have been charged for (metering spec 5.3); an
+        invoice, which bills what is carried over, on all of it."""
+        usage = bucket_usage(self.charge, units, self.subscription.plan.currency, events)
+        if self._renews:
+            return usage
+        levels = [one.level for one in self._paid if self._is_part(one, bucket)]
+        with exact():
+            water = HighWater(
+                sum((one.water.current for one in levels), ZERO), sum((one.water.maximum for one in levels), ZERO)
+            )
+            billed = sum((one.prorated for one in levels), ZERO)
+        if self.charge.prorated:
+            paid = prorated_paid_units(units.units, water, billed, self.subscription.span(self.boundaries))
+        else:
+            paid = paid_units(units.units, water)
+        return replace(usage, units=paid, full_units=usage.units)
+
+    def _is_part(self, one: PaidBucket, bucket: Bucket) -> bool:
+        """Whether what was paid in a bucket of the charge belongs to a bucket that is looked at."""
+        filter_ = None if bucket.filter is None else self.charge.filters[bucket.filter]
+        keys = self.own_group if bucket.filter is None else self.groups[bucket.filter]
+        return (
+            one.filter_id == (filter_.id if filter_ else None)
+            and all(one.group.get(key) == value for key, value in zip(keys, bucket.group, strict=True))
+            and all(one.group[key] in values for key, values in self._only.items() if key in one.group)
+        )
 
     def _rounded(self, units: Decimal) -> Decimal:
         return round_units(units, self.charge.rounding_function, self.charge.rounding_precision)
@@ -257,9 +311,15 @@ class _Work:
         )
 
 
-def charge_usage(meter: Meter, items: Sequence[Item], options: Options) -> list[list[ChargeUsage]]:
-    """The usage of all charges of each item, in the order of its plan, in a number of queries that does not grow."""
-    of_items = [[_Work(item, charge, options) for charge in item[0].plan.charges] for item in items]
+def charge_usage(
+    meter: Meter, items: Sequence[Item], options: Options, paid: Paid | None = None
+) -> list[list[ChargeUsage]]:
+    """The usage of all charges of each item, in the order of its plan, in a number of queries that does not grow. `paid` is
+    needed where charges paid in advance are to come to what has been paid; there is one item then."""
+    known = paid or {}
+    of_items = [
+        [_Work(item, charge, options, known.get(charge.id, ())) for charge in item[0].plan.charges] for item in items
+    ]
     work = [one for works in of_items for one in works]
     presenting = [one for one in work if one.presentation_keys]
     windows = [one.window() for one in work]

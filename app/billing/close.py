@@ -6,7 +6,7 @@ mistakes. The number of ClickHouse queries depends on the number of chunks and a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -20,7 +20,8 @@ from app.billing.charge_usage import AS_BILLED, charge_usage
 from app.billing.commitments import commitment_fees
 from app.billing.fees import FeeDraft, line_fees
 from app.billing.fixed_charges import fixed_charge_fees, load_units, start_units
-from app.billing.invoices import Payer, group_lines, write_invoices
+from app.billing.invoices import Payer, group_lines, write_fees, write_invoices
+from app.billing.statements import write_statements
 from app.catalog.retirement import retire_copies
 from app.core.boundaries import Boundaries, joined, periodic, starting
 from app.core.periods import local_date, local_start
@@ -37,14 +38,22 @@ class Closed:
 
 
 def close_chunk(
-    db: Session, scope: ColumnElement[bool], until: datetime, made_at: datetime, size: int, meter: Meter
+    db: Session,
+    scope: ColumnElement[bool],
+    until: datetime,
+    made_at: datetime,
+    size: int,
+    meter: Meter,
+    *,
+    wait: bool = False,
 ) -> Closed:
     """Close what was due at `until` for up to `size` customers; no customers means that nothing was left to claim.
 
-    `scope` limits the organizations. Of each customer only the earliest boundary is closed, so that invoices are
-    numbered in the order of time; call again until nothing is claimed.
+    `wait` for customers that something else bills just now, which are left out otherwise. `scope` limits the
+    organizations. Of each customer only the earliest boundary is closed, so that invoices are numbered in the order of
+    time; call again until nothing is claimed.
     """
-    claimed = claim(db, scope, until, size)
+    claimed = claim(db, scope, until, size, wait=wait)
     if not claimed:
         return Closed(0, 0)
     subscriptions = _due(db, claimed, until)
@@ -68,9 +77,12 @@ def close_chunk(
 def bill_lines(
     db: Session, lines: Sequence[BilledLine], payers: dict[UUID, Payer], made_at: datetime, meter: Meter
 ) -> list[UUID]:
-    """Measure, price and invoice lines; returns the ids of the invoices."""
-    with_charges = [line for line in lines if line.has_charges]
-    items = [(line.subscription, line.boundaries) for line in with_charges]
+    """Measure, price and invoice lines; returns the ids of the invoices. Fees that stand alone are on none of them."""
+    with_charges = [line for line in lines if line.charges]
+    items = [
+        (replace(line.subscription, plan=replace(line.subscription.plan, charges=line.charges)), line.boundaries)
+        for line in with_charges
+    ]
     measured = charge_usage(meter, items, AS_BILLED)
     usage = dict(zip(map(id, with_charges), measured, strict=True))
     taxes = load_taxes(db, payers, {payer.organization_id for payer in payers.values()})
@@ -80,8 +92,14 @@ def bill_lines(
         for line in lines
     ]
     lacking = commitment_fees(db, drafted, taxes)
-    whole = [(line, [*fees, *lacking.get(line.subscription.id, ())]) for line, fees in drafted]
-    return write_invoices(db, group_lines(whole, payers), made_at)
+    write_fees(db, [fee for _, fees in drafted for fee in fees if not fee.invoiceable], made_at)
+    invoiced = [
+        (line, [*(fee for fee in fees if fee.invoiceable), *lacking.get(line.subscription.id, ())])
+        for line, fees in drafted
+    ]
+    invoices = write_invoices(db, group_lines(invoiced, payers), made_at)
+    write_statements(db, lines, payers, made_at)
+    return invoices
 
 
 def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]) -> BilledSubscription:
@@ -129,8 +147,8 @@ def payer_of(customer: Customer) -> Payer:
     )
 
 
-def claim(db: Session, scope: ColumnElement[bool], until: datetime, size: int) -> list[UUID]:
-    """Customers with something due, locked for this transaction; those another close holds are left to it."""
+def claim(db: Session, scope: ColumnElement[bool], until: datetime, size: int, *, wait: bool = False) -> list[UUID]:
+    """Customers with something due, locked for this transaction; without `wait`, not those that something else holds."""
     due = exists().where(
         Subscription.customer_id == Customer.id,
         Subscription.organization_id == Customer.organization_id,
@@ -144,9 +162,22 @@ def claim(db: Session, scope: ColumnElement[bool], until: datetime, size: int) -
             .where(scope, due)
             .order_by(Customer.id)
             .limit(size)
-            .with_for_update(of=Customer, skip_locked=True, key_share=True)
+            .with_for_update(of=Customer, skip_locked=not wait, key_share=True)
         )
     )
+
+
+def lock_customers(db: Session, customers: Iterable[UUID]) -> None:
+    """Lock customers for this transaction, in the order in which everything that bills many of them does."""
+    query = select(Customer.id).where(Customer.id.in_(list(customers))).order_by(Customer.id)
+    db.execute(query.with_for_update(key_share=True)).all()
+
+
+def lock_customer(db: Session, customer_id: UUID, *, wait: bool = True) -> bool:
+    """Lock a customer for this transaction, as everything that bills does before it locks anything else of it. Without
+    `wait`, False where something else holds it."""
+    query = select(Customer.id).where(Customer.id == customer_id)
+    return db.scalar(query.with_for_update(skip_locked=not wait, key_share=True)) is not None
 
 
 def _due(db: Session, customers: Iterable[UUID], until: datetime) -> list[Subscription]:

@@ -96,6 +96,7 @@ def _billed(db: Session, reckonings: Sequence[_Reckoning]) -> dict[UUID, int]:
             Fee.organization_id.in_({one.line.subscription.organization_id for one in reckonings}),
             Fee.to_datetime <= window.c.finish,
             Fee.fee_type.in_(COUNTED),
+            Fee.deleted_at.is_(None),
             func.coalesce(Invoice.status, "") != "voided",
         )
         .group_by(Fee.subscription_id)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, contains_eager
 from app.billing.book import PlanTerms, TaxBook, load_customer_taxes
 from app.billing.charge_usage import AS_SHOWN, ChargeUsage, Options, charge_usage
 from app.billing.close import billed_subscription
+from app.billing.paid_levels import paid_levels
 from app.billing.remembered import PriceBook
 from app.core.boundaries import Boundaries, current
 from app.core.periods import local_date
@@ -145,7 +146,7 @@ def untaxed_usage(
         if not (restriction.is_given or options.only) or any(one.prorated for one in plan.charges):
             raise NotAllowed("full_usage_not_allowed")
         boundaries = replace(boundaries, charges_from=billed.started_at)
-    (charges,) = charge_usage(meter, [(billed, boundaries)], options)
+    (charges,) = charge_usage(meter, [(billed, boundaries)], options, paid_levels(db, billed, boundaries))
     return CurrentUsage(
         boundaries=boundaries,
         issuing_date=local_date(boundaries.charges_to, billed.tz),

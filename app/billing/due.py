@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.billing.close import claim, close_chunk
+from app.billing.close import claim, close_chunk, lock_customer, lock_customers
 from app.catalog.plans import finish_deletions, of_plans_to_delete
 from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_subscriptions, end_trial
 from app.errors import ApiError
@@ -57,7 +57,7 @@ class DueRunner:
         scope = Organization.id == organization_id
         for instant in self._instants(scope, until, timedelta(0)):
             yield instant
-            self._run_at(Run(), scope, instant, made_at=instant)
+            self._run_at(Run(), scope, instant, made_at=instant, wait=True)
 
     def _instants(self, scope: ColumnElement[bool], until: datetime, delay: timedelta) -> Iterator[datetime]:
         """The instants at which something is due, until there are none; each is looked up after the one before is done."""
@@ -69,14 +69,18 @@ class DueRunner:
                 return
             yield instant
 
-    def _run_at(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> None:
+    def _run_at(
+        self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool = False
+    ) -> None:
         """End what is on a plan that is to be deleted, start what starts, close what can be closed, end the trials and
-        subscriptions that end."""
+        subscriptions that end. `wait` for customers that something else bills just now; otherwise they are left to the
+        next run."""
+        starts, ends = Subscription.activation_due_at, Subscription.termination_due_at
         run.terminated += self._delete_plans(scope, instant, made_at)
-        run.activated += self._one_by_one(scope, Subscription.activation_due_at, instant, made_at, self._activate)
-        run.invoices += self._close(scope, instant, made_at)
-        self._one_by_one(scope, Subscription.trial_due_at, instant, made_at, self._end_trial)
-        run.terminated += self._one_by_one(scope, Subscription.termination_due_at, instant, made_at, self._terminate)
+        run.activated += self._one_by_one(scope, starts, instant, made_at, self._activate, wait=wait)
+        run.invoices += self._close(scope, instant, made_at, wait=wait)
+        self._one_by_one(scope, Subscription.trial_due_at, instant, made_at, self._end_trial, wait=wait)
+        run.terminated += self._one_by_one(scope, ends, instant, made_at, self._terminate, wait=wait)
 
     def _delete_plans(self, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> int:
         """End the subscriptions of plans that are to be deleted, in chunks as periods are closed; a plan goes when the last
@@ -84,18 +88,26 @@ class DueRunner:
         ended, size, failed = 0, self._chunk, set[UUID]()
         while True:
             with self._postgres.session() as db:
-                found = db.scalars(
-                    select(Subscription)
+                open_ = db.execute(
+                    select(Subscription.id, Subscription.customer_id)
                     .join(Organization, Organization.id == Subscription.organization_id)
                     .where(scope, of_plans_to_delete(instant), Subscription.id.not_in(failed))
                     .order_by(Subscription.id)
-                    .options(*SUBSCRIPTION_PARTS)
-                    .with_for_update(of=Subscription, skip_locked=True)
                     .limit(size)
                 ).all()
-                if not found:
+                if not open_:
                     finish_deletions(db, scope, instant, made_at)
                     return ended
+                lock_customers(db, {one.customer_id for one in open_})
+                found = db.scalars(
+                    select(Subscription)
+                    .where(Subscription.id.in_([one.id for one in open_]), of_plans_to_delete(instant))
+                    .order_by(Subscription.id)
+                    .options(*SUBSCRIPTION_PARTS)
+                    .with_for_update(of=Subscription, key_share=True)
+                ).all()
+                if not found:
+                    continue
                 try:
                     with db.begin_nested():
                         end_subscriptions(db, found, instant, made_at, self._meter)
@@ -110,14 +122,14 @@ class DueRunner:
                 else:
                     ended += len(found)
 
-    def _close(self, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> int:
+    def _close(self, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool) -> int:
         """Close in chunks. A chunk that fails is tried again customer by customer, so that one cannot hold up the rest."""
         invoices, size, failed = 0, self._chunk, set[UUID]()
         while True:
             within = scope & Customer.id.not_in(failed) if failed else scope
             try:
                 with self._postgres.session() as db:
-                    closed = close_chunk(db, within, instant, made_at, size, self._meter)
+                    closed = close_chunk(db, within, instant, made_at, size, self._meter, wait=wait)
             except ApiError:
                 raise
             except Exception as error:
@@ -144,23 +156,33 @@ class DueRunner:
         instant: datetime,
         made_at: datetime,
         action: Callable[[Session, Subscription, datetime, datetime], None],
+        *,
+        wait: bool,
     ) -> int:
         """Do something to each subscription that is due, each in a transaction of its own; one that fails is left out."""
         done, failed = 0, set[UUID]()
         while True:
             with self._postgres.session() as db:
-                subscription = db.scalars(
-                    select(Subscription)
+                due = db.execute(
+                    select(Subscription.id, Subscription.customer_id)
                     .join(Organization, Organization.id == Subscription.organization_id)
                     .where(scope, due_at <= instant, Subscription.id.not_in(failed))
                     .order_by(due_at, Subscription.id)
-                    .options(*SUBSCRIPTION_PARTS)
-                    .with_for_update(of=Subscription, skip_locked=True)
                     .limit(1)
                 ).first()
-                if subscription is None:
+                if due is None:
                     return done
-                failed.add(subscription.id)
+                failed.add(due.id)
+                if not lock_customer(db, due.customer_id, wait=wait):
+                    continue
+                subscription = db.scalars(
+                    select(Subscription)
+                    .where(Subscription.id == due.id, due_at <= instant)
+                    .options(*SUBSCRIPTION_PARTS)
+                    .with_for_update(of=Subscription, key_share=True)
+                ).first()
+                if subscription is None:
+                    continue
                 try:
                     with db.begin_nested():
                         action(db, subscription, instant, made_at)

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from app.billing.billed import BilledLine, BilledSubscription
 from app.billing.book import ChargeFilterTerms, ChargeTerms, TaxBook, Taxes
 from app.billing.charge_usage import BucketFee, ChargeUsage, Group, Presented
+from app.core.boundaries import current
 from app.core.charges.fees import FeeAmounts
 from app.core.charges.spending_minimum import true_up
 from app.core.money import exact, from_minor, minor_int
@@ -34,7 +35,8 @@ class FeeItem:
 
 @dataclass(frozen=True, slots=True)
 class FeeDraft:
-    """A fee that has not been stored. Amounts in minor units but `precise_unit_amount`, which is in currency units.
+    """A fee that has not been stored. Amounts in minor units but `precise_unit_amount`, which is in currency units. One
+    that is not `invoiceable` stands alone.
 
     `aggregated_units`: what was measured, where that is not the number of units. `pricing_unit`: the amounts in pricing
     units, as they are on the wire.
@@ -55,6 +57,7 @@ class FeeDraft:
     pay_in_advance: bool = False
     invoiceable: bool = True
     event_transaction_id: str | None = None
+    event_id: UUID | None = None
     group: Group = field(default_factory=dict)
     aggregated_units: Decimal | None = None
     events_count: int | None = None
@@ -65,8 +68,8 @@ class FeeDraft:
 def line_fees(line: BilledLine, usage: Sequence[ChargeUsage], taxes: TaxBook) -> list[FeeDraft]:
     """The fees of a line, subscription fee first; `usage` is that of the plan's charges, if they are billed.
 
-    A bucket is no fee when it has neither units nor amount nor events, unless it is the parent of a true-up (billing
-    spec 2.3).
+    A bucket is no fee when it has neither units nor amount nor events, unless it is the parent of a true-up, or the fee
+    stands alone (billing spec 2.3).
     """
     fees = [_subscription_fee(line, taxes)] if line.has_subscription_fee else []
     for one in usage:
@@ -89,7 +92,7 @@ def _charge_fees(line: BilledLine, usage: ChargeUsage, taxes: TaxBook) -> list[F
     fees = [
         _charge_fee(line, charge, bucket.priced, own, parent_id if bucket is parent else uuid4(), bucket=bucket)
         for bucket in usage.fees
-        if bucket is parent or not bucket.is_nothing
+        if bucket is parent or not charge.invoiceable or not bucket.is_nothing
     ]
     if missing is not None:
         fees.append(_charge_fee(line, charge, missing, own, uuid4(), true_up_parent_id=parent_id))
@@ -121,6 +124,9 @@ def _charge_fee(
 ) -> FeeDraft:
     """A fee of a charge, from amounts in what its prices are in: that of a bucket, or of none."""
     subscription, boundaries = line.subscription, line.boundaries
+    if charge.renews:
+        # What was carried over is paid in advance for the period that begins (metering spec 3.12).
+        boundaries = current(subscription.terms, line.billed_at)
     amounts = charge.in_money(priced, subscription.plan.currency)
     filter_ = bucket.filter if bucket else None
     return FeeDraft(
@@ -135,6 +141,8 @@ def _charge_fee(
         charge_id=charge.id,
         charge_filter_id=filter_.id if filter_ else None,
         true_up_parent_id=true_up_parent_id,
+        pay_in_advance=not charge.invoiceable,
+        invoiceable=charge.invoiceable,
         group=bucket.group if bucket else {},
         aggregated_units=bucket.total_aggregated_units if bucket else None,
         events_count=bucket.events_count if bucket else 0,

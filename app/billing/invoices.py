@@ -92,7 +92,8 @@ def write_invoices(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetim
         return []
     totals = [invoice_totals(draft) for draft in drafts]
     closed = [not total.fees and not draft.payer.finalize_zero for draft, total in zip(drafts, totals, strict=True)]
-    numbers = iter(_numbers(db, [draft for draft, skip in zip(drafts, closed, strict=True) if not skip], made_at))
+    numbered = [draft.payer for draft, skip in zip(drafts, closed, strict=True) if not skip]
+    numbers = iter(next_numbers(db, numbered, made_at))
     owed = [
         Owed(draft.payer.customer_id, draft.currency, 0 if skip else total.with_taxes)
         for draft, total, skip in zip(drafts, totals, closed, strict=True)
@@ -104,6 +105,14 @@ def write_invoices(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetim
         ids.append(_add(rows, draft, replace(total, spent=tuple(spent)), number))
     rows.copy(db)
     return ids
+
+
+def write_fees(db: Session, drafts: Sequence[FeeDraft], made_at: datetime) -> None:
+    """Store fees that stand alone; the client is told of them and says when they are paid."""
+    rows = Rows(made_at)
+    for position, fee in enumerate(drafts):
+        rows.add_fee(fee, None, position, paid=False)
+    rows.copy(db)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,20 +146,19 @@ def invoice_totals(draft: InvoiceDraft) -> Totals:
     return totals
 
 
-def _numbers(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetime) -> Iterable[tuple[int, str]]:
-    """The customer's running number and the document number of each draft, without gaps (billing spec 3.4).
+def next_numbers(db: Session, payers: Sequence[Payer], made_at: datetime) -> Iterable[tuple[int, str]]:
+    """The customer's running number and the document number of an invoice for each payer, without gaps (billing spec 3.4).
 
     The counters are rows of this transaction: when it is rolled back, so are they.
     """
     by_customer: dict[UUID, int] = defaultdict(int)
     by_organization: dict[UUID, int] = defaultdict(int)
-    for draft in drafts:
-        by_customer[draft.payer.customer_id] += 1
-        by_organization[draft.payer.organization_id] += 1
+    for payer in payers:
+        by_customer[payer.customer_id] += 1
+        by_organization[payer.organization_id] += 1
     customer_next = _advance(db, Customer, by_customer)
     organization_next = _advance(db, Organization, by_organization)
-    for draft in drafts:
-        payer = draft.payer
+    for payer in payers:
         customer_next[payer.customer_id] += 1
         organization_next[payer.organization_id] += 1
         sequential_id = customer_next[payer.customer_id]

@@ -221,7 +221,11 @@ def search_fees(
     query = (
         select(Fee)
         .outerjoin(Fee.invoice)
-        .where(Fee.organization_id == organization_id, or_(Fee.invoice_id.is_(None), Invoice.status.in_(VISIBLE)))
+        .where(
+            Fee.organization_id == organization_id,
+            Fee.deleted_at.is_(None),
+            or_(Fee.invoice_id.is_(None), Invoice.status.in_(VISIBLE)),
+        )
         .order_by(Fee.created_at, Fee.position, Fee.id)
         .options(*FEE_PARTS)
     )
@@ -241,6 +245,17 @@ def search_fees(
         query = query.where(column >= low) if low is not None else query
         query = query.where(column <= high) if high is not None else query
     return query
+
+
+def remove_fee(fee: Fee, now: datetime) -> None:
+    """Delete a fee that stands alone; the event that it is for makes no other.
+
+    Raises:
+        NotAllowed: `invoiced_fee`.
+    """
+    if fee.invoice_id is not None:
+        raise NotAllowed("invoiced_fee")
+    fee.deleted_at = now
 
 
 def find_fee(db: Session, organization_id: UUID, fee_id: UUID | None) -> Fee:

@@ -14,6 +14,7 @@ from app.billing.close import bill_lines, billed_subscription, close_chunk, paye
 from app.billing.credit_notes import credit_unused
 from app.billing.fixed_charges import fixed_charge_fees, load_units, raised_fees
 from app.billing.invoices import group_lines, write_invoices
+from app.billing.statements import write_statements
 from app.core.boundaries import Boundaries, current, starting, terminating
 from app.core.periods import local_date, local_start
 from app.customers.periods import terms_of
@@ -114,6 +115,16 @@ def bill_upgrade(db: Session, before: Subscription, after: Subscription, now: da
     bill_lines(db, lines, {before.customer_id: payer_of(before.customer)}, now, meter)
 
 
+def end_without_invoice(
+    db: Session, subscriptions: Iterable[Subscription], instant: datetime, made_at: datetime
+) -> None:
+    """What the end of subscriptions brings that are not to be billed any more: statements of what was paid."""
+    ended = list(subscriptions)
+    plans = load_plans(db, {one.plan_id for one in ended})
+    lines = [_line(one, plans, "subscription_terminating", instant) for one in ended]
+    write_statements(db, lines, {one.customer_id: payer_of(one.customer) for one in ended}, made_at)
+
+
 def bill_raised(
     db: Session,
     raised: Sequence[tuple[Subscription, Collection[UUID]]],
@@ -141,7 +152,7 @@ def close_customers(
 ) -> None:
     """Close every boundary of customers that has passed, so that what follows starts from a billed past."""
     scope = among(Customer.id, customer_ids)
-    while close_chunk(db, scope, instant, made_at, len(customer_ids), meter).customers:
+    while close_chunk(db, scope, instant, made_at, len(customer_ids), meter, wait=True).customers:
         pass
 
 

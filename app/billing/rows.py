@@ -113,7 +113,8 @@ class Rows:
                 "filter_invoice_display_name": item.filter_display_name,
                 "pay_in_advance": fee.pay_in_advance,
                 "invoiceable": fee.invoiceable,
-                "event_transaction_id": fee.event_transaction_id,
+                "event_transaction_id": _storable(fee.event_transaction_id),
+                "event_id": fee.event_id,
                 "currency": currency,
                 "amount_cents": amounts.amount_cents,
                 "precise_amount_cents": amounts.precise_amount_cents,
@@ -168,6 +169,11 @@ class Rows:
             with cursor.copy(f"COPY {table.__tablename__} ({', '.join(columns)}) FROM STDIN") as copy:
                 for row in rows:
                     copy.write_row(tuple(row.values()))
+
+
+def _storable(text: str | None) -> str | None:
+    """A sender's text without NUL, which PostgreSQL cannot hold."""
+    return None if text is None else text.replace("\x00", "")
 
 
 def _breakdowns(fee: FeeDraft) -> list[dict[str, Any]]:

@@ -1,10 +1,15 @@
-"""Which metrics a transaction has changed, for those who read events with them to be told once it is committed."""
+"""What a transaction has changed of how events are read and billed, for those who do it to be told once it is committed."""
 
 from uuid import UUID
 
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.clock import system_now
+from app.models import AdvanceMark
+
 _METRICS = "metrics that have changed"
+_IN_ADVANCE = "organizations with a charge paid in advance"
 
 
 def metric_changed(db: Session, organization_id: UUID, code: str) -> None:
@@ -15,4 +20,17 @@ def metric_changed(db: Session, organization_id: UUID, code: str) -> None:
 def changed_metrics(db: Session) -> set[tuple[UUID, str]]:
     """Organization and code of the metrics that were noted."""
     noted: set[tuple[UUID, str]] = db.info.get(_METRICS, set())
+    return noted
+
+
+def billed_by_event(db: Session, organization_id: UUID) -> None:
+    """Note that a charge paid in advance was made: from now on the organization's events are looked at one by one."""
+    mark = insert(AdvanceMark).values(organization_id=organization_id, billed_until=system_now())
+    db.execute(mark.on_conflict_do_nothing())
+    db.info.setdefault(_IN_ADVANCE, set()).add(organization_id)
+
+
+def billed_in_advance(db: Session) -> set[UUID]:
+    """The organizations that were noted."""
+    noted: set[UUID] = db.info.get(_IN_ADVANCE, set())
     return noted

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, selectinload
 
+from app.catalog.changes import billed_by_event
 from app.catalog.charge_filters import FilterDraft, check_values, draft_list, has_filters, write_list
 from app.catalog.codes import list_codes
 from app.catalog.dimensions import refresh_dimensions
@@ -42,7 +43,9 @@ _DEFAULTS: dict[str, Any] = {
     "pay_in_advance": False, "prorated": False, "invoiceable": True, "regroup_paid_fees": None, "min_amount_cents": 0,
     "accepts_target_wallet": False,
 }  # fmt: skip
-_IN_FORCE = ("prorated", "min_amount_cents", "accepts_target_wallet")
+_IN_FORCE = (
+    "prorated", "min_amount_cents", "accepts_target_wallet", "pay_in_advance", "invoiceable", "regroup_paid_fees",
+)  # fmt: skip
 """Of these, what billing goes by. The others are checked, and stay as if they had not been sent."""
 _EDITABLE_IN_USE = frozenset(
     {
@@ -430,6 +433,8 @@ def _write(db: Session, plan: Plan, draft: _Draft, code: str, position: int, now
     if "tax_codes" in draft.changes:
         charge.taxes = taxes_by_code(db, charge.organization_id, draft.changes["tax_codes"] or ())
     charge.updated_at = now
+    if charge.pay_in_advance:
+        billed_by_event(db, charge.organization_id)
     db.add(charge)
     db.flush()
     write_list(db, charge, draft.filters, now)

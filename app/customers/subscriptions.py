@@ -8,8 +8,16 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Select, case, func, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from app.billing.close import timezone_of
-from app.billing.lifecycle import bill_start, bill_termination, bill_trial_end, close_customers, credit_rest, schedule
+from app.billing.close import lock_customer, lock_customers, timezone_of
+from app.billing.lifecycle import (
+    bill_start,
+    bill_termination,
+    bill_trial_end,
+    close_customers,
+    credit_rest,
+    end_without_invoice,
+    schedule,
+)
 from app.catalog.fixed_charges import check_units, find_fixed_charge
 from app.catalog.overrides import asks_for_own_plan, lock_against_changes, override_plan
 from app.catalog.plans import PLAN_PARTS, find_plan
@@ -236,10 +244,12 @@ def end_subscriptions(
 ) -> None:
     """Terminate active subscriptions as of `now` and bill them; pending ones are canceled. The invoices are made at
     `made_at`, which is later when a missed end is caught up."""
+    customers = {one.customer_id for one in subscriptions}
+    lock_customers(db, customers)
     # Before anything is measured: who waits for these plans to be changed may hold up measuring.
     followed = [successor.id for one in subscriptions for successor in pending_successors(one)]
     retire_copies(db, [*(one.id for one in subscriptions), *followed], now)
-    close_customers(db, {one.customer_id for one in subscriptions}, now, made_at, meter)
+    close_customers(db, customers, now, made_at, meter)
     ended = []
     for one in subscriptions:
         if one.status == "pending":
@@ -253,6 +263,7 @@ def end_subscriptions(
     db.flush()
     billed = [one for one in ended if one.on_termination_invoice == "generate"]
     bill_termination(db, billed, now, made_at, meter)
+    end_without_invoice(db, [one for one in ended if one not in billed], now, made_at)
 
 
 def end_all(db: Session, customer: Customer, now: datetime, meter: Meter) -> None:
@@ -284,7 +295,8 @@ def reschedule(db: Session, organization_id: UUID, now: datetime, *, customer: C
 def find_subscription(
     db: Session, organization_id: UUID, external_id: str, status: str | None, *, lock: bool = False
 ) -> Subscription:
-    """The subscription with an external id and status (active by default); of several the newest.
+    """The subscription with an external id and status (active by default); of several the newest. Whatever bills locks the
+    customer first, and so does this.
 
     Raises:
         NotFound: `subscription_not_found`.
@@ -292,9 +304,11 @@ def find_subscription(
     query = subscriptions(organization_id).where(
         Subscription.external_id == external_id, Subscription.status == (status or "active")
     )
-    if lock:
-        query = query.with_for_update(of=Subscription).execution_options(populate_existing=True)
     found = db.scalars(query.limit(1)).first()
+    if found is not None and lock:
+        lock_customer(db, found.customer_id)
+        query = query.with_for_update(of=Subscription, key_share=True).execution_options(populate_existing=True)
+        found = db.scalars(query.limit(1)).first()
     if found is None:
         raise NotFound("subscription")
     return found

@@ -54,7 +54,7 @@ def decide(
                     try:
                         event = evaluated(event, metric)  # noqa: PLW2901 (this is the event from here on)
                     except EvaluationError as error:
-                        wrong[position] = _failure(error)
+                        wrong[position] = evaluation_failure(error)
                         continue
                 mine[key] = event
                 answer.append(event)
@@ -79,7 +79,7 @@ def failures(events: Mapping[int, Event], metrics: Mapping[CodeKey, MetricDefini
             try:
                 evaluated(event, metric)
             except EvaluationError as error:
-                failed[position] = _failure(error)
+                failed[position] = evaluation_failure(error)
     return failed
 
 
@@ -88,5 +88,6 @@ def refusal(wrong: Mapping[int, Details]) -> Invalid:
     return Invalid({str(position): wrong[position] for position in sorted(wrong)})
 
 
-def _failure(error: EvaluationError) -> str:
+def evaluation_failure(error: EvaluationError) -> str:
+    """What the sender of an event is told that its metric's expression has no result for."""
     return f"expression_evaluation_failed: {error}"

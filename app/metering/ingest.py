@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -30,13 +31,14 @@ from app.metering.definitions import CodeKey, Definitions
 from app.metering.events import Event, EventRow, MetricDefinition, enriched
 from app.metering.journal import Journal
 from app.metering.keys import Key, KeyFilter
-from app.metering.stored import find_events
+from app.metering.stored import EPOCH, find_events
 from app.stores.clickhouse import ClickHouse
 
 log = structlog.get_logger(__name__)
 
 MOST_REMEMBERED = 50_000
 """How many stored events are kept in mind at most: about a kilobyte each."""
+ONE_STEP = timedelta(microseconds=1)
 GATHER_STEPS = 4
 GATHER_STEP_SECONDS = 0.0005
 
@@ -89,6 +91,11 @@ class Ingest:
         self._write_lock = asyncio.Lock()
         self._unrolled = 0
         self._must_restore = False
+        self._stamp = EPOCH
+        self._failures = 0
+        self._mended_failures = 0
+        self._taken: Callable[[Iterable[str], int], None] = lambda _, __: None
+        self._readable: Callable[[], None] = lambda: None
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="ingest")
         self._tasks: list[asyncio.Task[None]] = []
         self.needs_reconcile = asyncio.Event()
@@ -134,6 +141,31 @@ class Ingest:
             metrics = await self._metrics_with_expression(events.values())
         return await self._run(failures, events, metrics) if metrics else {}
 
+    def follow(self, taken: Callable[[Iterable[str], int], None], readable: Callable[[], None]) -> None:
+        """Tell somebody of organizations whose events are durable, with the number of their block, before they are
+        answered, and whenever more can be read. Both are called in the event loop."""
+        self._taken, self._readable = taken, readable
+
+    def stamp_after(self, instant: datetime) -> None:
+        """Let everything that comes from now on have come after an instant, whatever the system's clock says."""
+        self._stamp = max(self._stamp, instant)
+
+    @property
+    def rolled_up(self) -> int:
+        """The number of the last block that can be read."""
+        return self._rolled_up
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was rolled up can be read, in the order in which it came: no trip has failed since the store
+        was reconciled."""
+        return self._failures == self._mended_failures
+
+    @property
+    def failed_trips(self) -> int:
+        """How many trips have failed so far."""
+        return self._failures
+
     @property
     def is_settled(self) -> bool:
         """Whether everything answered so far is in the rollups. May be asked from any thread."""
@@ -165,9 +197,12 @@ class Ingest:
         """Stored events have been changed or deleted: look at them in the store again. Only in a quiet time."""
         self._forget(0)
 
-    def trust_again(self) -> None:
-        """The store has been reconciled: keys of failed inserts are found there like all others."""
-        self._doubtful.clear()
+    def trust_again(self, failures: int) -> None:
+        """The store has been reconciled after so many failures: keys of failed inserts are found there like all others."""
+        if failures == self._failures:
+            self._doubtful.clear()
+        self._mended_failures = failures
+        self._readable()
 
     async def _learn_history(self) -> None:
         while not self._knows_all:
@@ -241,7 +276,9 @@ class Ingest:
             if not request.answer.done():
                 request.answer.set_exception(refusal)
         if accepted.fresh:
-            await self._insert(accepted.fresh)
+            # All events of a request are of one organization.
+            organizations = {request.events[0].key[0] for request, _ in accepted.answers if request.events}
+            await self._insert(accepted.fresh, organizations)
             if self._journal is None:
                 await self.settled()
         for request, answer in accepted.answers:
@@ -275,7 +312,7 @@ class Ingest:
             seen |= await self._run(find_events, self._clickhouse, sorted(suspects - doubtful), sorted(doubtful))
         return seen
 
-    async def _insert(self, fresh: dict[Key, Event]) -> None:
+    async def _insert(self, fresh: dict[Key, Event], organizations: Iterable[str]) -> None:
         lines = encode_lines(self._rows(fresh))
         keys = list(fresh)
         if self._journal is not None:
@@ -289,6 +326,7 @@ class Ingest:
         self._known.add(keys)
         self._recent.update(fresh)
         self._written += 1
+        self._taken(organizations, self._written)
         self._blocks.append(_Block(self._written, lines, keys))
         self._unrolled += len(keys)
         self._to_roll_up.set()
@@ -306,7 +344,9 @@ class Ingest:
             raise
 
     def _rows(self, fresh: dict[Key, Event]) -> list[EventRow]:
-        ingested_at = system_now().strftime("%Y-%m-%d %H:%M:%S.%f")
+        # Each block comes after the one before, whatever the system's clock says: events are looked at in this order.
+        self._stamp = max(system_now(), self._stamp + ONE_STEP)
+        ingested_at = self._stamp.strftime("%Y-%m-%d %H:%M:%S.%f")
         get = self._definitions.get
         return [enriched(event, get((event.key[0], event.code)), ingested_at) for event in fresh.values()]
 
@@ -326,6 +366,7 @@ class Ingest:
                 log.warning("ingest.rollup_failed", blocks=len(blocks), error=str(error)[:500])
                 self._doubtful.update(key for block in blocks for key in block.keys)
                 self._must_restore = True
+                self._failures += 1
                 self.needs_reconcile.set()
             for block in blocks:
                 self._unrolled -= len(block.keys)
@@ -333,6 +374,7 @@ class Ingest:
             async with self._progress:
                 self._rolled_up = blocks[-1].number
                 self._progress.notify_all()
+            self._readable()
 
     def _remember(self, keys: list[Key]) -> None:
         """Keep a block's events in mind when it is stored, for what is sent again is mostly sent again soon. Not where

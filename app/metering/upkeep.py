@@ -85,13 +85,15 @@ class Upkeep:
         mark = system_now()
         overlap = timedelta(seconds=1) if self._clickhouse.embedded else OVERLAP
         since = await asyncio.to_thread(self._read_mark) - overlap
+        failures = 0
         async with self._quiet():
             if self._ingest is not None:
+                failures = self._ingest.failed_trips
                 await self._ingest.restore()
             mended = await asyncio.to_thread(reconcile_since, self._clickhouse, since, self._settled_before())
         await asyncio.to_thread(self._write_mark, mark)
         if self._ingest is not None:
-            self._ingest.trust_again()
+            self._ingest.trust_again(failures)
         return mended
 
     def reconcile_windows(self, windows: Sequence[Window]) -> int:
@@ -167,10 +169,11 @@ class Upkeep:
                 async with asyncio.timeout(self._interval):
                     await needed.wait()
             try:
-                await self.reconcile()
                 needed.clear()
+                await self.reconcile()
             except Exception as error:  # noqa: BLE001 (it is tried again for as long as the process lives)
                 log.warning("reconcile.failed", error=str(error)[:500])
+                needed.set()
                 await asyncio.sleep(RETRY_SECONDS)
 
     def _read_again(self, organization_id: UUID, code: str) -> None:

@@ -1,5 +1,6 @@
 """The PostgreSQL tables, by subject."""
 
+from app.models.advance import AdvanceLevel, AdvanceMark
 from app.models.base import Base, among
 from app.models.catalog import (
     AddOn,
@@ -31,6 +32,8 @@ from app.models.versions import catalog_changed
 
 __all__ = [
     "AddOn",
+    "AdvanceLevel",
+    "AdvanceMark",
     "ApiKey",
     "Base",
     "BillableMetric",

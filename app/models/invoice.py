@@ -81,10 +81,11 @@ class InvoiceMetadata(Base):
 
 class BillingPeriod(Base):
     """One subscription's boundaries on one invoice. The unique key is what keeps a boundary from being billed twice:
-    `billed_at` is the boundary itself, not the moment the close happened to run. What is billed in advance in the
-    middle of a period has no boundary, and may be billed several times at one instant. `measured_at` is when the
-    transaction that measured its usage began, on PostgreSQL's clock also in a sandbox: an event ingested later came too
-    late for it."""
+    `billed_at` is the boundary itself, not the moment the close happened to run. `measured_at` is when the transaction that
+    measured its usage began, on PostgreSQL's clock also in a sandbox: an event ingested later came too late for it.
+
+    What is billed in advance in the middle of a period has no boundary: for single events their fees keep it from coming
+    twice, and for new units of fixed charges what has been billed already."""
 
     __tablename__ = "billing_periods"
     __table_args__ = (
@@ -118,7 +119,10 @@ class BillingPeriod(Base):
 
 
 class Fee(Base):
-    """One line of an invoice, or a fee that stands alone (metering spec 3.10, billing spec 3.9)."""
+    """One line of an invoice, or a fee that stands alone (metering spec 3.10, billing spec 3.9).
+
+    `event_id` is that of the event that a fee paid in advance is for: with it an event has one fee of a charge, also
+    after that was deleted (metering spec 6.4)."""
 
     __tablename__ = "fees"
     __table_args__ = (
@@ -137,9 +141,16 @@ class Fee(Base):
         ),
         Index(
             "ix_fees_event",
-            "organization_id",
             "event_transaction_id",
+            postgresql_using="hash",
             postgresql_where=text("event_transaction_id IS NOT NULL"),
+        ),
+        Index("uq_fees_event", "event_id", "charge_id", unique=True, postgresql_where=text("event_id IS NOT NULL")),
+        Index(
+            "ix_fees_standing_alone",
+            "customer_id",
+            "payment_status",
+            postgresql_where=text("invoice_id IS NULL AND deleted_at IS NULL"),
         ),
     )
 
@@ -164,6 +175,7 @@ class Fee(Base):
     pay_in_advance: Mapped[bool] = mapped_column(default=False)
     invoiceable: Mapped[bool] = mapped_column(default=True)
     event_transaction_id: Mapped[str | None]
+    event_id: Mapped[UUID | None]
     grouped_by: Mapped[Json] = mapped_column(JSON, default=dict)
     presentation_breakdowns: Mapped[list[Json]] = mapped_column(JSON, default=list)
     currency: Mapped[str]
@@ -185,6 +197,7 @@ class Fee(Base):
     succeeded_at: Mapped[datetime | None]
     failed_at: Mapped[datetime | None]
     refunded_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
 
     invoice: Mapped[Invoice | None] = relationship(lazy="raise_on_sql", back_populates="fees")
     customer: Mapped[Customer] = relationship(lazy="raise_on_sql")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from alembic import command
@@ -21,6 +22,10 @@ from app.stores.data_dir import CannotStart
 from app.stores.files import folder
 
 JSON = msgspec.json.Encoder(decimal_format="number")
+JSON_CODEC: dict[str, Any] = {
+    "json_serializer": lambda value: JSON.encode(value).decode(),
+    "json_deserializer": msgspec.json.Decoder(float_hook=Decimal).decode,
+}
 START_LOCK = 7_305_914_006_221_357
 START_ATTEMPTS = 3
 START_AGAIN_SECONDS = 1.0
@@ -37,10 +42,23 @@ class Postgres:
             max_overflow=connections,
             pool_pre_ping=True,
             pool_timeout=10,
-            json_serializer=lambda value: JSON.encode(value).decode(),
-            json_deserializer=msgspec.json.Decoder(float_hook=Decimal).decode,
+            **JSON_CODEC,
+        )
+        # Connects when it is first used: for work that those wait for who may hold all the other connections.
+        self._reserve: Engine = create_engine(
+            self.url, pool_size=1, max_overflow=0, pool_pre_ping=True, pool_timeout=10, **JSON_CODEC
         )
         self._stop_server = stop_server
+
+    @contextmanager
+    def reserved(self) -> Iterator[Session]:
+        """A `session` on a connection that nothing else uses, for one thread at a time.
+
+        Raises:
+            StoreDown: PostgreSQL does not answer.
+        """
+        with mapped_errors(), Session(self._reserve, expire_on_commit=False) as session, session.begin():
+            yield session
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -84,6 +102,7 @@ class Postgres:
     def close(self) -> None:
         """Let go of every connection, and stop the embedded server."""
         self.engine.dispose()
+        self._reserve.dispose()
         if callable(self._stop_server):
             self._stop_server()
 

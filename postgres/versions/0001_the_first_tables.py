@@ -67,6 +67,12 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_add_ons'))
     )
     op.create_index('uq_add_ons_code', 'add_ons', ['organization_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_table('advance_marks',
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('billed_until', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_advance_marks_organization_id')),
+    sa.PrimaryKeyConstraint('organization_id', name=op.f('pk_advance_marks'))
+    )
     op.create_table('api_keys',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -438,6 +444,26 @@ def upgrade() -> None:
     op.create_index('ix_subscriptions_termination', 'subscriptions', ['organization_id', 'termination_due_at'], unique=False, postgresql_where=sa.text('termination_due_at IS NOT NULL'))
     op.create_index('ix_subscriptions_trial', 'subscriptions', ['organization_id', 'trial_due_at'], unique=False, postgresql_where=sa.text('trial_due_at IS NOT NULL'))
     op.create_index('uq_subscriptions_active_external_id', 'subscriptions', ['organization_id', 'external_id'], unique=True, postgresql_where=sa.text("status = 'active'"))
+    op.create_table('advance_levels',
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('charge_id', sa.Uuid(), nullable=False),
+    sa.Column('from_datetime', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('bucket_digest', sa.Text(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('bucket', sa.JSON(), nullable=False),
+    sa.Column('signature', sa.Text(), nullable=False),
+    sa.Column('current', sa.Numeric(precision=80, scale=30), nullable=False),
+    sa.Column('maximum', sa.Numeric(precision=80, scale=30), nullable=False),
+    sa.Column('started', sa.Boolean(), nullable=False),
+    sa.Column('events_count', sa.BigInteger(), nullable=False),
+    sa.Column('precise_total_amount_cents', sa.Numeric(precision=80, scale=30), nullable=False),
+    sa.Column('prorated', sa.Numeric(precision=80, scale=30), nullable=False),
+    sa.Column('spent', sa.JSON(), nullable=True),
+    sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_advance_levels_charge_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_advance_levels_organization_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_advance_levels_subscription_id')),
+    sa.PrimaryKeyConstraint('subscription_id', 'charge_id', 'from_datetime', 'bucket_digest', name=op.f('pk_advance_levels'))
+    )
     op.create_table('billing_periods',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -658,6 +684,7 @@ def upgrade() -> None:
     sa.Column('pay_in_advance', sa.Boolean(), nullable=False),
     sa.Column('invoiceable', sa.Boolean(), nullable=False),
     sa.Column('event_transaction_id', sa.Text(), nullable=True),
+    sa.Column('event_id', sa.Uuid(), nullable=True),
     sa.Column('grouped_by', sa.JSON(), nullable=False),
     sa.Column('presentation_breakdowns', sa.JSON(), nullable=False),
     sa.Column('currency', sa.Text(), nullable=False),
@@ -679,6 +706,7 @@ def upgrade() -> None:
     sa.Column('succeeded_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('failed_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('refunded_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['charge_filter_id'], ['charge_filters.id'], name=op.f('fk_fees_charge_filter_id')),
     sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_fees_charge_id')),
     sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_fees_customer_id')),
@@ -689,12 +717,14 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['true_up_parent_fee_id'], ['fees.id'], name=op.f('fk_fees_true_up_parent_fee_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_fees'))
     )
-    op.create_index('ix_fees_event', 'fees', ['organization_id', 'event_transaction_id'], unique=False, postgresql_where=sa.text('event_transaction_id IS NOT NULL'))
+    op.create_index('ix_fees_event', 'fees', ['event_transaction_id'], unique=False, postgresql_using='hash', postgresql_where=sa.text('event_transaction_id IS NOT NULL'))
     op.create_index('ix_fees_fixed_charge', 'fees', ['subscription_id', 'to_datetime'], unique=False, postgresql_where=sa.text('fixed_charge_id IS NOT NULL AND pay_in_advance'))
     op.create_index(op.f('ix_fees_invoice_id'), 'fees', ['invoice_id'], unique=False)
     op.create_index('ix_fees_listing', 'fees', ['organization_id', 'created_at', 'id'], unique=False)
+    op.create_index('ix_fees_standing_alone', 'fees', ['customer_id', 'payment_status'], unique=False, postgresql_where=sa.text('invoice_id IS NULL AND deleted_at IS NULL'))
     op.create_index('ix_fees_subscription_id', 'fees', ['subscription_id'], unique=False)
     op.create_index('ix_fees_true_up_parent_fee_id', 'fees', ['true_up_parent_fee_id'], unique=False, postgresql_where=sa.text('true_up_parent_fee_id IS NOT NULL'))
+    op.create_index('uq_fees_event', 'fees', ['event_id', 'charge_id'], unique=True, postgresql_where=sa.text('event_id IS NOT NULL'))
     op.create_table('credit_note_items',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -738,12 +768,14 @@ def downgrade() -> None:
     op.drop_index(op.f('ix_credit_note_items_fee_id'), table_name='credit_note_items')
     op.drop_index(op.f('ix_credit_note_items_credit_note_id'), table_name='credit_note_items')
     op.drop_table('credit_note_items')
+    op.drop_index('uq_fees_event', table_name='fees', postgresql_where=sa.text('event_id IS NOT NULL'))
     op.drop_index('ix_fees_true_up_parent_fee_id', table_name='fees', postgresql_where=sa.text('true_up_parent_fee_id IS NOT NULL'))
     op.drop_index('ix_fees_subscription_id', table_name='fees')
+    op.drop_index('ix_fees_standing_alone', table_name='fees', postgresql_where=sa.text('invoice_id IS NULL AND deleted_at IS NULL'))
     op.drop_index('ix_fees_listing', table_name='fees')
     op.drop_index(op.f('ix_fees_invoice_id'), table_name='fees')
     op.drop_index('ix_fees_fixed_charge', table_name='fees', postgresql_where=sa.text('fixed_charge_id IS NOT NULL AND pay_in_advance'))
-    op.drop_index('ix_fees_event', table_name='fees', postgresql_where=sa.text('event_transaction_id IS NOT NULL'))
+    op.drop_index('ix_fees_event', table_name='fees', postgresql_using='hash', postgresql_where=sa.text('event_transaction_id IS NOT NULL'))
     op.drop_table('fees')
     op.drop_index(op.f('ix_credits_invoice_id'), table_name='credits')
     op.drop_index(op.f('ix_credits_credit_note_id'), table_name='credits')
@@ -771,6 +803,7 @@ def downgrade() -> None:
     op.drop_index('uq_billing_periods_boundary', table_name='billing_periods', postgresql_where=sa.text("invoicing_reason <> 'in_advance_charge'"))
     op.drop_index(op.f('ix_billing_periods_invoice_id'), table_name='billing_periods')
     op.drop_table('billing_periods')
+    op.drop_table('advance_levels')
     op.drop_index('uq_subscriptions_active_external_id', table_name='subscriptions', postgresql_where=sa.text("status = 'active'"))
     op.drop_index('ix_subscriptions_trial', table_name='subscriptions', postgresql_where=sa.text('trial_due_at IS NOT NULL'))
     op.drop_index('ix_subscriptions_termination', table_name='subscriptions', postgresql_where=sa.text('termination_due_at IS NOT NULL'))
@@ -828,6 +861,7 @@ def downgrade() -> None:
     op.drop_index('uq_api_keys_digest', table_name='api_keys')
     op.drop_index(op.f('ix_api_keys_organization_id'), table_name='api_keys')
     op.drop_table('api_keys')
+    op.drop_table('advance_marks')
     op.drop_index('uq_add_ons_code', table_name='add_ons', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_table('add_ons')
     op.drop_table('settings')

@@ -159,7 +159,7 @@ class TestPlan:
         assert plan_of(put(api, tax_codes=["city"]))["taxes"][0]["code"] == "city"
         assert plan_of(put(api, tax_codes=None))["taxes"] == []
 
-    def test_what_comes_later_is_neutral(self, api: httpx.Client) -> None:
+    def test_options_together(self, api: httpx.Client) -> None:
         later = {
             "bill_charges_monthly": True, "bill_fixed_charges_monthly": True,
             "usage_thresholds": [{"amount_cents": 100, "threshold_display_name": "t", "recurring": True}],
@@ -332,8 +332,8 @@ class TestCharges:
         rated = problems(post(api, charges=[standard(latest, charge_model="percentage", properties={"rate": "1"})]))
         assert rated == {"properties": ["invalid_value"]}
 
-    def test_what_comes_later_is_neutral(self, api: httpx.Client) -> None:
-        """Paying in advance does not exist yet: a charge is billed in arrears."""
+    def test_options_together(self, api: httpx.Client) -> None:
+        """Every option that can be together."""
         region = [{"key": "region", "values": ["us"]}]
         metric = make_metric(api, recurring=True, filters=region)
         later = {
@@ -342,7 +342,7 @@ class TestCharges:
             "accepts_target_wallet": True,
         }  # fmt: skip
         (charge,) = plan_of(post(api, charges=[standard(metric, **later)]))["charges"]
-        assert [charge[field] for field in later if field != "filters"] == [False, True, None, True, True]
+        assert [charge[field] for field in later if field != "filters"] == [True, False, "invoice", True, True]
 
     @pytest.mark.parametrize("metric", [None, "x", str(uuid4()), 7])
     def test_unknown_metric(self, api: httpx.Client, metric: object) -> None:

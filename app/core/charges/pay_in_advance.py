@@ -12,7 +12,7 @@ from typing import cast
 from app.core.aggregation import Aggregation
 from app.core.charges.fees import FeeAmounts
 from app.core.charges.proration import PRORATED_PLACES, ProratedSpan, prorated_quantity
-from app.core.charges.usage import BucketUsage, ChargeModel, PriceFunction, Run
+from app.core.charges.usage import BucketUsage, ChargeModel, PriceFunction, Run, Spent
 from app.core.money import ZERO, ceil_to, decimal_text, exact, from_minor, minor_int, round_half_up, to_minor
 
 _AVERAGE_PLACES = 2
@@ -70,16 +70,22 @@ def advance(
 
 
 def event_fee(
-    model: ChargeModel, price: PriceFunction, usage: BucketUsage, event: AdvanceEvent, currency: str
+    model: ChargeModel,
+    price: PriceFunction,
+    usage: BucketUsage,
+    event: AdvanceEvent,
+    currency: str,
+    spent_before: Spent | None = None,
 ) -> FeeAmounts:
-    """The fee of one event; ``usage`` is that of its bucket up to and with it (window of metering spec 1.9).
+    """The fee of one event; ``usage`` is that of its bucket up to and with it (window of metering spec 1.9), and
+    ``spent_before`` its allowances before it, where they stand in for single events.
 
     The difference is rounded half-up for this event alone. A flat amount due at 0 units is charged with the first
     event: only for that one, and only without units carried over, the price before it counts as 0. The unit price is
     the rounded amount per unit shown. Details are the differences that the event makes, for percentage and graduated
     percentage charges. Raises ``money.UnknownCurrency``.
     """
-    before = _without(usage, event)
+    before = _without(usage, event, spent_before)
     known: Details = {}
     with exact():
         amount, details = _due(price, usage)
@@ -116,10 +122,11 @@ def prorated_paid_units(units: Decimal, state: HighWater, billed: Decimal, span:
         return ceil_to(carried, PRORATED_PLACES) + billed
 
 
-def _without(usage: BucketUsage, event: AdvanceEvent) -> BucketUsage:
+def _without(usage: BucketUsage, event: AdvanceEvent, spent: Spent | None) -> BucketUsage:
     with exact():
         return replace(
             usage,
+            spent=spent,
             units=usage.units - event.billed,
             events_count=usage.events_count - event.counted,
             precise_total_amount=usage.precise_total_amount - event.precise_amount,

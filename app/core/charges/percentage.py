@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from app.core.charges.literals import amount, amount_or_zero, whole
-from app.core.charges.usage import BucketUsage, Priced, PriceFunction, Run, per_unit
+from app.core.charges.usage import BucketUsage, Priced, PriceFunction, Run, Spent, per_unit
 from app.core.charges.validation import Properties
 from app.core.money import ZERO, decimal_text, exact
 
@@ -58,6 +58,31 @@ class Percentage:
             cost = max(cost, self.lowest)
         return cost if self.highest is None else min(cost, self.highest)
 
+    @property
+    def unspent(self) -> Spent:
+        """Before the first event."""
+        return Spent(room=self.free_units, events=0 if self.free_units else self.free_events)
+
+    def spend(self, spent: Spent, value: Decimal) -> Spent:
+        """After one more event. Told event by event, ``price`` comes to the same as with all their values at once."""
+        taken, total, below = spent.taken, spent.total, spent.below
+        room, events, bounded = spent.room, spent.events, spent.bounded
+        with exact():
+            ended = taken >= self.free_events if self.free_events else total > self.free_units
+            if self.has_allowance and not ended:
+                taken += 1
+                total += value
+                below += bool(self.free_units) and total < self.free_units
+            if self.has_bounds:
+                if events:
+                    events -= 1
+                elif room and (value <= 0 or value < room):
+                    room -= value
+                else:
+                    bounded += self.transaction(value - room)
+                    room = ZERO
+        return Spent(taken, total, below, room, events, bounded)
+
 
 def percentage(properties: Properties) -> PriceFunction:
     """``rate`` percent of the units that are not free, and ``fixed_amount`` for each event that is not free.
@@ -69,18 +94,23 @@ def percentage(properties: Properties) -> PriceFunction:
     rate_text, fixed_text = decimal_text(terms.rate), decimal_text(terms.fixed)
 
     def priced(usage: BucketUsage) -> Priced:
-        if terms.looks_at_events and usage.runs is None:
+        spent = usage.spent
+        if terms.looks_at_events and usage.runs is None and spent is None:
             raise ValueError("this percentage price needs the single events")
         runs, units = usage.runs or (), usage.units
         with exact():
-            free_units, free_events = _free(terms, runs) if terms.has_allowance else (ZERO, 0)
+            free_units, free_events = ZERO, 0
+            if terms.has_allowance:
+                free_units, free_events = (
+                    _free(terms, runs) if spent is None else _freed(terms, spent.total, spent.below)
+                )
             paid_units = max(units - free_units, ZERO) if free_units else units
             paid_events = max(usage.events_count - free_events, 0) if units else 0
             share = paid_units * terms.rate / _HUNDRED
             fixed = paid_events * terms.fixed
             total = unbounded = share + fixed
             if terms.has_bounds:
-                total = _bounded(terms, runs)
+                total = _bounded(terms, runs) if spent is None else spent.bounded
             details: dict[str, object] = {
                 "units": decimal_text(units),
                 "free_units": decimal_text(units - paid_units),
@@ -114,6 +144,12 @@ def _free(terms: Percentage, runs: Iterable[Run]) -> tuple[Decimal, int]:
             below += _times_below(run, times, room)
         taken += times
         total += times * run.value
+    return _freed(terms, total, below)
+
+
+def _freed(terms: Percentage, total: Decimal, below: int) -> tuple[Decimal, int]:
+    """The same from the sum of the events that count for it, and how many of the running totals are below
+    ``free_units``."""
     free_units = min(total, terms.free_units) if terms.free_units else total
     return free_units, min((count for count in (terms.free_events, below) if count), default=0)
 

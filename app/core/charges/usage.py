@@ -36,6 +36,23 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What the events of a bucket, told one after the other, have used of the allowances of a percentage price.
+
+    ``taken`` events with a sum of ``total`` count for what is free, after ``below`` of them the sum lay below the free
+    units. ``room`` and ``events`` are what is left of both allowances where each event is priced by itself, and
+    ``bounded`` is the total of these prices, in currency units.
+    """
+
+    taken: int = 0
+    total: Decimal = ZERO
+    below: int = 0
+    room: Decimal = ZERO
+    events: int = 0
+    bounded: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
 class Portion:
     """A quantity that lasts for ``days`` days of a period; a negative one takes back what came before."""
 
@@ -58,7 +75,7 @@ class BucketUsage:
     ``units`` come after proration and the metric's rounding; ``full_units`` are the ones that are not prorated, None
     when they are the same. ``precise_total_amount`` is the sum of the events' own amounts, in currency units.
     ``runs`` are the values of the single events, and ``waterfall`` what each adds for how long, both in the order of
-    time; None unless ``needs_events`` says that the price looks at them.
+    time; None unless ``needs_events`` says that the price looks at them. ``spent`` may stand in for ``runs``.
     """
 
     units: Decimal
@@ -67,6 +84,7 @@ class BucketUsage:
     precise_total_amount: Decimal = ZERO
     runs: tuple[Run, ...] | None = None
     waterfall: Waterfall | None = None
+    spent: Spent | None = None
 
     @property
     def full(self) -> Decimal:
