@@ -33,6 +33,7 @@ from app.api.estimates import EstimateController
 from app.api.event_errors import EventErrorController
 from app.api.event_problems import EventProblemController
 from app.api.events import EventController
+from app.api.explanations import FeeExplanationController, UsageExplanationController
 from app.api.exports import ExportController
 from app.api.features import FeatureController
 from app.api.fees import FeeController
@@ -49,6 +50,7 @@ from app.api.pricing_units import PricingUnitController
 from app.api.projected_usage import ProjectedUsageController
 from app.api.reference import ReferencePage
 from app.api.request import ExactRequest
+from app.api.simulations import SimulationController
 from app.api.slashes import joined
 from app.api.subscription_charges import SubscriptionChargeController, SubscriptionChargeFilterController
 from app.api.subscriptions import CustomerSubscriptionController, SubscriptionController
@@ -150,6 +152,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             ExportController,
             FeatureController,
             FeeController,
+            FeeExplanationController,
             FixedChargeController,
             InvoiceController,
             LifetimeUsageController,
@@ -159,6 +162,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             PlanMetadataController,
             PricingUnitController,
             ProjectedUsageController,
+            SimulationController,
             SubscriptionChargeController,
             SubscriptionChargeFilterController,
             SubscriptionController,
@@ -168,6 +172,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             TestClockController,
             UsageAnalyticsController,
             UsageController,
+            UsageExplanationController,
             UsageOverTimeController,
         ],
         guards=[require_key],

@@ -61,10 +61,11 @@ class EnrichedEventController(Controller):
         service.wait_until_readable(organization.id)
         listed, total = list_read_events(service.clickhouse, wanted, limit=paging.per_page, offset=paging.offset)
         fields = field_names(db, organization.id, {one.event.code for one in listed})
-        return EnrichedEventsPage([_enriched_object(one, fields) for one in listed], paging.meta(total))
+        return EnrichedEventsPage([enriched_object(one, fields) for one in listed], paging.meta(total))
 
 
-def _enriched_object(one: ReadEvent, fields: Mapping[str, str | None]) -> EnrichedEventObject:
+def enriched_object(one: ReadEvent, fields: Mapping[str, str | None]) -> EnrichedEventObject:
+    """An event on the wire; `fields` are those that metrics read, by code."""
     event = one.event
     value, decimal = _values(one, fields.get(event.code))
     return EnrichedEventObject(

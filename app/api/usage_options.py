@@ -31,6 +31,18 @@ def usage_options(query: MultiDict[Any], *, skip_grouping: bool, filter_by_prese
     return Options(only or None, skip_grouping, _keys(filter_by_presentation))
 
 
+def read_group(text: str | None) -> dict[str, str | None]:
+    """The group of a line of usage: a JSON object of texts, null for an absent property.
+
+    Raises:
+        Invalid: a text that is not that.
+    """
+    value = _decoded("grouped_by", text) if text else {}
+    if not isinstance(value, Mapping) or not all(isinstance(one, str | None) for one in value.values()):
+        raise invalid("grouped_by", "value_is_invalid")
+    return dict(value)
+
+
 def _group(field: str, text: str) -> dict[str, list[str]]:
     value = _decoded(field, text)
     if not isinstance(value, Mapping):

@@ -107,6 +107,7 @@ class ChargeFilterTerms:
     group_keys: tuple[str, ...]
     price: PriceFunction
     advance: "AdvanceTerms | None" = None
+    properties: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def display_name(self) -> str:
@@ -135,6 +136,8 @@ class ChargeTerms:
     rounding_precision: int | None
     taxes: Taxes
     price: PriceFunction
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    field_name: str | None = None
     prorated: bool = False
     min_amount_cents: int = 0
     pricing_unit: PricingUnitTerms | None = None
@@ -149,7 +152,6 @@ class ChargeTerms:
     dimensions_pending: bool = False
     pay_in_advance: bool = False
     invoiceable: bool = True
-    field_name: str | None = None
     accepts_target_wallet: bool = False
     advance: AdvanceTerms | None = None
     signature: str = ""
@@ -394,6 +396,7 @@ def _charge_terms(charge: Charge, compiled: _Compiled) -> ChargeTerms:
         rounding_precision=metric.rounding_precision,
         taxes=_applied(charge.taxes),
         price=compiled.price(model, charge.properties, prorated=charge.prorated),
+        properties=charge.properties,
         prorated=charge.prorated,
         min_amount_cents=charge.min_amount_cents,
         pricing_unit=_pricing_unit_terms(charge),
@@ -451,6 +454,7 @@ def _filter_terms(
         group_keys=group_keys(one.properties, accepts_target_wallet=charge.accepts_target_wallet),
         price=compiled.price(ChargeModel(charge.charge_model), one.properties, prorated=charge.prorated),
         advance=_advance_terms(charge, one.properties),
+        properties=one.properties,
     )
 
 

@@ -23,10 +23,11 @@ from app.core.charges.pricing_units import fiat_cents
 from app.core.charges.projection import Progress, project
 from app.core.charges.proration import ProratedUnits, prorate, prorate_sum
 from app.core.charges.usage import BucketUsage, ChargeModel, PriceFunction, ones
+from app.core.explanation.figures import Figures
 from app.core.money import ZERO, exact, from_minor, minor_int
 from app.metering.meter import Meter
 from app.metering.usage import NOTHING, Events, Usage
-from app.metering.windows import Split, Window, window
+from app.metering.windows import Split, Window, floor_ms, window
 
 MILLISECOND = timedelta(milliseconds=1)
 COUNTED = (Aggregation.COUNT, Aggregation.UNIQUE_COUNT)
@@ -56,7 +57,8 @@ class Projected(NamedTuple):
 class BucketFee:
     """One bucket of a charge, priced: its filter (None: the default bucket) and group, and what it comes to.
 
-    `priced` are the amounts in what the charge's prices are in, `amounts` the same in the plan's currency.
+    `priced` are the amounts in what the charge's prices are in, `amounts` the same in the plan's currency; `figures`
+    are what it was priced from.
     """
 
     filter: ChargeFilterTerms | None
@@ -67,6 +69,7 @@ class BucketFee:
     events_count: int
     presented: tuple[Presented, ...] = ()
     projected: Projected | None = None
+    figures: Figures | None = None
 
     @property
     def is_nothing(self) -> bool:
@@ -103,6 +106,7 @@ AS_SHOWN = Options()
 AS_BILLED = Options(for_invoice=True)
 
 Item = tuple[BilledSubscription, Boundaries]
+Texts = tuple[str | None, ...]
 
 
 class PaidBucket(NamedTuple):
@@ -132,19 +136,23 @@ class _Wanted:
         return self._splitter.bucket([values[place] for place in self._places])
 
 
+def last_instant(subscription: BilledSubscription, boundaries: Boundaries) -> datetime:
+    """Until when events are a period's: one at the very instant of an upgrade is the new subscription's (metering spec
+    6.12)."""
+    return boundaries.charges_to - MILLISECOND if subscription.ended_by_upgrade else boundaries.charges_to
+
+
 def charge_window(
     subscription: BilledSubscription, charge: ChargeTerms, boundaries: Boundaries, split: Split
 ) -> Window:
-    """The events of a charge in a period, split into buckets. One at the very instant of an upgrade is the new
-    subscription's (metering spec 6.12)."""
-    to = boundaries.charges_to - MILLISECOND if subscription.ended_by_upgrade else boundaries.charges_to
+    """The events of a charge in a period, split into buckets."""
     return window(
         subscription.organization_id,
         subscription.external_id,
         charge.metric_code,
         charge.aggregation,
         boundaries.charges_from,
-        to,
+        last_instant(subscription, boundaries),
         recurring=charge.recurring,
         period_days=boundaries.charges_period_days,
         split=split,
@@ -154,6 +162,23 @@ def charge_window(
 
 class _Work:
     """One charge of one subscription, on its way from windows to prices."""
+
+    __slots__ = (
+        "_only",
+        "_paid",
+        "_parts",
+        "_project_at",
+        "_renews",
+        "_ungrouped",
+        "boundaries",
+        "charge",
+        "events",
+        "groups",
+        "own_group",
+        "presentation_keys",
+        "subscription",
+        "usage",
+    )
 
     def __init__(self, item: Item, charge: ChargeTerms, options: Options, paid: Sequence[PaidBucket]):
         self.subscription, self.boundaries = item
@@ -168,7 +193,7 @@ class _Work:
         self.groups = [self._group_keys(one.group_keys) for one in charge.filters]
         self.own_group = self._group_keys(charge.group_keys)
         self.usage: Usage = {}
-        self.presented: Usage = {}
+        self._parts: dict[tuple[int | None, Texts], list[tuple[Texts, Decimal]]] = {}
         self.events: Events = {}
 
     def _group_keys(self, keys: Sequence[str]) -> tuple[str, ...]:
@@ -218,9 +243,11 @@ class _Work:
         units = self.usage.get(bucket, NOTHING)
         usage = self._bucket_usage(bucket, units, self.events.get(bucket, []))
         price = filter_.price if filter_ else charge.price
-        priced = fee_amounts(usage, price(usage), charge.priced_in(currency))
+        due = price(usage)
+        priced = fee_amounts(usage, due, charge.priced_in(currency))
         amounts = charge.in_money(priced, currency)
         presented = self._presented(bucket)
+        until = last_instant(self.subscription, self.boundaries)
         return BucketFee(
             filter=filter_,
             group=dict(zip(keys, bucket.group, strict=True)),
@@ -230,6 +257,7 @@ class _Work:
             events_count=units.events_count,
             presented=presented,
             projected=self._projected(price, usage, presented, self._project_at) if self._project_at else None,
+            figures=Figures.of(units, usage, due, self.boundaries.charges_period_days, floor_ms(until) + 1),
         )
 
     def _projected(
@@ -299,15 +327,18 @@ class _Work:
             return prorate_sum(carried, events, span)
         return prorate(charge.aggregation, events, span)
 
+    def present(self, usage: Usage) -> None:
+        """Take the usage that is split further by presentation keys."""
+        for bucket, units in usage.items():
+            if isinstance(bucket, Bucket):
+                self._parts.setdefault(bucket[:2], []).append((bucket.presentation, units.units))
+
     def _presented(self, bucket: Bucket) -> tuple[Presented, ...]:
-        parts = [
-            (one.presentation, units.units)
-            for one, units in self.presented.items()
-            if isinstance(one, Bucket) and one[:2] == bucket[:2]
-        ]
+        if not self._parts:
+            return ()
         return tuple(
             Presented({key: value or "" for key, value in zip(self.presentation_keys, values, strict=True)}, units)
-            for values, units in sorted(parts, key=lambda part: _order(part[0]))
+            for values, units in sorted(self._parts.get(bucket[:2], ()), key=lambda part: _order(part[0]))
         )
 
 
@@ -328,7 +359,7 @@ def charge_usage(
     for one in work:
         one.usage = next(measured)
     for one in presenting:
-        one.presented = next(measured)
+        one.present(next(measured))
     singly = [one for one in work if one.charge.needs_events]
     for one, events in zip(singly, meter.events([one.events_window() for one in singly]), strict=True):
         one.events = events

@@ -39,6 +39,17 @@ class _Reckoning:
         tz = self.line.subscription.tz
         return local_start(self.period.start, tz) <= from_ and to <= local_end(self.period.end, tz)
 
+    def lacking(self, fees_cents: int) -> int:
+        """What is missing where the period's fees come to so much, in minor units."""
+        return commitment_true_up(
+            self.commitment.amount_cents,
+            fees_cents,
+            self.from_,
+            self.end,
+            self.period.days,
+            self.line.subscription.tz,
+        )
+
 
 def commitment_fees(
     db: Session, drafted: Sequence[tuple[BilledLine, Sequence[FeeDraft]]], taxes: TaxBook
@@ -52,17 +63,16 @@ def commitment_fees(
     for one, fees in reckonings:
         subscription = one.line.subscription
         drafts = sum(fee.amounts.amount_cents for fee in fees if one.covers(fee.from_, fee.to))
-        lacking = commitment_true_up(
-            one.commitment.amount_cents,
-            billed.get(subscription.id, 0) + drafts,
-            one.from_,
-            one.end,
-            one.period.days,
-            subscription.tz,
-        )
-        if lacking:
-            found[subscription.id] = [_fee(one, lacking, taxes)]
+        spent = billed.get(subscription.id, 0) + drafts
+        if lacking := one.lacking(spent):
+            found[subscription.id] = [_fee(one, lacking, spent, taxes)]
     return found
+
+
+def lacking_alone(line: BilledLine, fees_cents: int) -> int:
+    """What a line lacks of its plan's commitment where its fees, in minor units, are all that there is for the period."""
+    reckoning = _reckoning(line)
+    return 0 if reckoning is None else reckoning.lacking(fees_cents)
 
 
 def _reckoning(line: BilledLine) -> _Reckoning | None:
@@ -104,7 +114,7 @@ def _billed(db: Session, reckonings: Sequence[_Reckoning]) -> dict[UUID, int]:
     return {subscription_id: int(total) for subscription_id, total in rows}
 
 
-def _fee(one: _Reckoning, lacking: int, taxes: TaxBook) -> FeeDraft:
+def _fee(one: _Reckoning, lacking: int, spent: int, taxes: TaxBook) -> FeeDraft:
     subscription = one.line.subscription
     plan = subscription.plan
     own = taxes.taxes(
@@ -124,4 +134,5 @@ def _fee(one: _Reckoning, lacking: int, taxes: TaxBook) -> FeeDraft:
         to=one.end,
         taxes=own,
         tax_amounts=tax_amounts(amounts, own),
+        figures={"spent_cents": spent, "period_days": one.period.days},
     )

@@ -8,8 +8,9 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session, contains_eager
 
+from app.billing.billed import BilledSubscription
 from app.billing.book import PlanTerms, TaxBook, load_customer_taxes
-from app.billing.charge_usage import AS_SHOWN, ChargeUsage, Options, charge_usage
+from app.billing.charge_usage import AS_SHOWN, ChargeUsage, Item, Options, charge_usage
 from app.billing.close import billed_subscription
 from app.billing.paid_levels import paid_levels
 from app.billing.remembered import PriceBook
@@ -26,6 +27,7 @@ from app.models import Customer, Organization, Subscription
 class CurrentUsage:
     """The usage of one subscription in its current period. Amounts in minor units of `currency`."""
 
+    subscription: BilledSubscription
     boundaries: Boundaries
     issuing_date: date
     currency: str
@@ -87,24 +89,7 @@ def current_usage(
         NotAllowed: `no_active_subscription`; `full_usage_not_allowed`, for usage since the subscription's start of all
             charges, or of one that is prorated.
     """
-    # Most customers have no taxes of their own, and asking for them is a query.
-    found = db.execute(
-        select(Subscription, Customer.taxes.any())
-        .join(Subscription.customer)
-        .join(Customer.organization)
-        .where(
-            Subscription.organization_id == organization.id,
-            Subscription.external_id == external_subscription_id,
-            Subscription.status == "active",
-            Customer.external_id == external_customer_id,
-            Customer.deleted_at.is_(None),
-        )
-        .options(contains_eager(Subscription.customer).contains_eager(Customer.organization))
-    ).first()
-    if found is None:
-        find_customer(db, organization.id, external_customer_id)
-        raise NotAllowed("no_active_subscription")
-    subscription, has_own_taxes = found
+    subscription, has_own_taxes = _active(db, organization, external_customer_id, external_subscription_id)
     usage = untaxed_usage(
         db, meter, book, organization, subscription, restriction, now, full_usage=full_usage, options=options
     )
@@ -139,15 +124,13 @@ def untaxed_usage(
 ) -> CurrentUsage:
     """The same of a started subscription that is loaded with its customer and organization, without taxes. Raises what
     `current_usage` does for its charges."""
-    plan = restriction.apply(book.plan(db, organization, subscription.plan_id))
-    billed = billed_subscription(subscription, {plan.id: plan})
-    boundaries = current(billed.terms, now)
-    if full_usage:
-        if not (restriction.is_given or options.only) or any(one.prorated for one in plan.charges):
-            raise NotAllowed("full_usage_not_allowed")
-        boundaries = replace(boundaries, charges_from=billed.started_at)
+    billed, boundaries = _item(
+        db, book, organization, subscription, restriction, now, full_usage=full_usage, options=options
+    )
+    plan = billed.plan
     (charges,) = charge_usage(meter, [(billed, boundaries)], options, paid_levels(db, billed, boundaries))
     return CurrentUsage(
+        subscription=billed,
         boundaries=boundaries,
         issuing_date=local_date(boundaries.charges_to, billed.tz),
         currency=plan.currency,
@@ -155,3 +138,65 @@ def untaxed_usage(
         amount_cents=sum(fee.amounts.amount_cents for one in charges for fee in one.fees),
         taxes_amount_cents=0,
     )
+
+
+def current_item(
+    db: Session,
+    book: PriceBook,
+    organization: Organization,
+    external_customer_id: str,
+    external_subscription_id: str,
+    restriction: Restriction,
+    now: datetime,
+    *,
+    full_usage: bool = False,
+    options: Options = AS_SHOWN,
+) -> Item:
+    """What `current_usage` measures: an active subscription with the charges wanted, and boundaries. Raises the same."""
+    subscription, _ = _active(db, organization, external_customer_id, external_subscription_id)
+    return _item(db, book, organization, subscription, restriction, now, full_usage=full_usage, options=options)
+
+
+def _active(
+    db: Session, organization: Organization, external_customer_id: str, external_subscription_id: str
+) -> tuple[Subscription, bool]:
+    """A customer's active subscription, and whether the customer has taxes of its own."""
+    # Most customers have no taxes of their own, and asking for them is a query.
+    found = db.execute(
+        select(Subscription, Customer.taxes.any())
+        .join(Subscription.customer)
+        .join(Customer.organization)
+        .where(
+            Subscription.organization_id == organization.id,
+            Subscription.external_id == external_subscription_id,
+            Subscription.status == "active",
+            Customer.external_id == external_customer_id,
+            Customer.deleted_at.is_(None),
+        )
+        .options(contains_eager(Subscription.customer).contains_eager(Customer.organization))
+    ).first()
+    if found is None:
+        find_customer(db, organization.id, external_customer_id)
+        raise NotAllowed("no_active_subscription")
+    return found[0], found[1]
+
+
+def _item(
+    db: Session,
+    book: PriceBook,
+    organization: Organization,
+    subscription: Subscription,
+    restriction: Restriction,
+    now: datetime,
+    *,
+    full_usage: bool,
+    options: Options,
+) -> Item:
+    plan = restriction.apply(book.plan(db, organization, subscription.plan_id))
+    billed = billed_subscription(subscription, {plan.id: plan})
+    boundaries = current(billed.terms, now)
+    if full_usage:
+        if not (restriction.is_given or options.only) or any(one.prorated for one in plan.charges):
+            raise NotAllowed("full_usage_not_allowed")
+        boundaries = replace(boundaries, charges_from=billed.started_at)
+    return billed, boundaries

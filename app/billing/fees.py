@@ -13,8 +13,9 @@ from app.billing.charge_usage import BucketFee, ChargeUsage, Group, Presented
 from app.core.boundaries import current
 from app.core.charges.fees import FeeAmounts
 from app.core.charges.spending_minimum import true_up
-from app.core.money import exact, from_minor, minor_int
-from app.core.subscription_fee import subscription_fee
+from app.core.explanation.figures import Figures
+from app.core.money import ZERO, exact, from_minor, minor_int
+from app.core.subscription_fee import days_billed, subscription_fee
 from app.core.taxes import FeeTaxes, fee_taxes
 
 
@@ -39,7 +40,7 @@ class FeeDraft:
     that is not `invoiceable` stands alone.
 
     `aggregated_units`: what was measured, where that is not the number of units. `pricing_unit`: the amounts in pricing
-    units, as they are on the wire.
+    units, as they are on the wire. `terms` and `figures`: what it was priced with and from, kept to explain it.
     """
 
     id: UUID
@@ -63,6 +64,8 @@ class FeeDraft:
     events_count: int | None = None
     presented: Sequence[Presented] = ()
     pricing_unit: Mapping[str, Any] | None = None
+    terms: ChargeTerms | None = None
+    figures: Figures | Mapping[str, Any] | None = None
 
 
 def line_fees(line: BilledLine, usage: Sequence[ChargeUsage], taxes: TaxBook) -> list[FeeDraft]:
@@ -148,6 +151,8 @@ def _charge_fee(
         events_count=bucket.events_count if bucket else 0,
         presented=bucket.presented if bucket else (),
         pricing_unit=charge.pricing_unit.details(priced) if charge.pricing_unit else None,
+        terms=charge,
+        figures=bucket.figures if bucket else None,
     )
 
 
@@ -167,6 +172,8 @@ def charge_item(charge: ChargeTerms, filter_: ChargeFilterTerms | None) -> FeeIt
 
 def tax_amounts(amounts: FeeAmounts, taxes: Taxes) -> FeeTaxes:
     """The taxes of a fee that no coupon has lowered."""
+    if not taxes:
+        return FeeTaxes([], 0, ZERO, ZERO)
     return fee_taxes(Decimal(amounts.amount_cents), amounts.precise_amount_cents, [tax.tax_rate for tax in taxes])
 
 
@@ -210,4 +217,26 @@ def _subscription_fee(line: BilledLine, taxes: TaxBook) -> FeeDraft:
         to=boundaries.to,
         taxes=own,
         tax_amounts=tax_amounts(amounts, own),
+        figures=_subscription_figures(line),
     )
+
+
+def _subscription_figures(line: BilledLine) -> dict[str, Any]:
+    """The days that a subscription fee is for, and what takes some away."""
+    subscription, boundaries = line.subscription, line.boundaries
+    trial = subscription.trial_ends_at
+    figures: dict[str, Any] = {
+        "days": days_billed(
+            boundaries.from_,
+            boundaries.to,
+            subscription.tz,
+            minus_a_day=subscription.ended_by_upgrade,
+            trial_ends_at=trial,
+        ),
+        "period_days": boundaries.period_days,
+    }
+    if subscription.ended_by_upgrade:
+        figures["upgraded"] = True
+    if trial is not None and trial > boundaries.from_:
+        figures["trial_ends_at"] = trial.isoformat()
+    return figures

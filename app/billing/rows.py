@@ -1,5 +1,6 @@
 """Rows of invoices, their periods, fees and taxes, gathered and written with COPY."""
 
+from collections import defaultdict
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,9 +9,11 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from app.billing.billed import BilledLine
-from app.billing.book import AppliedTax
+from app.billing.book import AppliedTax, ChargeTerms
 from app.billing.credits import Spent
 from app.billing.fees import FeeDraft
+from app.billing.priced_terms import KeptTerms, keep
+from app.core.explanation.figures import Figures
 from app.core.money import decimal_text
 from app.core.taxes import TaxLine
 from app.models import BillingPeriod, Credit, Fee, FeeTax, Invoice, InvoiceTax
@@ -26,6 +29,8 @@ class Rows:
         self._tables: dict[Any, list[dict[str, Any]]] = {
             table: [] for table in (Invoice, BillingPeriod, Fee, FeeTax, InvoiceTax, Credit)
         }
+        self._terms: dict[UUID, dict[UUID, KeptTerms]] = defaultdict(dict)
+        self._known_terms: dict[int, tuple[ChargeTerms, UUID]] = {}
 
     def add_invoice(self, **values: Any) -> None:
         """Add an invoice, of which these are the columns."""
@@ -129,6 +134,8 @@ class Rows:
                 "events_count": fee.events_count,
                 "amount_details": _json.encode(amounts.amount_details).decode(),
                 "pricing_unit_usage": None if fee.pricing_unit is None else _json.encode(fee.pricing_unit).decode(),
+                "priced_terms_id": None if fee.terms is None else self._kept(fee.terms, subscription.organization_id),
+                "figures": _figures(fee),
                 "payment_status": "succeeded" if paid else "pending",
                 "from_datetime": fee.from_,
                 "to_datetime": fee.to,
@@ -159,8 +166,19 @@ class Rows:
             "created_at": self._made_at,
         }
 
+    def _kept(self, charge: ChargeTerms, organization_id: UUID) -> UUID:
+        """The id that a charge's terms are kept under. It is made once for each charge that was loaded."""
+        known = self._known_terms.get(id(charge))
+        if known is None:
+            terms = KeptTerms.of(charge)
+            known = self._known_terms[id(charge)] = charge, terms.id
+            self._terms[organization_id][terms.id] = terms
+        return known[1]
+
     def copy(self, db: Session) -> None:
         """Write everything, parents first."""
+        for organization_id, terms in self._terms.items():
+            keep(db, organization_id, terms, self._made_at)
         cursor = db.connection().connection.cursor()
         for table, rows in self._tables.items():
             if not rows:
@@ -174,6 +192,11 @@ class Rows:
 def _storable(text: str | None) -> str | None:
     """A sender's text without NUL, which PostgreSQL cannot hold."""
     return None if text is None else text.replace("\x00", "")
+
+
+def _figures(fee: FeeDraft) -> str | None:
+    figures = fee.figures.stored() if isinstance(fee.figures, Figures) else fee.figures
+    return None if figures is None else _json.encode(figures).decode()
 
 
 def _breakdowns(fee: FeeDraft) -> list[dict[str, Any]]:

@@ -122,6 +122,15 @@ def update_plan(db: Session, plan: Plan, changes: Changes, now: datetime) -> Pla
     in_use = has_subscriptions(db, plan)
     if in_use:
         changes = {field: value for field, value in changes.items() if field not in _FROZEN_IN_USE}
+    return _rewrite(db, plan, changes, in_use=in_use, now=now)
+
+
+def rewrite_plan(db: Session, plan: Plan, changes: Changes, now: datetime) -> Plan:
+    """The same as if the plan had never had a subscription: for drafts, which are not kept."""
+    return _rewrite(db, plan, changes, in_use=False, now=now)
+
+
+def _rewrite(db: Session, plan: Plan, changes: Changes, *, in_use: bool, now: datetime) -> Plan:
     _check(db, plan.organization_id, changes, plan)
     with cascading(db, plan, now, wanted=changes.get("cascade_updates") is True):
         assign(plan, changes, (*_EDITABLE_IN_USE, *_FROZEN_IN_USE))

@@ -52,11 +52,17 @@ def subscription_fee(
     ``minus_a_day`` leaves out the last day, which an upgrade bills on the new plan. Never below zero days. A trial
     that ends within the boundaries leaves the days from its end; one that ends with them or later leaves nothing.
     """
-    if trial_ends_at is not None and trial_ends_at >= to:
-        return Decimal(0)
-    if trial_ends_at is not None and trial_ends_at > from_:
-        whole, from_ = False, trial_ends_at
-    if whole:
+    if whole and (trial_ends_at is None or trial_ends_at <= from_):
         return Decimal(amount_cents)
-    used = days(from_, to, tz) - minus_a_day
-    return prorated(amount_cents, max(used, 0), period_days)
+    used = days_billed(from_, to, tz, minus_a_day=minus_a_day, trial_ends_at=trial_ends_at)
+    return prorated(amount_cents, used, period_days)
+
+
+def days_billed(
+    from_: datetime, to: datetime, tz: ZoneInfo, *, minus_a_day: bool = False, trial_ends_at: datetime | None = None
+) -> int:
+    """The days that ``subscription_fee`` bills where it does not bill the whole period."""
+    if trial_ends_at is not None and trial_ends_at >= to:
+        return 0
+    since = from_ if trial_ends_at is None else max(from_, trial_ends_at)
+    return max(days(since, to, tz) - minus_a_day, 0)

@@ -81,11 +81,12 @@ def single_events(clickhouse: ClickHouse, windows: Sequence[Window]) -> list[Eve
         if not whole.is_empty:
             reads[one.aggregation].append(_Read(index, whole, opens=False, raw=True))
     for aggregation, batch in reads.items():
-        query = Query("events_many", _table(batch), ROLLUPS[aggregation].fragments)
-        for position, split, *rest in clickhouse.rows(query):
-            read = batch[position]
-            bucket = read.window.split.bucket(tuple(split))
-            found[read.index].setdefault(bucket, []).append(Sample(*rest))
+        alike = _alike(batch)
+        table = _table([batch[places[0]] for places in alike])
+        for number, split, *rest in clickhouse.rows(Query("events_many", table, ROLLUPS[aggregation].fragments)):
+            sample, values = Sample(*rest), tuple(split)
+            for read in (batch[position] for position in alike[number]):
+                found[read.index].setdefault(read.window.split.bucket(values), []).append(sample)
     return list(found)
 
 
@@ -167,9 +168,12 @@ def _of_one(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> l
 
 def _of_many(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> Iterator[tuple[int, Hashable, Kept]]:
     """The windows of any number of subscriptions, sent to the store as a table."""
-    rows = clickhouse.rows(Query("usage_many", _table(reads), rollup.fragments))
-    for position, split, *kept in rows:
-        yield position, reads[position].window.split.bucket(tuple(split)), tuple(kept)
+    alike = _alike(reads)
+    rows = clickhouse.rows(Query("usage_many", _table([reads[places[0]] for places in alike]), rollup.fragments))
+    for number, split, *kept in rows:
+        values = tuple(split)
+        for position in alike[number]:
+            yield position, reads[position].window.split.bucket(values), tuple(kept)
 
 
 def _items_of_many(
@@ -192,6 +196,17 @@ def _items_of_many(
     by_number = [list(known) for known in names]
     for position, number, count in rows:
         yield position, by_number[position][number], (count,)
+
+
+def _alike(reads: Sequence[_Read]) -> list[list[int]]:
+    """The positions of reads that take the same events by the same keys, though they may put them into other buckets: two
+    charges on one metric, or one charge and the draft of it."""
+    places: dict[tuple[Any, ...], list[int]] = {}
+    for position, one in enumerate(reads):
+        w = one.window
+        key = (w.organization_id, w.external_subscription_id, w.code, w.split.keys, w.from_ms, w.end_ms, one.raw)
+        places.setdefault(key, []).append(position)
+    return list(places.values())
 
 
 def _table(reads: Sequence[_Read], wanted: Callable[[_Read], bool] = lambda _: True) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from app.models.customer import (
     SubscriptionEntitlement,
     SubscriptionUnits,
 )
-from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetadata, InvoiceTax
+from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetadata, InvoiceTax, PricedTerms
 from app.models.metering import EventCheck
 from app.models.organization import ApiKey, Organization, Setting
 from app.models.versions import catalog_changed
@@ -60,6 +60,7 @@ __all__ = [
     "OwnUnits",
     "Plan",
     "PlanEntitlement",
+    "PricedTerms",
     "PricingUnit",
     "Setting",
     "Subscription",

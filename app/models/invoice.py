@@ -118,11 +118,25 @@ class BillingPeriod(Base):
     subscription: Mapped[Subscription] = relationship(lazy="raise_on_sql")
 
 
+class PricedTerms(Base):
+    """What a charge was when fees were priced with it. The id is made of the content, so that the same terms are kept once;
+    nothing here ever changes."""
+
+    __tablename__ = "priced_terms"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    charge_id: Mapped[UUID] = mapped_column(ForeignKey("charges.id"))
+    terms: Mapped[Json] = mapped_column(JSON)
+    created_at: Mapped[datetime]
+
+
 class Fee(Base):
     """One line of an invoice, or a fee that stands alone (metering spec 3.10, billing spec 3.9).
 
     `event_id` is that of the event that a fee paid in advance is for: with it an event has one fee of a charge, also
-    after that was deleted (metering spec 6.4)."""
+    after that was deleted (metering spec 6.4). `priced_terms_id` and `figures` are what it was priced with
+    and from; null where that is not kept."""
 
     __tablename__ = "fees"
     __table_args__ = (
@@ -190,6 +204,8 @@ class Fee(Base):
     events_count: Mapped[int | None]
     amount_details: Mapped[Json]
     pricing_unit_usage: Mapped[Json | None] = mapped_column(JSON)
+    priced_terms_id: Mapped[UUID | None] = mapped_column(ForeignKey("priced_terms.id"))
+    figures: Mapped[Json | None] = mapped_column(JSON)
     payment_status: Mapped[str] = mapped_column(default="pending")
     from_datetime: Mapped[datetime]
     to_datetime: Mapped[datetime]

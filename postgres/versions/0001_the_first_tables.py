@@ -598,6 +598,16 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_own_units_subscription_id')),
     sa.PrimaryKeyConstraint('subscription_id', 'fixed_charge_id', name=op.f('pk_own_units'))
     )
+    op.create_table('priced_terms',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('charge_id', sa.Uuid(), nullable=False),
+    sa.Column('terms', sa.JSON(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_priced_terms_charge_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_priced_terms_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_priced_terms'))
+    )
     op.create_table('subscription_entitlements',
     sa.Column('subscription_id', sa.Uuid(), nullable=False),
     sa.Column('feature_id', sa.Uuid(), nullable=False),
@@ -699,6 +709,8 @@ def upgrade() -> None:
     sa.Column('events_count', sa.Integer(), nullable=True),
     sa.Column('amount_details', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('pricing_unit_usage', sa.JSON(), nullable=True),
+    sa.Column('priced_terms_id', sa.Uuid(), nullable=True),
+    sa.Column('figures', sa.JSON(), nullable=True),
     sa.Column('payment_status', sa.Text(), nullable=False),
     sa.Column('from_datetime', sa.DateTime(timezone=True), nullable=False),
     sa.Column('to_datetime', sa.DateTime(timezone=True), nullable=False),
@@ -713,6 +725,7 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_fees_fixed_charge_id')),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_fees_invoice_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_fees_organization_id')),
+    sa.ForeignKeyConstraint(['priced_terms_id'], ['priced_terms.id'], name=op.f('fk_fees_priced_terms_id')),
     sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_fees_subscription_id')),
     sa.ForeignKeyConstraint(['true_up_parent_fee_id'], ['fees.id'], name=op.f('fk_fees_true_up_parent_fee_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_fees'))
@@ -786,6 +799,7 @@ def downgrade() -> None:
     op.drop_table('subscription_units')
     op.drop_index('ix_subscription_entitlements_feature_id', table_name='subscription_entitlements')
     op.drop_table('subscription_entitlements')
+    op.drop_table('priced_terms')
     op.drop_table('own_units')
     op.drop_index(op.f('ix_invoice_taxes_invoice_id'), table_name='invoice_taxes')
     op.drop_table('invoice_taxes')

@@ -176,7 +176,9 @@ class TestOnCreation:
         assert problems(answer) == {"usage_thresholds": ["incompatible_params"]}
 
     def test_nothing_that_is_kept_on_a_plan(self, api: httpx.Client, plan: Json) -> None:
-        for number, overrides in enumerate((None, {}, {"fixed_charges": [{"id": plan["lago_id"], "units": 3}]})):
+        refused = post(api, "none", plan_overrides={"fixed_charges": [{"id": plan["lago_id"], "units": 3}]})
+        assert (refused.status_code, refused.json()["code"]) == (404, "fixed_charge_not_found")
+        for number, overrides in enumerate((None, {}, {"fixed_charges": []})):
             own = ok(post(api, f"sub{number}", plan_overrides=overrides))["subscription"]["plan"]
             assert own["lago_id"] == plan["lago_id"]
 

@@ -140,7 +140,7 @@ def test_the_statements_of_a_close_do_not_grow(postgres: Postgres, owner: UUID, 
             assert close(db, owner) == count
 
     sent = statements(postgres, run)
-    assert len(sent) <= 25
+    assert len(sent) <= 45
     assert len([one for one in sent if "FROM subscription_units" in one or "FROM fees" in one]) == 2
     with postgres.session() as db:
         assert len(billed(db, owner, JULY)) == count

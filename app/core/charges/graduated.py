@@ -80,26 +80,30 @@ def prorated_graduated(properties: Properties) -> PriceFunction:
         if usage.waterfall is None:
             raise ValueError("a prorated graduated price needs the single events")
         with exact():
-            cost, level, highest = _poured(of, usage.waterfall)
+            unit_days, level, highest = _poured(of, usage.waterfall)
             if level < 0:
                 return Priced(ZERO, ZERO, {})
-            amount = cost + sum((tier.flat for tier in of[: place_of(highest, of) + 1]), ZERO)
-            return Priced(amount, per_unit(amount, level), {})
+            reached = place_of(highest, of) + 1
+            # Divided once, so that what comes out even stays even.
+            whole = sum((days * tier.price for tier, days in zip(of, unit_days, strict=True)), ZERO)
+            amount = whole / usage.waterfall.period_days + sum((tier.flat for tier in of[:reached]), ZERO)
+            return Priced(amount, per_unit(amount, level), {}, tuple(unit_days[:reached]))
 
     return priced
 
 
-def _poured(of: Sequence[Tier], waterfall: Waterfall) -> tuple[Decimal, Decimal, Decimal]:
-    """What the slices cost, the level in the end, and the highest one on the way."""
-    cost = level = highest = ZERO
+def _poured(of: Sequence[Tier], waterfall: Waterfall) -> tuple[list[Decimal], Decimal, Decimal]:
+    """The slices in each tier times the days they last, the level in the end, and the highest one on the way."""
+    unit_days = [ZERO for _ in of]
+    level = highest = ZERO
     for portion in waterfall.portions:
         before, level = level, level + portion.value
         highest = max(highest, level)
         bottom, top = sorted((before, level))
-        whole = sum((_between(tier, bottom, top) * tier.price for tier in of), ZERO)
-        cost += (whole if portion.value > 0 else -whole) * portion.days
-    # Divided once, so that what comes out even stays even.
-    return cost / waterfall.period_days, level, highest
+        days = portion.days if portion.value > 0 else -portion.days
+        for place, tier in enumerate(of):
+            unit_days[place] += _between(tier, bottom, top) * days
+    return unit_days, level, highest
 
 
 def _between(tier: Tier, bottom: Decimal, top: Decimal) -> Decimal:

@@ -20,7 +20,7 @@ def package(properties: Properties) -> PriceFunction:
     def priced(usage: BucketUsage) -> Priced:
         with exact():
             paid = max(usage.units - free, ZERO)
-            amount = _packages(paid, size) * price
+            amount = packages(paid, size) * price
             unit_amount = per_unit(amount, paid)
         if not usage.units:
             return Priced(amount, unit_amount, dict(unused))
@@ -29,7 +29,8 @@ def package(properties: Properties) -> PriceFunction:
     return priced
 
 
-def _packages(paid: Decimal, size: Decimal) -> Decimal:
+def packages(paid: Decimal, size: Decimal) -> Decimal:
+    """How many packages the paid units begin. To be called in ``money.exact()``."""
     # Not the ceiling of a quotient, which would have been rounded.
     full, rest = divmod(paid, size)
     return full + 1 if rest else full

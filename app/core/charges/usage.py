@@ -94,11 +94,14 @@ class BucketUsage:
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """Price of a usage, unrounded, in currency units, with the breakdown shown to clients."""
+    """Price of a usage, unrounded, in currency units, with the breakdown shown to clients. ``unit_days`` is that of a
+    prorated graduated price, which shows none: the units in each tier reached, times the days that they last.
+    """
 
     amount: Decimal
     unit_amount: Decimal
     amount_details: dict[str, object]
+    unit_days: tuple[Decimal, ...] = ()
 
 
 PriceFunction = Callable[[BucketUsage], Priced]
