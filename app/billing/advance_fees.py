@@ -184,6 +184,7 @@ def _draft(due: Due, priced: FeeAmounts, taxes: TaxBook) -> FeeDraft:
         events_count=1,
         presented=_presented(due, amounts.units),
         pricing_unit=charge.pricing_unit.details(priced) if charge.pricing_unit else None,
+        terms=charge,
     )
 
 

@@ -134,6 +134,7 @@ def _timezone(db: Session, fee: Fee) -> ZoneInfo:
     else:
         query = (
             select(func.coalesce(func.nullif(Customer.timezone, ""), Organization.timezone))
+            .select_from(Customer)
             .join(Organization, Organization.id == Customer.organization_id)
             .where(Customer.id == fee.customer_id)
         )

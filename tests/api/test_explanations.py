@@ -416,3 +416,37 @@ def test_fees_of_others_are_not_told(api: httpx.Client, other: httpx.Client) -> 
 def test_a_malformed_late_is_refused(api: httpx.Client, late: str) -> None:
     answer = api.get("/api/v1/fees/00000000-0000-4000-8000-000000000000/events", params={"late": late})
     assert answer.status_code in {400, 422}
+
+
+def test_the_fee_of_an_event_is_told_with_the_price_of_its_time(api: httpx.Client) -> None:
+    set_clock(api, "2024-05-10T00:00:00Z")
+    metric = make_metric(api, "calls")
+    plan = make_plan(api, charges=[standard(metric, "0.05", pay_in_advance=True, invoiceable=False)])
+    make_subscription(api)
+    send_events(api, [event("calls", "sub", MAY_10, "a")])
+    (fee,) = fees_of(api, event_transaction_id="a")
+    (charge,) = plan["charges"]
+    changed = {"plan": {"charges": [{**standard(metric, "9"), "id": charge["lago_id"]}]}}
+    ok(api.put("/api/v1/plans/plan", json=changed))
+    told = explanation_of(api, fee)
+    assert (told["kind"], told["amount_cents"], steps_total(told)) == ("event", 5, Decimal("0.05"))
+    assert told["price"] == {"charge_model": "standard", "properties": {"amount": "0.05"}, "as_billed": True}
+    assert any("costs €0.05 more with it than without it" in sentence for sentence in told["sentences"])
+    assert listed(api, told["events"]["url"]) == ["a"]
+
+
+def test_a_true_up_and_a_fixed_charge_are_told(api: httpx.Client) -> None:
+    set_clock(api, "2024-05-01T00:00:00Z")
+    ok(api.post("/api/v1/add_ons", json={"add_on": {
+        "name": "Seat", "code": "seat", "amount_cents": 0, "amount_currency": "EUR"}}))  # fmt: skip
+    fixed = {"add_on_code": "seat", "units": 3, "charge_model": "standard", "properties": {"amount": "12"}}
+    make_plan(api, charges=[standard(make_metric(api, "calls"), "1", min_amount_cents=500)], fixed_charges=[fixed])
+    make_subscription(api)
+    send_events(api, [event("calls", "sub", MAY_10, "a")])
+    set_clock(api, "2024-06-01T00:00:00Z")
+    explained = [explanation_of(api, fee) for fee in fees_of(api)]
+    told = {one["kind"]: one for one in explained}
+    assert told["fixed_charge"]["amount_cents"] == 3_600
+    assert steps_total(told["fixed_charge"]) == 36
+    lacking = next(one for kind, one in told.items() if "true" in kind)
+    assert (lacking["amount_cents"], steps_total(lacking)) == (400, Decimal(4))
