@@ -189,7 +189,7 @@ def test_no_body_is_a_server_error(
     api = server.client() if path.startswith("/admin") else victim
     strategy = bodies(ROOTS[named[-1]], shapes[method, path])
 
-    @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(strategy)
     def never_fails(body: Any) -> None:
         sent = json.dumps(body)
