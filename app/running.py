@@ -1,6 +1,7 @@
 """One process of Meterhouse, from start to stop: HTTP server, ingest, upkeep and scheduler in one event loop."""
 
 import asyncio
+import gc
 import logging
 import secrets
 import signal
@@ -128,6 +129,7 @@ async def _run(
         )
         serving = asyncio.create_task(server.serve())
         await until_listening(settings.host, settings.port, serving)
+    _calm_garbage_collection()
     jobs = _schedule(service) if scheduler else None
     try:
         await _until_stopped(stopped, serving, on_ready, started)
@@ -139,6 +141,14 @@ async def _run(
             server.stop()  # type: ignore[no-untyped-call]
             await asyncio.wait([serving], timeout=STOP_SECONDS)
         await service.stop()
+
+
+def _calm_garbage_collection() -> None:
+    """What a start has made stays, and so do compiled plans: looking through all of it for garbage again and again would
+    hold up every thread for as long as a read takes."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 async def _until_stopped(

@@ -16,7 +16,7 @@ from app.billing.paid_levels import paid_levels
 from app.billing.remembered import PriceBook
 from app.core.boundaries import Boundaries, current
 from app.core.periods import local_date
-from app.core.taxes import invoice_taxes
+from app.core.taxes import TaxRate, invoice_taxes
 from app.customers.customers import find_customer
 from app.errors import NotAllowed, NotFound
 from app.metering.meter import Meter
@@ -99,14 +99,11 @@ def current_usage(
     general = TaxBook(of_customer, {organization.id: book.taxes(db, organization)})
     whose = {"customer_id": subscription.customer_id, "organization_id": organization.id}
     of_plan = book.plan(db, organization, subscription.plan_id).taxes
-    bases = [
-        (
-            Decimal(fee.amounts.amount_cents),
-            [tax.tax_rate for tax in general.taxes(one.charge.taxes, of_plan, **whose)],
-        )
-        for one in usage.charges
-        for fee in one.fees
-    ]
+    bases: list[tuple[Decimal, list[TaxRate]]] = []
+    for one in usage.charges:
+        rates = [tax.tax_rate for tax in general.taxes(one.charge.taxes, of_plan, **whose)]
+        if rates:
+            bases += [(Decimal(fee.amounts.amount_cents), rates) for fee in one.fees if fee.amounts.amount_cents]
     return replace(usage, taxes_amount_cents=invoice_taxes(bases, usage.amount_cents).amount_cents)
 
 
