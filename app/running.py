@@ -129,7 +129,7 @@ async def _run(
         )
         serving = asyncio.create_task(server.serve())
         await until_listening(settings.host, settings.port, serving)
-    _calm_garbage_collection()
+    calm_garbage_collection()
     jobs = _schedule(service) if scheduler else None
     try:
         await _until_stopped(stopped, serving, on_ready, started)
@@ -143,7 +143,7 @@ async def _run(
         await service.stop()
 
 
-def _calm_garbage_collection() -> None:
+def calm_garbage_collection() -> None:
     """What a start has made stays, and so do compiled plans: looking through all of it for garbage again and again would
     hold up every thread for as long as a read takes."""
     gc.collect()

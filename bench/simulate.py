@@ -26,7 +26,7 @@ from app.metering.meter import Meter
 from app.metering.usage import Events, Usage
 from app.metering.windows import Window
 from app.models import Charge
-from app.running import configure_logging
+from app.running import calm_garbage_collection, configure_logging
 from app.service import Service, open_service
 from bench.load import elsewhere, end_well_when_told, folder, verdict
 from bench.year import NOW, Account, Year, fill, open_account
@@ -95,6 +95,7 @@ def main() -> None:
 def measure(root: Path, subscriptions: int, events: int) -> None:
     """Simulate twice, the first time to warm up, and print."""
     configure_logging("error")
+    calm_garbage_collection()  # as a server does
     service = open_service(Settings(data_dir=root / "data"))
     try:
         run(service, Account.of(root))
