@@ -165,7 +165,9 @@ async def raw_only(bench: Bench) -> None:
     await bench.accept(first)
     bench.insert("events", [*second, *late])
     await bench.service.upkeep.reconcile()
+    await bench.service.ingest._learn_keys()  # as the start after the crash does
     replay = await bench.service.ingest.accept(second, batch=True)
+    await bench.service.ingest.settled()
     bench.note("raw only", [*first, *second, *late], replay=(len(replay), len(second)))
 
 
