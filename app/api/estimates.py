@@ -158,7 +158,7 @@ def _read(given: EventInput, organization: Organization, now: datetime) -> Event
 
 def _customers(db: Session, drafts: list[FeeDraft]) -> dict[UUID, str]:
     """External ids by id; all of them are loaded already."""
-    ids = {draft.subscription.customer_id for draft in drafts}
+    ids = {draft.buyer.customer_id for draft in drafts}
     return {one: db.get_one(Customer, one).external_id for one in ids}
 
 
@@ -180,7 +180,7 @@ def _item(draft: FeeDraft) -> FeeItem:
 
 def _estimated(draft: FeeDraft, names: dict[UUID, str]) -> FeeObject:
     """A fee that has not been made, as it would be on the wire; without ids and times of its own."""
-    subscription, amounts, taxes = draft.subscription, draft.amounts, draft.tax_amounts
+    subscription, amounts, taxes = draft.owning_subscription, draft.amounts, draft.tax_amounts
     currency = subscription.plan.currency
     precise, precise_taxes = _kept(amounts.precise_amount_cents), _kept(taxes.precise_amount_cents)
     by_tax = dict(taxes.lines)
@@ -244,7 +244,7 @@ def _kept(precise: Decimal) -> Decimal:
 
 
 def _instant(draft: FeeDraft, names: dict[UUID, str]) -> InstantFeeObject:
-    subscription, amounts = draft.subscription, draft.amounts
+    subscription, amounts = draft.owning_subscription, draft.amounts
     currency = subscription.plan.currency
     precise = number(from_minor(amounts.precise_amount_cents, currency))
     return InstantFeeObject(

@@ -173,7 +173,7 @@ class FeeExplanationController(Controller):
             fee_id=fee.id,
             charge_id=fee.charge_id,
             customer=fee.customer.external_id,
-            subscription=fee.subscription.external_id,
+            subscription=fee.owning_subscription.external_id,
         )
         return ExplanationAnswer(told)
 

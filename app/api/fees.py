@@ -19,7 +19,7 @@ from app.billing.issued import (
     search_fees,
     set_fee_payment_status,
 )
-from app.core.money import decimal_text, from_minor
+from app.core.money import decimal_text, from_minor, minor_int
 from app.errors import Problems
 from app.models import Fee, FeeTax, InvoiceTax
 from app.validation import as_uuid, check_one_of
@@ -73,8 +73,8 @@ class FeeObject(Struct, kw_only=True):
     lago_true_up_fee_id: UUID | None = None
     lago_true_up_parent_fee_id: UUID | None = None
     lago_original_fee_id: UUID | None = None
-    lago_subscription_id: UUID
-    external_subscription_id: str
+    lago_subscription_id: UUID | None
+    external_subscription_id: str | None
     lago_customer_id: UUID
     external_customer_id: str
     item: FeeItem
@@ -140,8 +140,9 @@ def fee_object(fee: Fee) -> FeeObject:
         lago_invoice_id=fee.invoice_id,
         lago_true_up_fee_id=fee.true_up_fee.id if fee.true_up_fee else None,
         lago_true_up_parent_fee_id=fee.true_up_parent_fee_id,
+        lago_original_fee_id=fee.original_fee_id,
         lago_subscription_id=fee.subscription_id,
-        external_subscription_id=fee.subscription.external_id,
+        external_subscription_id=fee.subscription.external_id if fee.subscription else None,
         lago_customer_id=fee.customer_id,
         external_customer_id=fee.customer.external_id,
         item=FeeItem(
@@ -170,8 +171,9 @@ def fee_object(fee: Fee) -> FeeObject:
         total_amount_currency=fee.currency,
         units=decimal_text(fee.units),
         precise_unit_amount=decimal_text(fee.precise_unit_amount),
-        sub_total_excluding_taxes_amount_cents=fee.amount_cents,
-        sub_total_excluding_taxes_precise_amount_cents=decimal_text(precise),
+        precise_coupons_amount_cents=decimal_text(fee.precise_coupons_amount_cents),
+        sub_total_excluding_taxes_amount_cents=minor_int(fee.amount_cents - fee.precise_coupons_amount_cents),
+        sub_total_excluding_taxes_precise_amount_cents=decimal_text(precise - fee.precise_coupons_amount_cents),
         events_count=fee.events_count,
         payment_status=fee.payment_status,
         created_at=instant(fee.created_at),

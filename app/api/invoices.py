@@ -67,23 +67,23 @@ class InvoiceListed(Struct, kw_only=True):
     invoice_type: str
     status: str
     payment_status: str
-    payment_dispute_lost_at: str | None = None
+    payment_dispute_lost_at: str | None
     payment_overdue: bool
     currency: str
     fees_amount_cents: int
     taxes_amount_cents: int
-    progressive_billing_credit_amount_cents: int = 0
-    coupons_amount_cents: int = 0
+    progressive_billing_credit_amount_cents: int
+    coupons_amount_cents: int
     credit_notes_amount_cents: int
     sub_total_excluding_taxes_amount_cents: int
     sub_total_including_taxes_amount_cents: int
     total_amount_cents: int
     total_due_amount_cents: int
-    total_paid_amount_cents: int = 0
+    total_paid_amount_cents: int
     total_offsetted_credit_note_amount_cents: int
-    prepaid_credit_amount_cents: int = 0
-    prepaid_granted_credit_amount_cents: int | None = None
-    prepaid_purchased_credit_amount_cents: int | None = None
+    prepaid_credit_amount_cents: int
+    prepaid_granted_credit_amount_cents: int | None
+    prepaid_purchased_credit_amount_cents: int | None
     file_url: str | None = None
     xml_url: str | None = None
     web_url: str | None = None
@@ -91,7 +91,7 @@ class InvoiceListed(Struct, kw_only=True):
     self_billed: bool = False
     created_at: str
     updated_at: str
-    voided_at: str | None = None
+    voided_at: str | None
     customer: CustomerObject
     metadata: list[InvoiceMetadataObject]
     applied_taxes: list[AppliedTaxObject]
@@ -165,14 +165,18 @@ def _listed(invoice: Invoice) -> dict[str, Any]:
         "payment_overdue",
         "currency",
         "fees_amount_cents",
+        "progressive_billing_credit_amount_cents",
+        "coupons_amount_cents",
         "taxes_amount_cents",
         "sub_total_excluding_taxes_amount_cents",
         "sub_total_including_taxes_amount_cents",
         "credit_notes_amount_cents",
+        "prepaid_credit_amount_cents",
+        "prepaid_granted_credit_amount_cents",
+        "prepaid_purchased_credit_amount_cents",
         "total_amount_cents",
+        "total_paid_amount_cents",
     )
-    # A statement's fees were paid before it was made.
-    paid = invoice.total_amount_cents if invoice.invoice_type == "advance_charges" else 0
     return {
         **{field: getattr(invoice, field) for field in same},
         "lago_id": invoice.id,
@@ -180,11 +184,12 @@ def _listed(invoice: Invoice) -> dict[str, Any]:
         "payment_due_date": invoice.payment_due_date.isoformat(),
         "total_due_amount_cents": 0
         if invoice.status == "voided"
-        else max(invoice.total_amount_cents - paid - invoice.offset_amount_cents, 0),
-        "total_paid_amount_cents": paid,
+        else max(invoice.total_amount_cents - invoice.total_paid_amount_cents - invoice.offset_amount_cents, 0),
         "total_offsetted_credit_note_amount_cents": invoice.offset_amount_cents,
         "created_at": instant(invoice.created_at),
         "updated_at": instant(invoice.updated_at),
+        "voided_at": instant_or_none(invoice.voided_at),
+        "payment_dispute_lost_at": instant_or_none(invoice.payment_dispute_lost_at),
         "customer": customer_object(invoice.customer, extended=False),
         "metadata": [_metadata_object(entry) for entry in invoice.invoice_metadata],
         "applied_taxes": [applied_tax_object(tax) for tax in invoice.applied_taxes],
@@ -222,6 +227,8 @@ def _whole(invoice: Invoice, now: datetime) -> InvoiceObject:
 
 def _credit_object(credit: Credit) -> CreditObject:
     note = credit.credit_note
+    if note is None:
+        raise ValueError(f"credit {credit.id} comes from nothing")
     return CreditObject(
         lago_id=credit.id,
         amount_cents=credit.amount_cents,

@@ -21,7 +21,8 @@ from app.billing.advance_fees import Owners, bill_events, dues_of
 from app.billing.billed import BilledLine
 from app.billing.close import lock_customers, payer_of
 from app.billing.fees import FeeDraft
-from app.billing.invoices import LARGEST_TOTAL, InvoiceDraft, write_fees, write_invoices
+from app.billing.invoice_drafts import InvoiceDraft
+from app.billing.invoices import LARGEST_TOTAL, write_fees, write_invoices
 from app.billing.remembered import PriceBook
 from app.clock import now_of
 from app.metering.arrivals import Known, arrivals, busy_since, last_arrival
@@ -153,17 +154,17 @@ def _write(
 ) -> None:
     """Store the fees: each on an invoice of its own, or standing alone."""
     payers = {customer_id: payer_of(customer) for customer_id, customer in customers.items()}
-    invoiced = {draft.subscription.customer_id for _, draft in fees if draft.invoiceable}
+    invoiced = {draft.buyer.customer_id for _, draft in fees if draft.invoiceable}
     lock_customers(db, invoiced)
     write_fees(db, [draft for _, draft in fees if not draft.invoiceable], made_at)
     write_invoices(
         db,
         [
             InvoiceDraft(
-                payers[draft.subscription.customer_id],
-                draft.subscription.plan.currency,
+                payers[draft.buyer.customer_id],
+                draft.buyer.currency,
                 line.billed_at,
-                draft.subscription.purchase_order_number,
+                due.subscription.purchase_order_number,
                 ((line, (draft,)),),
             )
             for due, draft in fees

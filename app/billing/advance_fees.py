@@ -167,6 +167,7 @@ def _draft(due: Due, priced: FeeAmounts, taxes: TaxBook) -> FeeDraft:
     )
     return FeeDraft(
         id=uuid4(),
+        buyer=subscription.buyer,
         subscription=subscription,
         item=charge_item(charge, due.filter),
         amounts=amounts,

@@ -15,6 +15,15 @@ _CLOSING = ("subscription_periodic", "subscription_terminating")
 
 
 @dataclass(frozen=True, slots=True)
+class Buyer:
+    """Who owes a fee, and in which currency."""
+
+    organization_id: UUID
+    customer_id: UUID
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
 class BilledSubscription:
     """What billing needs to know of a subscription and its customer."""
 
@@ -37,6 +46,11 @@ class BilledSubscription:
         """Whether the free trial goes on after the local day of an instant."""
         ends = self.trial_ends_at
         return ends is not None and ends > instant and local_date(ends, self.tz) > local_date(instant, self.tz)
+
+    @property
+    def buyer(self) -> Buyer:
+        """Who owes its fees."""
+        return Buyer(self.organization_id, self.customer_id, self.plan.currency)
 
     @property
     def terms(self) -> Terms:

@@ -20,7 +20,8 @@ from app.billing.charge_usage import AS_BILLED, charge_usage
 from app.billing.commitments import commitment_fees
 from app.billing.fees import FeeDraft, line_fees
 from app.billing.fixed_charges import fixed_charge_fees, load_units, start_units
-from app.billing.invoices import Payer, group_lines, write_fees, write_invoices
+from app.billing.invoice_drafts import Payer, group_lines
+from app.billing.invoices import write_fees, write_invoices
 from app.billing.statements import write_statements
 from app.catalog.retirement import retire_copies
 from app.core.boundaries import Boundaries, joined, periodic, starting

@@ -111,7 +111,7 @@ def _billed(db: Session, reckonings: Sequence[_Reckoning]) -> dict[UUID, int]:
         )
         .group_by(Fee.subscription_id)
     )
-    return {subscription_id: int(total) for subscription_id, total in rows}
+    return {subscription_id: int(total) for subscription_id, total in rows if subscription_id is not None}
 
 
 def _fee(one: _Reckoning, lacking: int, spent: int, taxes: TaxBook) -> FeeDraft:
@@ -127,6 +127,7 @@ def _fee(one: _Reckoning, lacking: int, spent: int, taxes: TaxBook) -> FeeDraft:
     amounts = FeeAmounts(Decimal(1), lacking, Decimal(lacking), from_minor(lacking, plan.currency), {})
     return FeeDraft(
         id=uuid4(),
+        buyer=subscription.buyer,
         subscription=subscription,
         item=FeeItem("commitment", subscription.id, plan.code, name, None, name),
         amounts=amounts,

@@ -1,41 +1,28 @@
 """Credit notes spent on invoices, oldest first, when the invoices are made final (billing spec 6.5)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
+from decimal import Decimal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.billing.settlement import Credited, Settlement
+from app.core.money import exact
+from app.core.spreading import spread
 from app.models import CreditNote
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
-    """What an invoice asks for after taxes, in minor units."""
-
-    customer_id: UUID
-    currency: str
-    amount_cents: int
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What of a note an invoice takes."""
-
-    credit_note_id: UUID
-    amount_cents: int
-
-
-def spend_credit_notes(db: Session, invoices: Sequence[Owed], now: datetime) -> list[list[Spent]]:
-    """Take from the customers' notes what the invoices owe, one invoice after the other, and lower the notes' balances.
+def take_credit_notes(db: Session, settlements: Sequence[Settlement], now: datetime) -> None:
+    """Take from the customers' notes what the invoices still owe, one invoice after the other, and lower the notes'
+    balances.
 
     The notes are locked: what two invoices want at the same time is spent by one of them.
     """
-    customers = {one.customer_id for one in invoices if one.amount_cents > 0}
+    owing = [one for one in settlements if one.takes_credits and one.total_cents > 0]
+    customers = {one.draft.payer.customer_id for one in owing}
     if not customers:
-        return [[] for _ in invoices]
+        return
     notes = db.scalars(
         select(CreditNote)
         .where(CreditNote.customer_id.in_(customers), CreditNote.credit_status == "available")
@@ -43,22 +30,34 @@ def spend_credit_notes(db: Session, invoices: Sequence[Owed], now: datetime) -> 
         .with_for_update()
         .execution_options(populate_existing=True)
     ).all()
-    spent = [_spend(one, notes, now) for one in invoices]
+    for one in owing if notes else ():
+        _take(one, notes, now)
     db.flush()
-    return spent
 
 
-def _spend(invoice: Owed, notes: Sequence[CreditNote], now: datetime) -> list[Spent]:
-    left, spent = invoice.amount_cents, []
+def _take(settlement: Settlement, notes: Sequence[CreditNote], now: datetime) -> None:
+    draft, before = settlement.draft, settlement.total_cents
     for note in notes:
-        if note.customer_id != invoice.customer_id or note.currency != invoice.currency:
+        if (note.customer_id, note.currency) != (
+            draft.payer.customer_id,
+            draft.currency,
+        ) or note.invoice_id == draft.id:
             continue
-        taken = min(left, note.balance_amount_cents)
+        taken = min(settlement.total_cents, note.balance_amount_cents)
         if taken > 0:
-            left -= taken
             note.balance_amount_cents -= taken
             note.updated_at = now
             if not note.balance_amount_cents:
                 note.credit_status = "consumed"
-            spent.append(Spent(note.id, taken))
-    return spent
+            settlement.credits.append(Credited(taken, credit_note_id=note.id))
+    _spread(settlement, before - settlement.total_cents)
+
+
+def _spread(settlement: Settlement, taken: int) -> None:
+    """Say of each fee what the notes have paid of it, by what it came to with its taxes."""
+    fees = settlement.draft.fees
+    if taken:
+        with exact():
+            weights = [settlement.left_of(fee) + settlement.fee_taxes(fee).precise_amount_cents for fee in fees]
+        shares = spread(Decimal(taken), weights)
+        settlement.noted = dict(zip((fee.id for fee in fees), shares, strict=True))

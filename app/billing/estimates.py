@@ -171,6 +171,7 @@ def _instant_fee(event: Event, subscription: BilledSubscription, charge: ChargeT
     boundaries = current(subscription.terms, now)
     return FeeDraft(
         id=uuid4(),
+        buyer=subscription.buyer,
         subscription=subscription,
         item=charge_item(charge, filter_),
         amounts=amounts,

@@ -185,7 +185,7 @@ def behind_fee(db: Session, fee: Fee, facts: Facts) -> Behind | None:
         return None
     scope = Behind(
         organization_id=fee.organization_id,
-        external_subscription_id=fee.subscription.external_id,
+        external_subscription_id=fee.owning_subscription.external_id,
         code=fee.item_code,
         aggregation=terms.aggregation if terms else None,
         from_ms=floor_ms(facts.from_),

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from app.billing.billed import BilledLine, BilledSubscription
+from app.billing.billed import BilledLine, BilledSubscription, Buyer
 from app.billing.book import ChargeFilterTerms, ChargeTerms, TaxBook, Taxes
 from app.billing.charge_usage import BucketFee, ChargeUsage, Group, Presented
 from app.core.boundaries import current
@@ -37,14 +37,16 @@ class FeeItem:
 @dataclass(frozen=True, slots=True)
 class FeeDraft:
     """A fee that has not been stored. Amounts in minor units but `precise_unit_amount`, which is in currency units. One
-    that is not `invoiceable` stands alone.
+    that is not `invoiceable` stands alone; one of something bought once, or of prepaid credits, has no subscription.
+    `tax_amounts` are its taxes before anything is taken of it.
 
     `aggregated_units`: what was measured, where that is not the number of units. `pricing_unit`: the amounts in pricing
     units, as they are on the wire. `terms` and `figures`: what it was priced with and from, kept to explain it.
     """
 
     id: UUID
-    subscription: BilledSubscription
+    buyer: Buyer
+    subscription: BilledSubscription | None
     item: FeeItem
     amounts: FeeAmounts
     from_: datetime
@@ -66,6 +68,13 @@ class FeeDraft:
     pricing_unit: Mapping[str, Any] | None = None
     terms: ChargeTerms | None = None
     figures: Figures | Mapping[str, Any] | None = None
+
+    @property
+    def owning_subscription(self) -> BilledSubscription:
+        """The subscription of a fee that has one."""
+        if self.subscription is None:
+            raise ValueError(f"fee {self.id} has no subscription")
+        return self.subscription
 
 
 def line_fees(line: BilledLine, usage: Sequence[ChargeUsage], taxes: TaxBook) -> list[FeeDraft]:
@@ -134,6 +143,7 @@ def _charge_fee(
     filter_ = bucket.filter if bucket else None
     return FeeDraft(
         id=id_,
+        buyer=subscription.buyer,
         subscription=subscription,
         item=charge_item(charge, filter_),
         amounts=amounts,
@@ -203,6 +213,7 @@ def _subscription_fee(line: BilledLine, taxes: TaxBook) -> FeeDraft:
     own = taxes.taxes(plan.taxes, customer_id=subscription.customer_id, organization_id=subscription.organization_id)
     return FeeDraft(
         id=uuid4(),
+        buyer=subscription.buyer,
         subscription=subscription,
         item=FeeItem(
             fee_type="subscription",

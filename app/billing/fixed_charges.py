@@ -139,7 +139,8 @@ def _load_billed(
     )
     billed: dict[Key, list[tuple[datetime, Decimal]]] = {}
     for subscription_id, charge_id, to, units in rows:
-        billed.setdefault((subscription_id, charge_id), []).append((to, units))
+        if subscription_id is not None:
+            billed.setdefault((subscription_id, charge_id), []).append((to, units))
     return billed
 
 
@@ -195,6 +196,7 @@ def _fee(
     )
     return FeeDraft(
         id=uuid4(),
+        buyer=subscription.buyer,
         subscription=subscription,
         item=FeeItem(
             fee_type="fixed_charge",

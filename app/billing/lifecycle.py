@@ -13,7 +13,8 @@ from app.billing.book import PlanTerms, load_plans, load_taxes
 from app.billing.close import bill_lines, billed_subscription, close_chunk, payer_of, timezone_of
 from app.billing.credit_notes import credit_unused
 from app.billing.fixed_charges import fixed_charge_fees, load_units, raised_fees
-from app.billing.invoices import group_lines, write_invoices
+from app.billing.invoice_drafts import group_lines
+from app.billing.invoices import write_invoices
 from app.billing.statements import write_statements
 from app.core.boundaries import Boundaries, current, starting, terminating
 from app.core.periods import local_date, local_start

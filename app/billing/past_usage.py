@@ -65,6 +65,6 @@ def charge_fees(
         query = query.where(Fee.charge.has(Charge.billable_metric_id == metric_id))
     fees: dict[Billed, list[Fee]] = defaultdict(list)
     for fee in sorted(db.scalars(query), key=lambda fee: fee.item_name.lower()):
-        if fee.invoice_id is not None:
+        if fee.invoice_id is not None and fee.subscription_id is not None:
             fees[fee.invoice_id, fee.subscription_id].append(fee)
     return fees

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,12 +11,12 @@ from sqlalchemy.orm import Session
 
 from app.billing.billed import BilledLine
 from app.billing.book import AppliedTax, ChargeTerms
-from app.billing.credits import Spent
 from app.billing.fees import FeeDraft
 from app.billing.priced_terms import KeptTerms, keep
+from app.billing.settlement import Credited
 from app.core.explanation.figures import Figures
-from app.core.money import decimal_text
-from app.core.taxes import TaxLine
+from app.core.money import ZERO, decimal_text
+from app.core.taxes import FeeTaxes, TaxLine
 from app.models import BillingPeriod, Credit, Fee, FeeTax, Invoice, InvoiceTax
 
 _json = msgspec.json.Encoder(decimal_format="number")
@@ -35,9 +36,11 @@ class Rows:
     def add_invoice(self, **values: Any) -> None:
         """Add an invoice, of which these are the columns."""
         row = {
+            "total_paid_amount_cents": 0,
             **values,
             "payment_overdue": False,
             "offset_amount_cents": 0,
+            "ready_to_be_refreshed": False,
             "created_at": self._made_at,
             "updated_at": self._made_at,
         }
@@ -56,16 +59,20 @@ class Rows:
             }
         )
 
-    def add_credit(self, invoice_id: UUID, organization_id: UUID, spent: Spent, position: int, currency: str) -> None:
-        """Add what of a credit note an invoice takes."""
+    def add_credit(
+        self, invoice_id: UUID, organization_id: UUID, credited: Credited, position: int, currency: str
+    ) -> None:
+        """Add what lowers an invoice."""
         self._tables[Credit].append(
             {
                 "id": uuid4(),
                 "organization_id": organization_id,
                 "invoice_id": invoice_id,
-                "credit_note_id": spent.credit_note_id,
+                "credit_note_id": credited.credit_note_id,
+                "applied_coupon_id": credited.applied_coupon_id,
+                "progressive_invoice_id": credited.progressive_invoice_id,
                 "position": position,
-                "amount_cents": spent.amount_cents,
+                "amount_cents": credited.amount_cents,
                 "currency": currency,
                 "created_at": self._made_at,
             }
@@ -92,17 +99,28 @@ class Rows:
             }
         )
 
-    def add_fee(self, fee: FeeDraft, invoice_id: UUID | None, position: int, *, paid: bool) -> None:
-        """Add a fee with its taxes; without an invoice it stands alone."""
-        subscription, item, amounts = fee.subscription, fee.item, fee.amounts
-        currency = subscription.plan.currency
+    def add_fee(
+        self,
+        fee: FeeDraft,
+        invoice_id: UUID | None,
+        position: int,
+        *,
+        paid: bool,
+        reduced: Decimal = ZERO,
+        noted: Decimal = ZERO,
+        taxes: FeeTaxes | None = None,
+    ) -> None:
+        """Add a fee with its taxes; without an invoice it stands alone. `reduced`: what has been taken of it before taxes,
+        which `taxes` are reckoned after; `noted`: what credit notes have paid of it."""
+        buyer, item, amounts = fee.buyer, fee.item, fee.amounts
+        taxes = taxes or fee.tax_amounts
         self._tables[Fee].append(
             {
                 "id": fee.id,
-                "organization_id": subscription.organization_id,
+                "organization_id": buyer.organization_id,
                 "invoice_id": invoice_id,
-                "customer_id": subscription.customer_id,
-                "subscription_id": subscription.id,
+                "customer_id": buyer.customer_id,
+                "subscription_id": fee.subscription and fee.subscription.id,
                 "charge_id": fee.charge_id,
                 "charge_filter_id": fee.charge_filter_id,
                 "fixed_charge_id": fee.fixed_charge_id,
@@ -120,12 +138,14 @@ class Rows:
                 "invoiceable": fee.invoiceable,
                 "event_transaction_id": _storable(fee.event_transaction_id),
                 "event_id": fee.event_id,
-                "currency": currency,
+                "currency": buyer.currency,
                 "amount_cents": amounts.amount_cents,
                 "precise_amount_cents": amounts.precise_amount_cents,
-                "taxes_amount_cents": fee.tax_amounts.amount_cents,
-                "taxes_precise_amount_cents": fee.tax_amounts.precise_amount_cents,
-                "taxes_rate": fee.tax_amounts.rate,
+                "precise_coupons_amount_cents": reduced,
+                "precise_credit_notes_amount_cents": noted,
+                "taxes_amount_cents": taxes.amount_cents,
+                "taxes_precise_amount_cents": taxes.precise_amount_cents,
+                "taxes_rate": taxes.rate,
                 "grouped_by": _json.encode(fee.group).decode(),
                 "presentation_breakdowns": _json.encode(_breakdowns(fee)).decode(),
                 "units": amounts.units,
@@ -134,7 +154,7 @@ class Rows:
                 "events_count": fee.events_count,
                 "amount_details": _json.encode(amounts.amount_details).decode(),
                 "pricing_unit_usage": None if fee.pricing_unit is None else _json.encode(fee.pricing_unit).decode(),
-                "priced_terms_id": None if fee.terms is None else self._kept(fee.terms, subscription.organization_id),
+                "priced_terms_id": None if fee.terms is None else self._kept(fee.terms, buyer.organization_id),
                 "figures": _figures(fee),
                 "payment_status": "succeeded" if paid else "pending",
                 "from_datetime": fee.from_,
@@ -143,11 +163,11 @@ class Rows:
                 "succeeded_at": self._made_at if paid else None,
             }
         )
-        amounts_by_tax = dict(fee.tax_amounts.lines)
+        amounts_by_tax = dict(taxes.lines)
         for tax in fee.taxes:
             self._tables[FeeTax].append(
                 {
-                    **self._tax(tax, subscription.organization_id, currency),
+                    **self._tax(tax, buyer.organization_id, buyer.currency),
                     "fee_id": fee.id,
                     "amount_cents": amounts_by_tax[str(tax.id)],
                 }

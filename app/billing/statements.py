@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session, contains_eager, selectinload
 
 from app.billing.billed import BilledLine
 from app.billing.book import AppliedTax
-from app.billing.invoices import Payer, next_numbers
+from app.billing.invoice_drafts import Payer
+from app.billing.invoices import next_numbers
 from app.billing.rows import Rows
 from app.core.money import exact, round_half_up
 from app.core.periods import local_date
@@ -53,7 +54,7 @@ def write_statements(db: Session, lines: Sequence[BilledLine], payers: Mapping[U
         mine: dict[UUID, list[Fee]] = defaultdict(list)
         for fee in fees.get((subscription.customer_id, subscription.external_id), ()):
             paid = fee.succeeded_at is not None and fee.succeeded_at <= line.billed_at
-            (mine[fee.subscription_id] if paid else left).append(fee)
+            (mine[fee.owning_subscription.id] if paid else left).append(fee)
         fees[subscription.customer_id, subscription.external_id] = left
         for subscription_id, of_one in mine.items():
             own = replace(line, subscription=replace(subscription, id=subscription_id))
@@ -84,7 +85,7 @@ def _paid_fees(db: Session, customers: set[UUID]) -> dict[tuple[UUID, str], list
     )
     fees: dict[tuple[UUID, str], list[Fee]] = defaultdict(list)
     for fee in found:
-        fees[fee.customer_id, fee.subscription.external_id].append(fee)
+        fees[fee.customer_id, fee.owning_subscription.external_id].append(fee)
     return fees
 
 
@@ -122,15 +123,22 @@ def _add(rows: Rows, statement: _Statement, invoice_id: UUID, sequential_id: int
         currency=statement.currency,
         timezone=payer.tz.key,
         issuing_date=issuing_date,
+        expected_finalization_date=issuing_date,
         payment_due_date=issuing_date + timedelta(days=payer.net_payment_term),
         net_payment_term=payer.net_payment_term,
         fees_amount_cents=amount,
+        progressive_billing_credit_amount_cents=0,
+        coupons_amount_cents=0,
         taxes_amount_cents=taxes,
         taxes_rate=rate,
         sub_total_excluding_taxes_amount_cents=amount,
         sub_total_including_taxes_amount_cents=amount + taxes,
         credit_notes_amount_cents=0,
+        prepaid_credit_amount_cents=0,
+        prepaid_granted_credit_amount_cents=None,
+        prepaid_purchased_credit_amount_cents=None,
         total_amount_cents=amount + taxes,
+        total_paid_amount_cents=amount + taxes,
         purchase_order_number=None,
     )
     for position, (line, _) in enumerate(statement.parts):

@@ -94,18 +94,26 @@ class CreditNoteTax(Base):
 
 
 class Credit(Base):
-    """What of a note has been spent on an invoice (billing spec 6.5)."""
+    """What has lowered an invoice: a part of a credit note (billing spec 6.5), a coupon (5.3), or an earlier invoice of
+    progressive billing (8.3). One of the three is set."""
 
     __tablename__ = "credits"
 
     id: Mapped[Id]
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), index=True)
-    credit_note_id: Mapped[UUID] = mapped_column(ForeignKey("credit_notes.id"), index=True)
+    credit_note_id: Mapped[UUID | None] = mapped_column(ForeignKey("credit_notes.id"), index=True)
+    applied_coupon_id: Mapped[UUID | None] = mapped_column(index=True)
+    progressive_invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoices.id"), index=True)
     position: Mapped[int]
     amount_cents: Mapped[Cents]
     currency: Mapped[str]
     created_at: Mapped[datetime]
 
-    credit_note: Mapped[CreditNote] = relationship(lazy="raise_on_sql")
-    invoice: Mapped[Invoice] = relationship(lazy="raise_on_sql", back_populates="credits")
+    credit_note: Mapped[CreditNote | None] = relationship(lazy="raise_on_sql")
+    invoice: Mapped[Invoice] = relationship(
+        lazy="raise_on_sql", back_populates="credits", foreign_keys="Credit.invoice_id"
+    )
+    progressive_invoice: Mapped[Invoice | None] = relationship(
+        lazy="raise_on_sql", foreign_keys="Credit.progressive_invoice_id"
+    )

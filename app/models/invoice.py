@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 class Invoice(Base):
     """An invoice (billing spec 3). Amounts are integers in the currency's minor unit. `offset_amount_cents`: what its own
-    credit notes have taken off what is due."""
+    credit notes have taken off what is due. `voided_invoice_id`: the voided invoice that it was made anew from."""
 
     __tablename__ = "invoices"
     __table_args__ = (
@@ -39,17 +39,28 @@ class Invoice(Base):
     currency: Mapped[str]
     timezone: Mapped[str]
     issuing_date: Mapped[date]
+    expected_finalization_date: Mapped[date]
     payment_due_date: Mapped[date]
     net_payment_term: Mapped[int]
     fees_amount_cents: Mapped[Cents]
+    progressive_billing_credit_amount_cents: Mapped[Cents] = mapped_column(default=0)
+    coupons_amount_cents: Mapped[Cents] = mapped_column(default=0)
     taxes_amount_cents: Mapped[Cents]
     taxes_rate: Mapped[Rate]
     sub_total_excluding_taxes_amount_cents: Mapped[Cents]
     sub_total_including_taxes_amount_cents: Mapped[Cents]
     credit_notes_amount_cents: Mapped[Cents] = mapped_column(default=0)
+    prepaid_credit_amount_cents: Mapped[Cents] = mapped_column(default=0)
+    prepaid_granted_credit_amount_cents: Mapped[Cents | None]
+    prepaid_purchased_credit_amount_cents: Mapped[Cents | None]
     total_amount_cents: Mapped[Cents]
+    total_paid_amount_cents: Mapped[Cents] = mapped_column(default=0)
     offset_amount_cents: Mapped[Cents] = mapped_column(default=0)
     purchase_order_number: Mapped[str | None]
+    ready_to_be_refreshed: Mapped[bool] = mapped_column(default=False)
+    voided_invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoices.id"))
+    voided_at: Mapped[datetime | None]
+    payment_dispute_lost_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -59,7 +70,10 @@ class Invoice(Base):
     )
     fees: Mapped[list["Fee"]] = relationship(lazy="raise_on_sql", order_by="Fee.position", back_populates="invoice")
     credits: Mapped[list["Credit"]] = relationship(
-        lazy="raise_on_sql", order_by="Credit.position", back_populates="invoice"
+        lazy="raise_on_sql",
+        order_by="Credit.position",
+        back_populates="invoice",
+        primaryjoin="Invoice.id == foreign(Credit.invoice_id)",
     )
     applied_taxes: Mapped[list["InvoiceTax"]] = relationship(lazy="raise_on_sql", order_by="InvoiceTax.tax_code")
     invoice_metadata: Mapped[list["InvoiceMetadata"]] = relationship(
@@ -136,7 +150,9 @@ class Fee(Base):
 
     `event_id` is that of the event that a fee paid in advance is for: with it an event has one fee of a charge, also
     after that was deleted (metering spec 6.4). `priced_terms_id` and `figures` are what it was priced with
-    and from; null where that is not kept."""
+    and from; null where that is not kept. `precise_coupons_amount_cents`: what progressive billing and coupons took of it
+    before taxes, `precise_credit_notes_amount_cents` what credit notes paid of it after them. `original_fee_id`: the fee of
+    a voided invoice that it was made anew from."""
 
     __tablename__ = "fees"
     __table_args__ = (
@@ -172,11 +188,12 @@ class Fee(Base):
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoices.id"), index=True)
     customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"))
-    subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"))
+    subscription_id: Mapped[UUID | None] = mapped_column(ForeignKey("subscriptions.id"))
     charge_id: Mapped[UUID | None] = mapped_column(ForeignKey("charges.id"))
     charge_filter_id: Mapped[UUID | None] = mapped_column(ForeignKey("charge_filters.id"))
     fixed_charge_id: Mapped[UUID | None] = mapped_column(ForeignKey("fixed_charges.id"))
     true_up_parent_fee_id: Mapped[UUID | None] = mapped_column(ForeignKey("fees.id"))
+    original_fee_id: Mapped[UUID | None] = mapped_column(ForeignKey("fees.id"))
     position: Mapped[int]
     fee_type: Mapped[str]
     item_code: Mapped[str]
@@ -195,6 +212,8 @@ class Fee(Base):
     currency: Mapped[str]
     amount_cents: Mapped[Cents]
     precise_amount_cents: Mapped[PreciseCents]
+    precise_coupons_amount_cents: Mapped[PreciseCents] = mapped_column(default=0)
+    precise_credit_notes_amount_cents: Mapped[PreciseCents] = mapped_column(default=0)
     taxes_amount_cents: Mapped[Cents]
     taxes_precise_amount_cents: Mapped[PreciseCents]
     taxes_rate: Mapped[Rate]
@@ -217,7 +236,7 @@ class Fee(Base):
 
     invoice: Mapped[Invoice | None] = relationship(lazy="raise_on_sql", back_populates="fees")
     customer: Mapped[Customer] = relationship(lazy="raise_on_sql")
-    subscription: Mapped[Subscription] = relationship(lazy="raise_on_sql")
+    subscription: Mapped[Subscription | None] = relationship(lazy="raise_on_sql")
     charge: Mapped[Charge | None] = relationship(lazy="raise_on_sql")
     true_up_fee: Mapped["Fee | None"] = relationship(
         primaryjoin="Fee.id == remote(foreign(Fee.true_up_parent_fee_id))",
@@ -226,6 +245,13 @@ class Fee(Base):
         viewonly=True,
     )
     applied_taxes: Mapped[list["FeeTax"]] = relationship(lazy="raise_on_sql", order_by="FeeTax.tax_code")
+
+    @property
+    def owning_subscription(self) -> Subscription:
+        """The subscription of a fee that has one."""
+        if self.subscription is None:
+            raise ValueError(f"fee {self.id} has no subscription")
+        return self.subscription
 
 
 class FeeTax(Base):

@@ -334,21 +334,33 @@ def upgrade() -> None:
     sa.Column('currency', sa.Text(), nullable=False),
     sa.Column('timezone', sa.Text(), nullable=False),
     sa.Column('issuing_date', sa.Date(), nullable=False),
+    sa.Column('expected_finalization_date', sa.Date(), nullable=False),
     sa.Column('payment_due_date', sa.Date(), nullable=False),
     sa.Column('net_payment_term', sa.Integer(), nullable=False),
     sa.Column('fees_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('progressive_billing_credit_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('coupons_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('taxes_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('taxes_rate', sa.Numeric(precision=30, scale=15), nullable=False),
     sa.Column('sub_total_excluding_taxes_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('sub_total_including_taxes_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('credit_notes_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('prepaid_credit_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('prepaid_granted_credit_amount_cents', sa.BigInteger(), nullable=True),
+    sa.Column('prepaid_purchased_credit_amount_cents', sa.BigInteger(), nullable=True),
     sa.Column('total_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('total_paid_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('offset_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('purchase_order_number', sa.Text(), nullable=True),
+    sa.Column('ready_to_be_refreshed', sa.Boolean(), nullable=False),
+    sa.Column('voided_invoice_id', sa.Uuid(), nullable=True),
+    sa.Column('voided_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('payment_dispute_lost_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_invoices_customer_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_invoices_organization_id')),
+    sa.ForeignKeyConstraint(['voided_invoice_id'], ['invoices.id'], name=op.f('fk_invoices_voided_invoice_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_invoices'))
     )
     op.create_index(op.f('ix_invoices_customer_id'), 'invoices', ['customer_id'], unique=False)
@@ -660,7 +672,9 @@ def upgrade() -> None:
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
     sa.Column('invoice_id', sa.Uuid(), nullable=False),
-    sa.Column('credit_note_id', sa.Uuid(), nullable=False),
+    sa.Column('credit_note_id', sa.Uuid(), nullable=True),
+    sa.Column('applied_coupon_id', sa.Uuid(), nullable=True),
+    sa.Column('progressive_invoice_id', sa.Uuid(), nullable=True),
     sa.Column('position', sa.Integer(), nullable=False),
     sa.Column('amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('currency', sa.Text(), nullable=False),
@@ -668,20 +682,24 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['credit_note_id'], ['credit_notes.id'], name=op.f('fk_credits_credit_note_id')),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_credits_invoice_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_credits_organization_id')),
+    sa.ForeignKeyConstraint(['progressive_invoice_id'], ['invoices.id'], name=op.f('fk_credits_progressive_invoice_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_credits'))
     )
+    op.create_index(op.f('ix_credits_applied_coupon_id'), 'credits', ['applied_coupon_id'], unique=False)
     op.create_index(op.f('ix_credits_credit_note_id'), 'credits', ['credit_note_id'], unique=False)
     op.create_index(op.f('ix_credits_invoice_id'), 'credits', ['invoice_id'], unique=False)
+    op.create_index(op.f('ix_credits_progressive_invoice_id'), 'credits', ['progressive_invoice_id'], unique=False)
     op.create_table('fees',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
     sa.Column('invoice_id', sa.Uuid(), nullable=True),
     sa.Column('customer_id', sa.Uuid(), nullable=False),
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('subscription_id', sa.Uuid(), nullable=True),
     sa.Column('charge_id', sa.Uuid(), nullable=True),
     sa.Column('charge_filter_id', sa.Uuid(), nullable=True),
     sa.Column('fixed_charge_id', sa.Uuid(), nullable=True),
     sa.Column('true_up_parent_fee_id', sa.Uuid(), nullable=True),
+    sa.Column('original_fee_id', sa.Uuid(), nullable=True),
     sa.Column('position', sa.Integer(), nullable=False),
     sa.Column('fee_type', sa.Text(), nullable=False),
     sa.Column('item_code', sa.Text(), nullable=False),
@@ -700,6 +718,8 @@ def upgrade() -> None:
     sa.Column('currency', sa.Text(), nullable=False),
     sa.Column('amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('precise_amount_cents', sa.Numeric(precision=60, scale=30), nullable=False),
+    sa.Column('precise_coupons_amount_cents', sa.Numeric(precision=60, scale=30), nullable=False),
+    sa.Column('precise_credit_notes_amount_cents', sa.Numeric(precision=60, scale=30), nullable=False),
     sa.Column('taxes_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('taxes_precise_amount_cents', sa.Numeric(precision=60, scale=30), nullable=False),
     sa.Column('taxes_rate', sa.Numeric(precision=30, scale=15), nullable=False),
@@ -725,6 +745,7 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_fees_fixed_charge_id')),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_fees_invoice_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_fees_organization_id')),
+    sa.ForeignKeyConstraint(['original_fee_id'], ['fees.id'], name=op.f('fk_fees_original_fee_id')),
     sa.ForeignKeyConstraint(['priced_terms_id'], ['priced_terms.id'], name=op.f('fk_fees_priced_terms_id')),
     sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_fees_subscription_id')),
     sa.ForeignKeyConstraint(['true_up_parent_fee_id'], ['fees.id'], name=op.f('fk_fees_true_up_parent_fee_id')),
@@ -790,8 +811,10 @@ def downgrade() -> None:
     op.drop_index('ix_fees_fixed_charge', table_name='fees', postgresql_where=sa.text('fixed_charge_id IS NOT NULL AND pay_in_advance'))
     op.drop_index('ix_fees_event', table_name='fees', postgresql_using='hash', postgresql_where=sa.text('event_transaction_id IS NOT NULL'))
     op.drop_table('fees')
+    op.drop_index(op.f('ix_credits_progressive_invoice_id'), table_name='credits')
     op.drop_index(op.f('ix_credits_invoice_id'), table_name='credits')
     op.drop_index(op.f('ix_credits_credit_note_id'), table_name='credits')
+    op.drop_index(op.f('ix_credits_applied_coupon_id'), table_name='credits')
     op.drop_table('credits')
     op.drop_index(op.f('ix_credit_note_taxes_credit_note_id'), table_name='credit_note_taxes')
     op.drop_table('credit_note_taxes')
