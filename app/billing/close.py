@@ -32,10 +32,10 @@ from app.models import BillingPeriod, Customer, Invoice, Organization, Subscript
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What one chunk of a close did."""
+    """What one chunk of a close did: for whom, and the ids of the invoices."""
 
-    customers: int
-    invoices: int
+    customers: tuple[UUID, ...] = ()
+    invoices: tuple[UUID, ...] = ()
 
 
 def close_chunk(
@@ -56,7 +56,7 @@ def close_chunk(
     """
     claimed = claim(db, scope, until, size, wait=wait)
     if not claimed:
-        return Closed(0, 0)
+        return Closed()
     subscriptions = _due(db, claimed, until)
     plans = load_plans(db, {one.plan_id for one in subscriptions})
     before = _last_charges_to(db, subscriptions)
@@ -72,7 +72,7 @@ def close_chunk(
     invoices = bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in subscriptions}, made_at, meter)
     _move_on(subscriptions, lines)
     db.flush()
-    return Closed(len(claimed), len(invoices))
+    return Closed(tuple(claimed), tuple(invoices))
 
 
 def bill_lines(

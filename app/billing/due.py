@@ -5,7 +5,7 @@ that was missed is billed at its own date, however late the run is.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -23,14 +23,48 @@ from app.stores.postgres import Postgres
 
 log = structlog.get_logger(__name__)
 
+LIVE = Organization.sandbox.is_(False)
+"""The organizations on the system's time."""
+LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What could not be done for a customer, and why. It stays due, and the next run tries it again."""
+
+    customer_id: UUID
+    subscription_id: UUID | None
+    due_at: datetime
+    reason: str
+
 
 @dataclass(slots=True)
 class Run:
-    """What a run did."""
+    """What a run has done so far. `told` is called whenever there is more."""
 
     activated: int = 0
     terminated: int = 0
+    customers: int = 0
     invoices: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    told: Callable[["Run"], None] = lambda _: None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there was nothing to do."""
+        return not (self.activated or self.terminated or self.customers or self.failures)
+
+    def failed(self, due_at: datetime, error: Exception, customer_id: UUID, subscription_id: UUID | None) -> None:
+        """Note what could not be done."""
+        reason = (str(error).splitlines() or [""])[0][:LONGEST_REASON]
+        self.failures.append(Failure(customer_id, subscription_id, due_at, f"{type(error).__name__}: {reason}"))
+        log.error(
+            "due.failed",
+            customer_id=str(customer_id),
+            subscription_id=subscription_id and str(subscription_id),
+            due_at=str(due_at),
+            exc_info=error,
+        )
 
 
 class DueRunner:
@@ -45,10 +79,15 @@ class DueRunner:
     def run_live(self, now: datetime) -> Run:
         """Run what is due for every organization on the system's time. Periods are closed after a delay, so that events
         which arrive a little late are billed with the period they belong to."""
-        run = Run()
-        scope = Organization.sandbox.is_(False)
-        for instant in self._instants(scope, now, self._delay):
-            self._run_at(run, scope, instant, made_at=now)
+        return self._run_until(Run(), now, now, self._delay)
+
+    def run_until(self, run: Run, until: datetime, now: datetime) -> Run:
+        """Run what was due at an instant, without waiting for late events."""
+        return self._run_until(run, until, now, timedelta(0))
+
+    def _run_until(self, run: Run, until: datetime, now: datetime, delay: timedelta) -> Run:
+        for instant in self._instants(LIVE, until, delay):
+            self._run_at(run, LIVE, instant, made_at=now)
         return run
 
     def run_sandbox(self, organization_id: UUID, until: datetime) -> Iterator[datetime]:
@@ -76,16 +115,17 @@ class DueRunner:
         subscriptions that end. `wait` for customers that something else bills just now; otherwise they are left to the
         next run."""
         starts, ends = Subscription.activation_due_at, Subscription.termination_due_at
-        run.terminated += self._delete_plans(scope, instant, made_at)
-        run.activated += self._one_by_one(scope, starts, instant, made_at, self._activate, wait=wait)
-        run.invoices += self._close(scope, instant, made_at, wait=wait)
-        self._one_by_one(scope, Subscription.trial_due_at, instant, made_at, self._end_trial, wait=wait)
-        run.terminated += self._one_by_one(scope, ends, instant, made_at, self._terminate, wait=wait)
+        self._delete_plans(run, scope, instant, made_at)
+        run.activated += self._one_by_one(run, scope, starts, instant, made_at, self._activate, wait=wait)
+        self._close(run, scope, instant, made_at, wait=wait)
+        self._one_by_one(run, scope, Subscription.trial_due_at, instant, made_at, self._end_trial, wait=wait)
+        run.terminated += self._one_by_one(run, scope, ends, instant, made_at, self._terminate, wait=wait)
+        run.told(run)
 
-    def _delete_plans(self, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> int:
+    def _delete_plans(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> None:
         """End the subscriptions of plans that are to be deleted, in chunks as periods are closed; a plan goes when the last
         one has ended."""
-        ended, size, failed = 0, self._chunk, set[UUID]()
+        size, failed = self._chunk, set[UUID]()
         while True:
             with self._postgres.session() as db:
                 open_ = db.execute(
@@ -97,7 +137,7 @@ class DueRunner:
                 ).all()
                 if not open_:
                     finish_deletions(db, scope, instant, made_at)
-                    return ended
+                    return
                 lock_customers(db, {one.customer_id for one in open_})
                 found = db.scalars(
                     select(Subscription)
@@ -113,18 +153,19 @@ class DueRunner:
                         end_subscriptions(db, found, instant, made_at, self._meter)
                 except ApiError:
                     raise
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 (one customer must not hold up the rest)
                     if size > 1:
                         size = 1
                         continue
-                    log.error("due.failed", subscription_id=str(found[0].id), exc_info=error)
+                    run.failed(instant, error, found[0].customer_id, found[0].id)
                     failed.add(found[0].id)
                 else:
-                    ended += len(found)
+                    run.terminated += len(found)
+            run.told(run)
 
-    def _close(self, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool) -> int:
+    def _close(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool) -> None:
         """Close in chunks. A chunk that fails is tried again customer by customer, so that one cannot hold up the rest."""
-        invoices, size, failed = 0, self._chunk, set[UUID]()
+        size, failed = self._chunk, set[UUID]()
         while True:
             within = scope & Customer.id.not_in(failed) if failed else scope
             try:
@@ -132,25 +173,27 @@ class DueRunner:
                     closed = close_chunk(db, within, instant, made_at, size, self._meter, wait=wait)
             except ApiError:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (one customer must not hold up the rest)
                 if size > 1:
                     size = 1
                     continue
                 with self._postgres.session() as db:
                     customers = claim(db, within, instant, 1)
-                log.error(
-                    "close.failed", customers=[str(one) for one in customers], boundary=str(instant), exc_info=error
-                )
+                for customer_id in customers:
+                    run.failed(instant, error, customer_id, None)
                 failed.update(customers)
                 if not customers:
-                    return invoices
+                    return
             else:
                 if not closed.customers:
-                    return invoices
-                invoices += closed.invoices
+                    return
+                run.customers += len(closed.customers)
+                run.invoices += len(closed.invoices)
+            run.told(run)
 
     def _one_by_one(
         self,
+        run: Run,
         scope: ColumnElement[bool],
         due_at: InstrumentedAttribute[datetime | None],
         instant: datetime,
@@ -188,8 +231,8 @@ class DueRunner:
                         action(db, subscription, instant, made_at)
                 except ApiError:
                     raise
-                except Exception as error:
-                    log.error("due.failed", subscription_id=str(subscription.id), exc_info=error)
+                except Exception as error:  # noqa: BLE001 (one customer must not hold up the rest)
+                    run.failed(instant, error, subscription.customer_id, subscription.id)
                 else:
                     done += 1
 

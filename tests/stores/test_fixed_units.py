@@ -98,7 +98,7 @@ def raise_own(db: Session, owner: UUID, units: int, now: datetime = JUNE) -> Non
 
 
 def close(db: Session, owner: UUID) -> int:
-    return close_chunk(db, Organization.id == owner, JULY, FIVE_PAST, 1_000, METER).invoices
+    return len(close_chunk(db, Organization.id == owner, JULY, FIVE_PAST, 1_000, METER).invoices)
 
 
 def billed(db: Session, owner: UUID, since: datetime = JUNE) -> list[tuple[datetime, Decimal]]:
