@@ -9,7 +9,9 @@ from typing import Any
 import rich_click as click
 from rich.console import Console
 
+from app.api.wire import parse_instant
 from app.config import Settings, SettingsError, load_settings
+from app.errors import Invalid
 from app.exporting.command import export
 from app.running import Started, configure_logging, run
 from app.stores.data_dir import CannotStart
@@ -94,6 +96,33 @@ def worker() -> None:
     settings = _settings()
     _need_servers(settings)
     _run(settings, http=False, first_keys=False)  # nobody would see them
+
+
+@main.command()
+@data_dir_option
+@host_option
+@port_option
+@click.option("--until", metavar="INSTANT", help="Bill what was due at this ISO 8601 instant. [default: now]")
+@click.option("--dry-run", is_flag=True, help="Only tell what a run would begin with; --until may lie in the future.")
+def bill(data_dir: Path | None, host: str | None, port: int | None, until: str | None, dry_run: bool) -> None:
+    """Bill what is due at once, without waiting for the scheduler or for late events.
+
+    A server that runs is asked over HTTP, for which its admin key is needed in METERHOUSE_ADMIN_KEY; otherwise the
+    stores are opened here. Ends with 1 when something could not be billed. `GET /admin/billing_runs` lists the runs.
+    """
+    from app.bill_command import Refused  # noqa: PLC0415 (only this command needs what it imports)
+    from app.bill_command import bill as run_bill  # noqa: PLC0415
+
+    settings = _settings(data_dir=data_dir, host=host, port=port)
+    try:
+        instant = None if until is None else parse_instant(until, "until")
+        ended = run_bill(settings, instant, dry_run=dry_run, console=console)
+    except Invalid:
+        _refuse(f"--until {until}: it wants an ISO 8601 instant, like 2026-06-01T00:00:00Z")
+    except (CannotStart, Refused) as error:
+        _refuse(str(error))
+    else:
+        sys.exit(ended)
 
 
 @main.command("import")

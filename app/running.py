@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 import structlog
 import uvloop
@@ -38,6 +38,8 @@ SWITCH_SECONDS = 0.0005
 CHECK_SECONDS = 60
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,28 @@ def run(
     finally:
         handlers.shutdown(wait=False, cancel_futures=True)
         service.close()
+
+
+def in_service(settings: Settings, work: Callable[[Service], T]) -> T:
+    """Do something in a service that takes no requests and has no scheduler, and give what comes of it.
+
+    Raises:
+        CannotStart: with one line that says why and what to do.
+    """
+    service = open_service(settings)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_in_service(service, work))
+    finally:
+        service.close()
+
+
+async def _in_service(service: Service, work: Callable[[Service], T]) -> T:
+    await service.start(takes_events=False)
+    try:
+        return await asyncio.to_thread(work, service)
+    finally:
+        await service.stop()
 
 
 async def _run(
@@ -244,7 +268,7 @@ def _guarded(work: Callable[[Service], None], service: Service) -> None:
 
 
 def _run_due(service: Service) -> None:
-    done = service.due.run_live(system_now())
+    done = service.runs.scheduled(system_now())
     if done.invoices or done.activated or done.terminated:
         log.info("scheduler.ran", invoices=done.invoices, activated=done.activated, terminated=done.terminated)
 

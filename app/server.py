@@ -21,6 +21,7 @@ from app.api import errors
 from app.api.access import Access, Caller, require_admin_key, require_key
 from app.api.add_ons import AddOnController
 from app.api.billable_metrics import BillableMetricController
+from app.api.billing_runs import BillingRunController
 from app.api.charges import ChargeController, ChargeFilterController
 from app.api.credit_notes import CreditNoteController
 from app.api.customers import CustomerController
@@ -180,7 +181,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
     )
     admin = Router(
         "/admin",
-        route_handlers=[AdminOrganizationController, ApiKeyController, DoctorController],
+        route_handlers=[AdminOrganizationController, ApiKeyController, BillingRunController, DoctorController],
         guards=[require_admin_key],
         security=[{"admin_key": []}],
     )

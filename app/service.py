@@ -13,6 +13,7 @@ from app.billing.advance_billing import AdvanceBilling
 from app.billing.advance_worker import AdvanceWorker
 from app.billing.due import DueRunner
 from app.billing.remembered import PriceBook
+from app.billing.runs import BillingRuns
 from app.config import Settings
 from app.errors import StoreDown
 from app.metering.definitions import Definitions
@@ -42,6 +43,7 @@ class Service:
     meter: Meter = field(init=False)
     billing_meter: Meter = field(init=False)
     due: DueRunner = field(init=False)
+    runs: BillingRuns = field(init=False)
     event_checks: EventChecks = field(init=False)
     advance: AdvanceWorker = field(init=False)
     journal: Journal | None = None
@@ -56,6 +58,7 @@ class Service:
         self.billing_meter = Meter(self.clickhouse, self.upkeep, for_billing=True)
         delay = timedelta(seconds=settings.billing_delay_seconds)
         self.due = DueRunner(self.postgres, self.billing_meter, settings.close_chunk, delay)
+        self.runs = BillingRuns(self.postgres, self.billing_meter, self.due, settings.close_chunk)
         self.event_checks = EventChecks(self.postgres, self.clickhouse)
         self.advance = AdvanceWorker(
             AdvanceBilling(self.postgres, self.clickhouse, self.meter, self.price_book),
@@ -83,6 +86,7 @@ class Service:
 
     async def stop(self) -> None:
         """Finish what was accepted and stop."""
+        await asyncio.to_thread(self.runs.stop)
         if self._ingest is not None:
             await self._ingest.stop()
         await asyncio.to_thread(self.advance.stop)

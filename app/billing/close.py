@@ -11,7 +11,7 @@ from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session, contains_eager
 
 from app.billing.billed import BilledLine, BilledSubscription
@@ -150,22 +150,19 @@ def payer_of(customer: Customer) -> Payer:
 
 def claim(db: Session, scope: ColumnElement[bool], until: datetime, size: int, *, wait: bool = False) -> list[UUID]:
     """Customers with something due, locked for this transaction; without `wait`, not those that something else holds."""
+    query = due_customers(scope, until).order_by(Customer.id).limit(size)
+    return list(db.scalars(query.with_for_update(of=Customer, skip_locked=not wait, key_share=True)))
+
+
+def due_customers(scope: ColumnElement[bool], until: datetime) -> Select[UUID]:
+    """The ids of customers with a boundary that has passed."""
     due = exists().where(
         Subscription.customer_id == Customer.id,
         Subscription.organization_id == Customer.organization_id,
         Subscription.status == "active",
         Subscription.next_billing_at <= until,
     )
-    return list(
-        db.scalars(
-            select(Customer.id)
-            .join(Organization, Organization.id == Customer.organization_id)
-            .where(scope, due)
-            .order_by(Customer.id)
-            .limit(size)
-            .with_for_update(of=Customer, skip_locked=not wait, key_share=True)
-        )
-    )
+    return select(Customer.id).join(Organization, Organization.id == Customer.organization_id).where(scope, due)
 
 
 def lock_customers(db: Session, customers: Iterable[UUID]) -> None:

@@ -37,6 +37,12 @@ class Failure:
     due_at: datetime
     reason: str
 
+    @staticmethod
+    def of(error: Exception, customer_id: UUID, subscription_id: UUID | None, due_at: datetime) -> "Failure":
+        """A failure whose reason is an error's first line."""
+        reason = (str(error).splitlines() or [""])[0][:LONGEST_REASON]
+        return Failure(customer_id, subscription_id, due_at, f"{type(error).__name__}: {reason}")
+
 
 @dataclass(slots=True)
 class Run:
@@ -54,10 +60,19 @@ class Run:
         """Whether there was nothing to do."""
         return not (self.activated or self.terminated or self.customers or self.failures)
 
+    @property
+    def failed_customers(self) -> set[UUID]:
+        """Customers whose periods this run could not close: it leaves their later boundaries, too."""
+        return {one.customer_id for one in self.failures if one.subscription_id is None}
+
+    @property
+    def failed_subscriptions(self) -> set[UUID]:
+        """Subscriptions that this run could not begin or end."""
+        return {one.subscription_id for one in self.failures if one.subscription_id is not None}
+
     def failed(self, due_at: datetime, error: Exception, customer_id: UUID, subscription_id: UUID | None) -> None:
         """Note what could not be done."""
-        reason = (str(error).splitlines() or [""])[0][:LONGEST_REASON]
-        self.failures.append(Failure(customer_id, subscription_id, due_at, f"{type(error).__name__}: {reason}"))
+        self.failures.append(Failure.of(error, customer_id, subscription_id, due_at))
         log.error(
             "due.failed",
             customer_id=str(customer_id),
@@ -125,7 +140,7 @@ class DueRunner:
     def _delete_plans(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> None:
         """End the subscriptions of plans that are to be deleted, in chunks as periods are closed; a plan goes when the last
         one has ended."""
-        size, failed = self._chunk, set[UUID]()
+        size, failed = self._chunk, run.failed_subscriptions
         while True:
             with self._postgres.session() as db:
                 open_ = db.execute(
@@ -165,7 +180,7 @@ class DueRunner:
 
     def _close(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool) -> None:
         """Close in chunks. A chunk that fails is tried again customer by customer, so that one cannot hold up the rest."""
-        size, failed = self._chunk, set[UUID]()
+        size, failed = self._chunk, run.failed_customers
         while True:
             within = scope & Customer.id.not_in(failed) if failed else scope
             try:
@@ -203,7 +218,7 @@ class DueRunner:
         wait: bool,
     ) -> int:
         """Do something to each subscription that is due, each in a transaction of its own; one that fails is left out."""
-        done, failed = 0, set[UUID]()
+        done, failed = 0, run.failed_subscriptions
         while True:
             with self._postgres.session() as db:
                 due = db.execute(

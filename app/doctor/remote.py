@@ -33,9 +33,15 @@ def address(settings: Settings) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def ask(url: str, key: str = "", *, method: str = "GET", seconds: float = HEALTH_SECONDS) -> Answer | None:
-    """One request; None when nothing answers there."""
-    request = urllib.request.Request(url, method=method, headers={"Authorization": f"Bearer {key}"} if key else {})  # noqa: S310
+def ask(
+    url: str, key: str = "", *, method: str = "GET", seconds: float = HEALTH_SECONDS, body: object = None
+) -> Answer | None:
+    """One request, with a body as JSON if there is one; None when nothing answers there."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    sent = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=sent, method=method, headers=headers)  # noqa: S310
     try:
         with _direct.open(request, timeout=seconds) as response:
             return Answer(response.status, _json(response.read()))

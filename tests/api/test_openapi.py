@@ -60,7 +60,7 @@ WRITES = [
     ("PUT", "/api/v1/subscriptions/sub/lifetime_usage"),
     ("POST", "/api/v1/add_ons"), ("PUT", "/api/v1/add_ons/seat"), ("POST", "/api/v1/plans/plan/fixed_charges"),
     ("PUT", "/api/v1/plans/plan/fixed_charges/seat"), ("PUT", "/api/v1/subscriptions/sub/fixed_charges/seat"),
-    ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"), ("POST", "/admin/reconcile"),
+    ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"), ("POST", "/admin/reconcile"), ("POST", "/admin/billing_runs"),
 ]  # fmt: skip
 
 

@@ -11,10 +11,10 @@ BASES = st.lists(st.decimals(0, 10**9, places=2), min_size=1, max_size=12)
 
 
 def test_by_hand() -> None:
-    bases = [Decimal("8500"), Decimal("2833.05"), Decimal("566.95")]
+    bases = [Decimal(8500), Decimal("2833.05"), Decimal("566.95")]
     assert spread(Decimal(500), bases) == [Decimal("357.14286"), Decimal("119.03571"), Decimal("23.82143")]
     assert spread(Decimal(2_100), [Decimal(10_000), Decimal(3_333), Decimal(667)]) == [
-        Decimal("1500"), Decimal("499.95"), Decimal("100.05"),
+        Decimal(1500), Decimal("499.95"), Decimal("100.05"),
     ]  # fmt: skip
 
 
