@@ -11,8 +11,10 @@ from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy import ColumnElement, DateTime, Select, cast, exists, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, contains_eager
+from sqlalchemy.orm.attributes import set_committed_value
 
 from app.billing.billed import BilledLine, BilledSubscription
 from app.billing.book import PlanTerms, load_plans, load_taxes
@@ -70,8 +72,8 @@ def close_chunk(
             lines.append(BilledLine(billed, reason, boundary, _boundaries(billed, boundary, before)))
     lines += _downgraded(db, subscriptions, successors, plans, made_at)
     invoices = bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in subscriptions}, made_at, meter)
-    _move_on(subscriptions, lines)
     db.flush()
+    _move_on(db, subscriptions, lines)
     return Closed(tuple(claimed), tuple(invoices))
 
 
@@ -288,8 +290,19 @@ def _last_charges_to(
     return {subscription_id: (timezone, charges, fixed) for subscription_id, timezone, charges, fixed in rows}
 
 
-def _move_on(subscriptions: Sequence[Subscription], lines: Sequence[BilledLine]) -> None:
-    """Set each billed subscription's next boundary."""
+def _move_on(db: Session, subscriptions: Sequence[Subscription], lines: Sequence[BilledLine]) -> None:
+    """Set each billed subscription's next boundary, all in one statement."""
     after = {line.subscription.id: line.subscription.terms.next_boundary(line.billed_at) for line in lines}
-    for one in subscriptions:
-        one.next_billing_at = None if one.status == "terminated" else after.get(one.id, one.next_billing_at)
+    following = [
+        None if one.status == "terminated" else after.get(one.id, one.next_billing_at) for one in subscriptions
+    ]
+    moved = func.unnest([one.id for one in subscriptions], cast(following, ARRAY(DateTime(timezone=True))))
+    table = moved.table_valued("id", "next_billing_at").render_derived()
+    db.execute(
+        update(Subscription)
+        .where(Subscription.id == table.c.id)
+        .values(next_billing_at=table.c.next_billing_at)
+        .execution_options(synchronize_session=False)
+    )
+    for one, instant in zip(subscriptions, following, strict=True):
+        set_committed_value(one, "next_billing_at", instant)

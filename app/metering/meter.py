@@ -9,7 +9,7 @@ from app.stores.clickhouse import ClickHouse
 
 
 class Meter:
-    """Measures windows. One `for_billing` holds their cells against the raw events first, and mends what differs."""
+    """Measures windows. One `for_billing` holds the rollups against the raw events first, and mends what differs."""
 
     def __init__(self, clickhouse: ClickHouse, upkeep: Upkeep, *, for_billing: bool):
         self._clickhouse = clickhouse
@@ -19,7 +19,7 @@ class Meter:
     def usage(self, windows: Sequence[Window]) -> list[Usage]:
         """The units of each window's buckets, in the windows' order."""
         if self._for_billing:
-            self._upkeep.reconcile_windows(windows)
+            self._upkeep.reconcile_before_billing()
         with self._upkeep.reading() as unreliable:
             return measure(self._clickhouse, windows, unreliable)
 

@@ -16,7 +16,7 @@ import structlog
 
 from app.core.aggregation import Aggregation
 from app.metering.rollups import ROLLUPS
-from app.metering.windows import HOUR_MS, Window, floor_ms
+from app.metering.windows import HOUR_MS, floor_ms
 from app.stores.clickhouse import ClickHouse, Query
 from app.stores.files import filled, query_text
 
@@ -35,23 +35,6 @@ def reconcile_since(clickhouse: ClickHouse, since: datetime, settled_before: dat
     clickhouse.command(Query("missing_keys", {"since": since}))
     clickhouse.command(Query("missing_arrivals", {"since": since}))
     return mended + _mend(clickhouse, "compare_since", {"since": since, "settled_before": settled_before})
-
-
-def reconcile_windows(clickhouse: ClickHouse, windows: Sequence[Window], settled_before: datetime) -> int:
-    """Put right the cells of usage windows that are about to be billed."""
-    if not windows:
-        return 0
-    spans = [(w.organization_id, w.external_subscription_id, w.code, *w.hours_touched) for w in windows]
-    return _mend(
-        clickhouse,
-        "compare_windows",
-        {
-            "windows": spans,
-            "settled_before": settled_before,
-            "first_hour": min(span[3] for span in spans),
-            "end_hour": max(span[4] for span in spans),
-        },
-    )
 
 
 def reconcile_metric(

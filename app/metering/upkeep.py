@@ -16,10 +16,9 @@ from app.metering.ingest import Ingest
 from app.metering.journal import Journal
 from app.metering.keys import Key
 from app.metering.parity import differing_cells
-from app.metering.reconcile import Cell, reconcile_cells, reconcile_metric, reconcile_since, reconcile_windows
+from app.metering.reconcile import Cell, reconcile_cells, reconcile_metric, reconcile_since
 from app.metering.rereading import MetricKey, pending_dimensions, pending_readings, read_anew, split_anew
 from app.metering.stored import EPOCH, recent_keys
-from app.metering.windows import Window
 from app.models import Setting
 from app.stores.clickhouse import ClickHouse
 from app.stores.postgres import Postgres
@@ -96,9 +95,10 @@ class Upkeep:
             self._ingest.trust_again(failures)
         return mended
 
-    def reconcile_windows(self, windows: Sequence[Window]) -> int:
-        """Compare and mend the cells of windows that are about to be billed. For threads other than the loop's."""
-        mended: int = self._from_thread(self._reconcile_windows(windows))
+    def reconcile_before_billing(self) -> int:
+        """Compare and mend before something is billed. What was there at the last mark has been compared then, so this
+        costs little however much is billed. For threads other than the loop's."""
+        mended: int = self._from_thread(self.reconcile())
         return mended
 
     def mend_everything(self) -> int:
@@ -131,13 +131,6 @@ class Upkeep:
         """A metric was made, changed or deleted (and committed): read its code's kept events anew. From any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._read_again, organization_id, code)
-
-    async def _reconcile_windows(self, windows: Sequence[Window]) -> int:
-        if any(one.recurring for one in windows):
-            # What came before a window was compared when it was ingested, but for what came since the last mark.
-            await self.reconcile()
-        async with self._quiet():
-            return await asyncio.to_thread(reconcile_windows, self._clickhouse, windows, self._settled_before())
 
     async def _reconcile_cells(self, cells: list[Cell]) -> int:
         async with self._quiet():

@@ -96,11 +96,6 @@ class Window:
         return (first, end) if first < end else (0, 0)
 
     @property
-    def hours_touched(self) -> tuple[int, int]:
-        """All hours the window has a part of, half-open."""
-        return self.from_ms // HOUR_MS, max(-(-self.end_ms // HOUR_MS), self.from_ms // HOUR_MS)
-
-    @property
     def edges(self) -> list[tuple[int, int]]:
         """What of the window lies outside its whole hours, half-open, in milliseconds."""
         if self.is_empty:
