@@ -549,7 +549,9 @@ class TestNumbering:
             counting = zip(ENTITIES, numberings, strict=True)
             check_numbers(api, {code: code.upper() for code, kind in counting if kind == "per_billing_entity"})
 
-    def test_none_is_left_out_when_many_end_at_once(self, server: Server, may: httpx.Client) -> None:
+    def test_none_is_left_out_when_many_end_at_once_and_timezones_change(
+        self, server: Server, may: httpx.Client
+    ) -> None:
         make_entity(may, "paris", document_numbering="per_billing_entity", document_number_prefix="PAR")
         update(may, "default", document_numbering="per_billing_entity", document_number_prefix="HQ")
         ids = [f"s{number}" for number in range(16)]
@@ -557,7 +559,8 @@ class TestNumbering:
             make_subscription(may, one, customer=f"c{place % 3}", billing_entity_code="paris" if place % 2 else None)
         set_clock(may, "2024-05-20T00:00:00Z")
         key = may.headers["Authorization"].removeprefix("Bearer ")
-        begin = threading.Barrier(len(ids))
+        moves = [(code, timezone) for code in ("default", "paris") for timezone in ("Asia/Tokyo", "America/New_York")]
+        begin = threading.Barrier(len(ids) + len(moves))
         ended: list[Json] = []
 
         def end(one: str) -> None:
@@ -565,11 +568,17 @@ class TestNumbering:
                 begin.wait()
                 ended.append(ok(client.delete(f"/api/v1/subscriptions/{one}")))
 
+        def move(code: str, timezone: str) -> None:
+            with server.client(key) as client:
+                begin.wait()
+                ended.append(update(client, code, timezone=timezone))
+
         threads = [threading.Thread(target=end, args=(one,)) for one in ids]
+        threads += [threading.Thread(target=move, args=one) for one in moves]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(ended) == len(ids)
+        assert len(ended) == len(ids) + len(moves)
         assert {code: len(found) for code, found in of_each(may).items()} == {"default": 8, "paris": 8}
         check_numbers(may, {"paris": "PAR", "default": "HQ"})
