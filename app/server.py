@@ -21,6 +21,7 @@ from app.api import errors
 from app.api.access import Access, Caller, require_admin_key, require_key
 from app.api.add_ons import AddOnController
 from app.api.billable_metrics import BillableMetricController
+from app.api.billing_entities import BillingEntityController
 from app.api.billing_runs import BillingRunController
 from app.api.charges import ChargeController, ChargeFilterController
 from app.api.credit_notes import CreditNoteController
@@ -139,6 +140,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
         route_handlers=[
             AddOnController,
             BillableMetricController,
+            BillingEntityController,
             ChargeController,
             ChargeFilterController,
             CreditNoteController,

@@ -94,6 +94,13 @@ def make_tax(api: httpx.Client, code: str, rate: str, **fields: object) -> Json:
     return tax
 
 
+def make_entity(api: httpx.Client, code: str = "branch", **fields: object) -> Json:
+    """A billing entity beside the default one."""
+    sent = {"code": code, "name": code.title(), **fields}
+    entity: Json = ok(api.post("/api/v1/billing_entities", json={"billing_entity": sent}))["billing_entity"]
+    return entity
+
+
 def make_feature(api: httpx.Client, code: str = "seats", privileges: Iterable[Json] = (), **fields: object) -> Json:
     """A feature."""
     sent = {"code": code, "name": code.title(), "privileges": list(privileges), **fields}

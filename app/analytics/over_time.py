@@ -6,18 +6,19 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.catalog.metrics import find_metric, live_metrics
 from app.core.aggregation import SUPPORTED, Aggregation
 from app.core.periods import is_timezone, local_date, local_start
 from app.core.timeline import Granularity, bounds, dates_around
+from app.customers.billing_entities import default_timezone
 from app.customers.lookup import owners
 from app.errors import invalid
 from app.metering.over_time import MeteredBy, Owner, Question, UsedInBucket
 from app.metering.windows import floor_ms
-from app.models import BillableMetric, Customer, Organization
+from app.models import BillableMetric, BillingEntity, Customer, Organization
 
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 LAST = datetime(2300, 1, 1, tzinfo=UTC)
@@ -119,18 +120,20 @@ def _metered(metric: BillableMetric) -> MeteredBy:
 
 
 def _zone(db: Session, organization: Organization, name: str | None, customers: Collection[str]) -> ZoneInfo:
-    """The zone of this name, else of the only customer concerned, else of the organization."""
+    """The zone of this name, else of the only customer concerned, else of the default billing entity."""
     if name is not None and not is_timezone(name):
         raise invalid("timezone", "value_is_invalid")
     if name is None and len(customers) == 1:
         name = db.scalar(
-            select(Customer.timezone).where(
+            select(func.coalesce(func.nullif(Customer.timezone, ""), BillingEntity.timezone))
+            .join(Customer.billing_entity)
+            .where(
                 Customer.organization_id == organization.id,
                 Customer.external_id.in_(customers),
                 Customer.deleted_at.is_(None),
             )
         )
-    return ZoneInfo(name or organization.timezone)
+    return ZoneInfo(name) if name else default_timezone(db, organization.id)
 
 
 def _bounds(asked: Asked, tz: ZoneInfo, now: datetime, most: int) -> list[int]:

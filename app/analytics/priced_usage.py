@@ -121,7 +121,7 @@ def _subscriptions(organization_id: UUID, wanted: UsageFilter, first: date, last
     query = (
         select(Subscription)
         .join(Subscription.customer)
-        .join(Customer.organization)
+        .join(Customer.billing_entity)
         .join(Plan, Plan.id == Subscription.plan_id)
         .where(
             Subscription.organization_id == organization_id,
@@ -129,7 +129,7 @@ def _subscriptions(organization_id: UUID, wanted: UsageFilter, first: date, last
             (Subscription.terminated_at.is_(None))
             | (Subscription.terminated_at > _midnight(first) - DAY_AROUND_THE_WORLD),
         )
-        .options(contains_eager(Subscription.customer).contains_eager(Customer.organization))
+        .options(contains_eager(Subscription.customer).contains_eager(Customer.billing_entity))
         .order_by(Subscription.id)
     )
     for column, value in (

@@ -24,7 +24,7 @@ from app.billing.issued_credit_notes import (
     update_note,
     void_note,
 )
-from app.customers.customers import DEFAULT_BILLING_ENTITY
+from app.customers.billing_entities import ids_of
 from app.errors import NotFound, Problems
 from app.models import CreditNote, CreditNoteTax, Customer, FeeTax, Invoice
 from app.validation import as_uuid, check_one_of
@@ -92,7 +92,7 @@ class NoteItemObject(Struct):
 
 class CreditNoteObject(Struct, kw_only=True):
     lago_id: UUID
-    billing_entity_code: str = DEFAULT_BILLING_ENTITY
+    billing_entity_code: str
     sequential_id: int
     number: str
     lago_invoice_id: UUID
@@ -173,6 +173,7 @@ def credit_note_object(note: CreditNote) -> CreditNoteObject:
     """A credit note as it is on the wire; what `NOTE_PARTS` names must be loaded."""
     return CreditNoteObject(
         lago_id=note.id,
+        billing_entity_code=note.invoice.billing_entity.code,
         sequential_id=note.sequential_id,
         number=note.number,
         lago_invoice_id=note.invoice_id,
@@ -330,8 +331,10 @@ class CreditNoteController(Controller):
                     ),
                 )
             )
-        elsewhere = billing_entity_codes is not None and DEFAULT_BILLING_ENTITY not in billing_entity_codes
-        if self_billed or elsewhere:
+        if billing_entity_codes is not None:
+            issued = Invoice.billing_entity_id.in_(ids_of(organization.id, billing_entity_codes))
+            query = query.where(CreditNote.invoice.has(issued))
+        if self_billed:
             query = query.where(CreditNote.id.is_(None))
         found, meta = paginate(db, query, paging)
         return CreditNotesAnswer([credit_note_object(note) for note in found], meta)

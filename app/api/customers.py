@@ -7,17 +7,16 @@ from uuid import UUID
 from litestar import Controller, Request
 from litestar.params import Parameter
 from msgspec import UNSET, Struct
-from sqlalchemy import false
 
 from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, post
 from app.api.taxes import TaxObject, tax_object
 from app.api.wire import Count, Opt, PageMeta, Str, changes, fill, instant, paginate
+from app.customers.billing_entities import ids_of
 from app.customers.customers import (
     ACCOUNT_TYPES,
     ADDRESS,
     CUSTOMER_TYPES,
-    DEFAULT_BILLING_ENTITY,
     delete_customer,
     find_customer,
     search_customers,
@@ -144,7 +143,7 @@ class CustomerObject(Struct, kw_only=True):
     sequential_id: int
     slug: str
     external_id: str
-    billing_entity_code: str = DEFAULT_BILLING_ENTITY
+    billing_entity_code: str
     address_line1: str | None
     address_line2: str | None
     applicable_timezone: str
@@ -198,7 +197,8 @@ def customer_object(customer: Customer, extended: bool = True) -> CustomerObject
         CustomerObject,
         customer,
         lago_id=customer.id,
-        applicable_timezone=customer.timezone or customer.organization.timezone,
+        billing_entity_code=customer.billing_entity.code,
+        applicable_timezone=customer.applicable_timezone,
         created_at=instant(customer.created_at),
         updated_at=instant(customer.updated_at),
         billing_configuration=CustomerBillingConfigurationObject(customer.document_locale),
@@ -226,7 +226,7 @@ class CustomerController(Controller):
         """Make the customer with an external id, or change the one there is."""
         sent = changes(data.customer)
         customer = upsert_customer(db, organization, sent, now)
-        if "timezone" in sent:
+        if "timezone" in sent or "billing_entity_code" in sent:
             reschedule(db, organization.id, now, customer=customer)
         return CustomerAnswer(customer_object(customer))
 
@@ -275,8 +275,8 @@ class CustomerController(Controller):
             },
             metadata={match[1]: value for match, value in asked if match},
         )
-        if billing_entity_codes is not None and DEFAULT_BILLING_ENTITY not in billing_entity_codes:
-            query = query.where(false())
+        if billing_entity_codes is not None:
+            query = query.where(Customer.billing_entity_id.in_(ids_of(organization.id, billing_entity_codes)))
         customers, meta = paginate(db, query, paging)
         return CustomersAnswer([customer_object(customer) for customer in customers], meta)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from litestar import Controller
 from msgspec import Struct
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.api.enriched_events import EnrichedEventObject, EnrichedEventsPage, enriched_object
@@ -31,7 +31,7 @@ from app.core.explanation.steps import Step
 from app.core.money import decimal_text
 from app.errors import NotFound, invalid
 from app.metering.behind import Behind, BehindCounts, count_behind, list_behind
-from app.models import Customer, Organization
+from app.models import BillingEntity, Customer, Organization
 from app.service import Service
 from app.validation import as_uuid
 
@@ -158,7 +158,7 @@ class FeeExplanationController(Controller):
         sentences; and the call that lists the events behind it."""
         fee = find_fee(db, organization.id, as_uuid(lago_id))
         facts = fee_facts(db, fee)
-        said = words(locale_of(db, organization, fee.customer_id), fee.currency)
+        said = words(locale_of(db, fee.customer_id), fee.currency)
         behind = behind_fee(db, fee, facts)
         events = None
         if behind is not None:
@@ -230,7 +230,7 @@ class UsageExplanationController(Controller):
             full_usage=full_usage,
             options=options,
         )
-        said = words(locale_of(db, organization, usage.subscription.customer_id), usage.currency)
+        said = words(locale_of(db, usage.subscription.customer_id), usage.currency)
         path = f"/api/v1/customers/{quote(external_id, safe='')}/current_usage/events"
         asked = _asked(external_subscription_id, options, full_usage=full_usage)
         told = []
@@ -289,10 +289,12 @@ class UsageExplanationController(Controller):
         return _events_page(db, service, organization, behind, paging, late=False)
 
 
-def locale_of(db: Session, organization: Organization, customer_id: UUID) -> str:
-    """What a customer's documents are written in, which decides on how numbers look."""
-    own = db.scalar(select(Customer.document_locale).where(Customer.id == customer_id))
-    return own or organization.document_locale
+def locale_of(db: Session, customer_id: UUID) -> str:
+    """What a customer's documents are written in, which decides on how numbers look: its own choice, else its billing
+    entity's."""
+    locale = func.coalesce(func.nullif(Customer.document_locale, ""), BillingEntity.document_locale)
+    found: str = db.scalars(select(locale).join(Customer.billing_entity).where(Customer.id == customer_id)).one()
+    return found
 
 
 def _events_page(

@@ -26,7 +26,7 @@ from app.billing.issued import (
     set_payment_status,
     write_metadata,
 )
-from app.customers.customers import DEFAULT_BILLING_ENTITY, find_customer
+from app.customers.customers import find_customer
 from app.errors import Problems
 from app.models import BillingPeriod, Credit, Invoice, InvoiceMetadata
 from app.validation import as_uuid
@@ -57,7 +57,7 @@ class InvoiceMetadataObject(Struct):
 
 class InvoiceListed(Struct, kw_only=True):
     lago_id: UUID
-    billing_entity_code: str = DEFAULT_BILLING_ENTITY
+    billing_entity_code: str
     sequential_id: int | None
     number: str | None
     purchase_order_number: str | None
@@ -180,6 +180,7 @@ def _listed(invoice: Invoice) -> dict[str, Any]:
     return {
         **{field: getattr(invoice, field) for field in same},
         "lago_id": invoice.id,
+        "billing_entity_code": invoice.billing_entity.code,
         "issuing_date": invoice.issuing_date.isoformat(),
         "payment_due_date": invoice.payment_due_date.isoformat(),
         "total_due_amount_cents": 0
@@ -291,9 +292,9 @@ class InvoiceController(Controller):
             currency=currency,
             search_term=search_term,
             purchase_order_number=purchase_order_number,
+            billing_entity_codes=billing_entity_codes,
         )
-        elsewhere = billing_entity_codes is not None and DEFAULT_BILLING_ENTITY not in billing_entity_codes
-        if payment_dispute_lost or partially_paid or self_billed or elsewhere:
+        if payment_dispute_lost or partially_paid or self_billed:
             query = query.where(false())
         invoices, meta = paginate(db, query, paging)
         return InvoicesAnswer([InvoiceListed(**_listed(invoice)) for invoice in invoices], meta)

@@ -7,7 +7,6 @@ from uuid import UUID
 from litestar import Controller
 from litestar.datastructures import State
 from msgspec import UNSET, Meta, Struct
-from sqlalchemy.orm import Session
 
 from app.api.given import Db, Now, Org, Paging
 from app.api.routes import delete, get, post, put
@@ -24,12 +23,17 @@ from app.api.wire import (
     paginate,
     parse_instant,
 )
-from app.catalog.taxes import organization_taxes
 from app.clock import system_now
 from app.customers.api_keys import create_key, find_key, key_status, organization_keys, revoke_key, rotate_key
-from app.customers.organizations import create_organization, find_organization, organizations, update_organization
-from app.customers.subscriptions import reschedule
-from app.models import ApiKey, Organization
+from app.customers.billing_entities import default_entities, default_entity
+from app.customers.organizations import (
+    create_organization,
+    find_organization,
+    organization_numbering,
+    organizations,
+    update_organization,
+)
+from app.models import ApiKey, BillingEntity, Organization
 from app.stores.postgres import after_commit
 
 Resource = Annotated[str, Meta(pattern="^[a-z_]{1,50}$")]
@@ -79,7 +83,7 @@ class NewOrganizationBody(Struct):
 class BillingConfigurationObject(Struct):
     invoice_footer: str | None
     document_locale: str
-    invoice_grace_period: int = 0
+    invoice_grace_period: int
 
 
 class OrganizationObject(Struct, kw_only=True):
@@ -159,24 +163,30 @@ class ApiKeysAnswer(Struct):
     meta: PageMeta
 
 
-def organization_object(db: Session, organization: Organization) -> OrganizationObject:
-    """An organization as it is on the wire."""
-    return fill(OrganizationObject, organization, **_made_fields(db, organization))
+def organization_object(organization: Organization, entity: BillingEntity) -> OrganizationObject:
+    """An organization as it is on the wire, with the settings of its default billing entity."""
+    return fill(OrganizationObject, entity, **_made_fields(organization, entity))
 
 
 def admin_organization_object(
-    db: Session, organization: Organization, key: str | Opt = UNSET
+    organization: Organization, entity: BillingEntity, key: str | Opt = UNSET
 ) -> AdminOrganizationObject:
     """An organization as the admin sees it, with its first key when it has just been made."""
-    return fill(AdminOrganizationObject, organization, api_key=key, **_made_fields(db, organization))
+    made = _made_fields(organization, entity)
+    return fill(AdminOrganizationObject, entity, sandbox=organization.sandbox, api_key=key, **made)
 
 
-def _made_fields(db: Session, organization: Organization) -> dict[str, Any]:
+def _made_fields(organization: Organization, entity: BillingEntity) -> dict[str, Any]:
     return {
         "lago_id": organization.id,
+        "name": organization.name,
+        "webhook_url": organization.webhook_url,
         "created_at": instant(organization.created_at),
-        "billing_configuration": BillingConfigurationObject(organization.invoice_footer, organization.document_locale),
-        "taxes": [tax_object(tax) for tax in organization_taxes(db, organization.id)],
+        "document_numbering": organization_numbering(entity),
+        "billing_configuration": BillingConfigurationObject(
+            entity.invoice_footer, entity.document_locale, entity.invoice_grace_period
+        ),
+        "taxes": [tax_object(tax) for tax in entity.taxes],
     }
 
 
@@ -203,20 +213,16 @@ class OrganizationController(Controller):
     @get()
     def get_organization(self, db: Db, organization: Org) -> OrganizationAnswer:
         """The organization the key belongs to."""
-        return OrganizationAnswer(organization_object(db, organization))
+        return OrganizationAnswer(organization_object(organization, default_entity(db, organization.id)))
 
     @put()
     def update_organization(
         self, data: OrganizationBody, db: Db, organization: Org, now: Now, state: State
     ) -> OrganizationAnswer:
         """Change the organization the key belongs to."""
-        sent = changes(data.organization)
-        update_organization(organization, sent)
-        if "timezone" in sent:
-            db.flush()
-            reschedule(db, organization.id, now)
+        entity = update_organization(db, organization.id, changes(data.organization), now)
         after_commit(db, state.access.forget)
-        return OrganizationAnswer(organization_object(db, organization))
+        return OrganizationAnswer(organization_object(organization, entity))
 
 
 class AdminOrganizationController(Controller):
@@ -229,18 +235,22 @@ class AdminOrganizationController(Controller):
         fields = changes(data.organization)
         name, sandbox = fields.pop("name", None) or "", bool(fields.pop("sandbox", False))
         organization, key = create_organization(db, name=name, sandbox=sandbox, now=system_now(), **fields)
-        return AdminOrganizationAnswer(admin_organization_object(db, organization, key))
+        entity = default_entity(db, organization.id)
+        return AdminOrganizationAnswer(admin_organization_object(organization, entity, key))
 
     @get()
     def list_organizations(self, db: Db, paging: Paging) -> AdminOrganizationsAnswer:
         """All organizations, newest first."""
         rows, meta = paginate(db, organizations(), paging)
-        return AdminOrganizationsAnswer([admin_organization_object(db, row) for row in rows], meta)
+        by_id = default_entities(db, [row.id for row in rows])
+        return AdminOrganizationsAnswer([admin_organization_object(row, by_id[row.id]) for row in rows], meta)
 
     @get("/{lago_id:str}")
     def get_organization(self, lago_id: str, db: Db) -> AdminOrganizationAnswer:
         """One organization."""
-        return AdminOrganizationAnswer(admin_organization_object(db, find_organization(db, lago_id)))
+        organization = find_organization(db, lago_id)
+        entity = default_entity(db, organization.id)
+        return AdminOrganizationAnswer(admin_organization_object(organization, entity))
 
 
 class ApiKeyController(Controller):

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 import pyarrow as pa
@@ -18,6 +17,7 @@ from app.api.routes import post
 from app.api.wire import Opt, Str, blank, changes, instant_or_none
 from app.billing.simulation import Change, CustomerChange, Simulation, simulate
 from app.core.periods import local_date
+from app.customers.billing_entities import default_timezone
 from app.errors import invalid
 from app.exporting.formats import Format, encoded
 from app.models import Organization
@@ -118,7 +118,7 @@ class SimulationController(Controller):
         if isinstance(chosen, list) and len(chosen) > MOST_SUBSCRIPTIONS:
             raise invalid("external_subscription_ids", "value_is_out_of_range")
         as_csv = _wants_csv(request, format)
-        day = _day(wanted.date, organization, now)
+        day = _day(db, wanted.date, organization, now)
         service.wait_until_readable(organization.id)
         simulation = simulate(
             db,
@@ -146,14 +146,14 @@ def _wants_csv(request: ExactRequest, given: str | None) -> bool:
     return given == "csv"
 
 
-def _day(text: Any, organization: Organization, now: datetime) -> date | None:
+def _day(db: Db, text: Any, organization: Organization, now: datetime) -> date | None:
     if blank(text):
         return None
     try:
         day = date.fromisoformat(text)
     except ValueError:
         raise invalid("date", "invalid_date") from None
-    if not date(1970, 1, 1) <= day <= local_date(now, ZoneInfo(organization.timezone)):
+    if not date(1970, 1, 1) <= day <= local_date(now, default_timezone(db, organization.id)):
         raise invalid("date", "value_is_out_of_range")
     return day
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from litestar import Controller
 from litestar.params import Parameter
 from msgspec import UNSET, Struct
-from sqlalchemy import Select, false
+from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
 from app.api.charges import AppliedPricingUnitInput, ChargeFilterInput
@@ -30,7 +30,7 @@ from app.api.wire import (
     parse_instant,
 )
 from app.catalog.entitlements import entitlements_of_plan
-from app.customers.customers import DEFAULT_BILLING_ENTITY, find_customer
+from app.customers.customers import find_customer
 from app.customers.entitlements import subscription_entitlements
 from app.customers.periods import current_period, downgrade_day
 from app.customers.subscriptions import (
@@ -125,7 +125,7 @@ class SubscriptionObject(Struct, kw_only=True):
     external_id: str
     lago_customer_id: UUID
     external_customer_id: str
-    billing_entity_code: str = DEFAULT_BILLING_ENTITY
+    billing_entity_code: str
     name: str | None
     plan_code: str
     plan_amount_cents: int
@@ -195,6 +195,7 @@ def _fields(subscription: Subscription, now: datetime) -> dict[str, Any]:
         "external_id": subscription.external_id,
         "lago_customer_id": subscription.customer_id,
         "external_customer_id": subscription.customer.external_id,
+        "billing_entity_code": subscription.issuer.code,
         "name": subscription.name,
         "plan_code": subscription.plan.code,
         "plan_amount_cents": subscription.plan.amount_cents,
@@ -264,8 +265,9 @@ class SubscriptionController(Controller):
             plan_code=plan_code,
             currency=currency,
             overridden=overridden,
+            billing_entity_codes=billing_entity_codes,
         )
-        return _page(db, query, paging, now, billing_entity_codes)
+        return _page(db, query, paging, now)
 
     @get("/{external_id:str}")
     def get_subscription(
@@ -347,16 +349,16 @@ class CustomerSubscriptionController(Controller):
         check_statuses(wanted)
         customer = find_customer(db, organization.id, external_id)
         query = subscriptions(
-            organization.id, statuses=wanted, external_customer_id=customer.external_id, plan_code=plan_code
+            organization.id,
+            statuses=wanted,
+            external_customer_id=customer.external_id,
+            plan_code=plan_code,
+            billing_entity_codes=billing_entity_codes,
         )
-        return _page(db, query, paging, now, billing_entity_codes)
+        return _page(db, query, paging, now)
 
 
-def _page(
-    db: Session, query: Select[Subscription], paging: Paging, now: datetime, billing_entity_codes: list[str] | None
-) -> SubscriptionsAnswer:
-    if billing_entity_codes is not None and DEFAULT_BILLING_ENTITY not in billing_entity_codes:
-        query = query.where(false())
+def _page(db: Session, query: Select[Subscription], paging: Paging, now: datetime) -> SubscriptionsAnswer:
     found, meta = paginate(db, query, paging)
     return SubscriptionsAnswer([subscription_object(one, now) for one in found], meta)
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from app.api.given import Db, Now, Org, Paging
 from app.api.routes import delete, get, post, put
 from app.api.wire import Opt, PageMeta, Str, blank, changes, instant, number, paginate, sent
-from app.catalog.taxes import delete_tax, find_tax, live_taxes
+from app.catalog.taxes import apply_to_organization, delete_tax, find_tax, live_taxes
 from app.errors import Problems
 from app.models import Tax
 from app.validation import check_code
@@ -78,10 +78,11 @@ class TaxController(Controller):
         """Make a tax."""
         sent_tax = data.tax
         _check(db, organization.id, sent_tax, None)
-        tax = Tax(organization_id=organization.id, created_at=now, applied_to_organization=False)
+        tax = Tax(organization_id=organization.id, created_at=now)
         _assign(tax, sent_tax, now)
         db.add(tax)
         db.flush()
+        apply_to_organization(db, tax, sent_tax.applied_to_organization is True)
         return TaxAnswer(tax_object(tax))
 
     @get()
@@ -101,6 +102,8 @@ class TaxController(Controller):
         tax = find_tax(db, organization.id, code[1:])
         _check(db, organization.id, data.tax, tax)
         _assign(tax, data.tax, now)
+        if isinstance(data.tax.applied_to_organization, bool):
+            apply_to_organization(db, tax, data.tax.applied_to_organization)
         return TaxAnswer(tax_object(tax))
 
     @delete("/{code:path}")
@@ -131,6 +134,4 @@ def _assign(tax: Tax, sent_tax: TaxInput, now: Now) -> None:
     for field in ("name", "code", "rate", "description"):
         if sent(getattr(sent_tax, field)):
             setattr(tax, field, getattr(sent_tax, field))
-    if isinstance(sent_tax.applied_to_organization, bool):
-        tax.applied_to_organization = sent_tax.applied_to_organization
     tax.updated_at = now

@@ -3,7 +3,6 @@
 from datetime import date, datetime, timedelta
 from typing import Literal
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from litestar import Controller
 from msgspec import Struct
@@ -15,6 +14,7 @@ from app.api.routes import get
 from app.core.money import decimal_text
 from app.core.periods import local_date
 from app.core.timeline import Granularity, dates_around
+from app.customers.billing_entities import default_timezone
 from app.errors import invalid
 from app.models import Organization
 
@@ -66,7 +66,7 @@ class UsageAnalyticsController(Controller):
         """The units and the amount that each day, week or month added to the charges of its billing period, by metric and
         currency. Both dates are included."""
         granularity = Granularity(time_granularity)
-        first, last = _dates(from_date, to_date, granularity, organization, now)
+        first, last = _dates(db, from_date, to_date, granularity, organization, now)
         wanted = UsageFilter(
             currency=currency,
             customer_type=customer_type,
@@ -83,12 +83,17 @@ class UsageAnalyticsController(Controller):
 
 
 def _dates(
-    from_date: str | None, to_date: str | None, granularity: Granularity, organization: Organization, now: datetime
+    db: Db,
+    from_date: str | None,
+    to_date: str | None,
+    granularity: Granularity,
+    organization: Organization,
+    now: datetime,
 ) -> tuple[date, date]:
-    """The first and the last date: by default up to today in the organization's timezone."""
+    """The first and the last date: by default up to today in the default billing entity's timezone."""
     last = _date(to_date, "to_date")
     if last is None:
-        last = local_date(now, ZoneInfo(organization.timezone))
+        last = local_date(now, default_timezone(db, organization.id))
     first = _date(from_date, "from_date")
     if first is None:
         first = dates_around(last - SHOWN_BY_DEFAULT[granularity], granularity)[0]

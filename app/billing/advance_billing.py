@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from app.billing.advance_due import Due
 from app.billing.advance_fees import Owners, bill_events, dues_of
 from app.billing.billed import BilledLine
-from app.billing.close import lock_customers, payer_of
+from app.billing.close import lock_customers, payers_of
 from app.billing.fees import FeeDraft
 from app.billing.invoice_drafts import InvoiceDraft
 from app.billing.invoices import LARGEST_TOTAL, write_fees, write_invoices
@@ -27,7 +27,7 @@ from app.billing.remembered import PriceBook
 from app.clock import now_of
 from app.metering.arrivals import Known, arrivals, busy_since, last_arrival
 from app.metering.meter import Meter
-from app.models import AdvanceMark, BillableMetric, Charge, Customer, Fee, Organization
+from app.models import AdvanceMark, BillableMetric, Charge, Fee, Organization, Subscription
 from app.stores.clickhouse import ClickHouse
 from app.stores.postgres import Postgres
 
@@ -99,7 +99,7 @@ class AdvanceBilling:
         known = Known(came[-1].ingested_at, {due.arrival.key for due in dues})
         drafts, levels = bill_events(db, self._clickhouse, self._meter, organization_id, dues, known)
         fees = [(due, draft) for due, draft in zip(dues, drafts, strict=True) if _can_be_billed(due, draft)]
-        _write(db, fees, owners.customers, now_of(organization))
+        _write(db, fees, owners.subscriptions, now_of(organization))
         levels.save(db)
         return len(fees), seen
 
@@ -150,10 +150,10 @@ def _can_be_billed(due: Due, draft: FeeDraft) -> bool:
 
 
 def _write(
-    db: Session, fees: Sequence[tuple[Due, FeeDraft]], customers: dict[UUID, Customer], made_at: datetime
+    db: Session, fees: Sequence[tuple[Due, FeeDraft]], subscriptions: Sequence[Subscription], made_at: datetime
 ) -> None:
     """Store the fees: each on an invoice of its own, or standing alone."""
-    payers = {customer_id: payer_of(customer) for customer_id, customer in customers.items()}
+    payers = payers_of(subscriptions)
     invoiced = {draft.buyer.customer_id for _, draft in fees if draft.invoiceable}
     lock_customers(db, invoiced)
     write_fees(db, [draft for _, draft in fees if not draft.invoiceable], made_at)
@@ -161,7 +161,7 @@ def _write(
         db,
         [
             InvoiceDraft(
-                payers[draft.buyer.customer_id],
+                payers[due.subscription.payer_key],
                 draft.buyer.currency,
                 line.billed_at,
                 due.subscription.purchase_order_number,

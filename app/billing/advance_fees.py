@@ -8,7 +8,7 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session, contains_eager
+from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from app.billing.advance_due import Due, Step
 from app.billing.advance_levels import Levels
@@ -43,18 +43,21 @@ class Owners:
         found = db.scalars(
             select(Subscription)
             .join(Subscription.customer)
-            .join(Customer.organization)
+            .join(Customer.billing_entity)
             .where(
                 Subscription.organization_id == organization.id,
                 Subscription.external_id.in_([one for one in external_ids if "\x00" not in one]),
                 Subscription.started_at.is_not(None),
             )
-            .options(contains_eager(Subscription.customer).contains_eager(Customer.organization))
+            .options(
+                contains_eager(Subscription.customer).contains_eager(Customer.billing_entity),
+                joinedload(Subscription.billing_entity),
+            )
         ).all()
         plans: dict[UUID, PlanTerms] = {
             plan_id: book.plan(db, organization, plan_id) for plan_id in {one.plan_id for one in found}
         }
-        self.customers = {one.customer_id: one.customer for one in found}
+        self.subscriptions = found
         self._lives: dict[str, list[tuple[int, int | None, BilledSubscription]]] = defaultdict(list)
         for one in sorted(found, key=_preference, reverse=True):
             if one.started_at is not None:
@@ -121,7 +124,7 @@ def bill_events(
     """The fee of each of these events, in their order, and the levels that they lead to. `known` are the events that have
     been billed already."""
     levels = Levels.load(db, clickhouse, meter, organization_id, dues, known)
-    taxes = load_taxes(db, {due.subscription.customer_id for due in dues}, [organization_id])
+    taxes = load_taxes(db, {due.subscription.customer_id for due in dues})
     return [_draft(due, _amounts(due, levels), taxes) for due in dues], levels
 
 
@@ -163,7 +166,6 @@ def _draft(due: Due, priced: FeeAmounts, taxes: TaxBook) -> FeeDraft:
         charge.taxes,
         subscription.plan.taxes,
         customer_id=subscription.customer_id,
-        organization_id=subscription.organization_id,
     )
     return FeeDraft(
         id=uuid4(),

@@ -25,11 +25,12 @@ class Buyer:
 
 @dataclass(frozen=True, slots=True)
 class BilledSubscription:
-    """What billing needs to know of a subscription and its customer."""
+    """What billing needs to know of a subscription and its customer. `billing_entity_id`: who issues its invoices."""
 
     id: UUID
     organization_id: UUID
     customer_id: UUID
+    billing_entity_id: UUID
     external_id: str
     name: str | None
     plan: PlanTerms
@@ -51,6 +52,11 @@ class BilledSubscription:
     def buyer(self) -> Buyer:
         """Who owes its fees."""
         return Buyer(self.organization_id, self.customer_id, self.plan.currency)
+
+    @property
+    def payer_key(self) -> tuple[UUID, UUID]:
+        """Whom its invoices are for, and who issues them."""
+        return self.customer_id, self.billing_entity_id
 
     @property
     def terms(self) -> Terms:

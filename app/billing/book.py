@@ -36,7 +36,7 @@ from app.models import (
     Tax,
     among,
 )
-from app.models.catalog import charge_taxes, commitment_taxes, live_tax, plan_taxes
+from app.models.catalog import billing_entity_taxes, charge_taxes, commitment_taxes, live_tax, plan_taxes
 
 Row = TypeVar("Row", Charge, ChargeFilter)
 
@@ -225,14 +225,11 @@ class TaxBook:
     """Which taxes a fee carries when neither its charge nor its plan has any (billing spec 4.2)."""
 
     of_customer: Mapping[UUID, Taxes]
-    of_organization: Mapping[UUID, Taxes]
+    """The customer's own, else those of its billing entity, also where another entity issues the invoice."""
 
-    def taxes(self, *nearer: Taxes, customer_id: UUID, organization_id: UUID) -> Taxes:
-        """The first set that is not empty: the nearer ones in their order, the customer's, the organization's."""
-        for one in (*nearer, self.of_customer.get(customer_id, ()), self.of_organization.get(organization_id, ())):
-            if one:
-                return one
-        return ()
+    def taxes(self, *nearer: Taxes, customer_id: UUID) -> Taxes:
+        """The first set that is not empty: the nearer ones in their order, then the customer's."""
+        return next((one for one in nearer if one), self.of_customer.get(customer_id, ()))
 
 
 def load_plans(db: Session, plan_ids: Iterable[UUID]) -> dict[UUID, PlanTerms]:
@@ -317,9 +314,14 @@ class _Compiled:
         return known
 
 
-def load_taxes(db: Session, customer_ids: Iterable[UUID], organization_ids: Iterable[UUID]) -> TaxBook:
-    """The taxes of these customers and organizations, in two queries."""
-    return TaxBook(load_customer_taxes(db, customer_ids), load_organization_taxes(db, organization_ids))
+def load_taxes(db: Session, customer_ids: Iterable[UUID]) -> TaxBook:
+    """The taxes of these customers and of their billing entities, in a fixed number of queries."""
+    ids = set(customer_ids)
+    belong = select(Customer.id, Customer.billing_entity_id).where(among(Customer.id, ids))
+    rows = db.execute(belong).all()
+    of_entity = load_entity_taxes(db, {entity for _, entity in rows})
+    of_its_entity = {customer: of_entity[entity] for customer, entity in rows if entity in of_entity}
+    return TaxBook({**of_its_entity, **load_customer_taxes(db, ids)})
 
 
 def load_customer_taxes(db: Session, customer_ids: Iterable[UUID]) -> dict[UUID, Taxes]:
@@ -332,20 +334,16 @@ def load_customer_taxes(db: Session, customer_ids: Iterable[UUID]) -> dict[UUID,
     return {customer.id: _applied(customer.taxes) for customer in customers}
 
 
-def load_organization_taxes(db: Session, organization_ids: Iterable[UUID]) -> dict[UUID, Taxes]:
-    """The taxes of those of the organizations that apply some to all their customers."""
-    of_organization: dict[UUID, list[Tax]] = {}
-    for tax in db.scalars(
-        select(Tax)
-        .where(
-            Tax.organization_id.in_(set(organization_ids)),
-            Tax.deleted_at.is_(None),
-            Tax.applied_to_organization,
-        )
-        .order_by(Tax.code)
-    ):
-        of_organization.setdefault(tax.organization_id, []).append(tax)
-    return {organization: _applied(taxes) for organization, taxes in of_organization.items()}
+def load_entity_taxes(db: Session, entity_ids: Iterable[UUID]) -> dict[UUID, Taxes]:
+    """The taxes of those of the billing entities that have any, for all their customers."""
+    of_entity: dict[UUID, list[Tax]] = {}
+    link = billing_entity_taxes.c.billing_entity_id
+    rows = db.execute(
+        select(link, Tax).join(Tax, live_tax(billing_entity_taxes)).where(link.in_(set(entity_ids))).order_by(Tax.code)
+    )
+    for entity, tax in rows:
+        of_entity.setdefault(entity, []).append(tax)
+    return {entity: _applied(taxes) for entity, taxes in of_entity.items()}
 
 
 def _plan_terms(plan: Plan, compiled: _Compiled) -> PlanTerms:

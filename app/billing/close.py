@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, DateTime, Select, cast, exists, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Session, contains_eager
+from sqlalchemy.orm import Session, contains_eager, joinedload
 from sqlalchemy.orm.attributes import set_committed_value
 
 from app.billing.billed import BilledLine, BilledSubscription
@@ -22,14 +22,14 @@ from app.billing.charge_usage import AS_BILLED, charge_usage
 from app.billing.commitments import commitment_fees
 from app.billing.fees import FeeDraft, line_fees
 from app.billing.fixed_charges import fixed_charge_fees, load_units, start_units
-from app.billing.invoice_drafts import Payer, group_lines
+from app.billing.invoice_drafts import Payer, Payers, group_lines
 from app.billing.invoices import write_fees, write_invoices
 from app.billing.statements import write_statements
 from app.catalog.retirement import retire_copies
 from app.core.boundaries import Boundaries, joined, periodic, starting
 from app.core.periods import local_date, local_start
 from app.metering.meter import Meter
-from app.models import BillingPeriod, Customer, Invoice, Organization, Subscription
+from app.models import BillingEntity, BillingPeriod, Customer, Invoice, Organization, Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +71,13 @@ def close_chunk(
             reason = "subscription_terminating" if one.id in successors else "subscription_periodic"
             lines.append(BilledLine(billed, reason, boundary, _boundaries(billed, boundary, before)))
     lines += _downgraded(db, subscriptions, successors, plans, made_at)
-    invoices = bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in subscriptions}, made_at, meter)
+    invoices = bill_lines(db, lines, payers_of([*subscriptions, *successors.values()]), made_at, meter)
     db.flush()
     _move_on(db, subscriptions, lines)
     return Closed(tuple(claimed), tuple(invoices))
 
 
-def bill_lines(
-    db: Session, lines: Sequence[BilledLine], payers: dict[UUID, Payer], made_at: datetime, meter: Meter
-) -> list[UUID]:
+def bill_lines(db: Session, lines: Sequence[BilledLine], payers: Payers, made_at: datetime, meter: Meter) -> list[UUID]:
     """Measure, price and invoice lines; returns the ids of the invoices. Fees that stand alone are on none of them."""
     with_charges = [line for line in lines if line.charges]
     items = [
@@ -88,7 +86,7 @@ def bill_lines(
     ]
     measured = charge_usage(meter, items, AS_BILLED)
     usage = dict(zip(map(id, with_charges), measured, strict=True))
-    taxes = load_taxes(db, payers, {payer.organization_id for payer in payers.values()})
+    taxes = load_taxes(db, {payer.customer_id for payer in payers.values()})
     units = load_units(db, lines)
     drafted: list[tuple[BilledLine, Sequence[FeeDraft]]] = [
         (line, [*line_fees(line, usage.get(id(line), ()), taxes), *fixed_charge_fees(line, units, taxes)])
@@ -106,13 +104,14 @@ def bill_lines(
 
 
 def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]) -> BilledSubscription:
-    """A started subscription, loaded with its customer and organization, as billing needs it."""
+    """A started subscription, loaded with its customer and the customer's billing entity, as billing needs it."""
     if subscription.started_at is None:
         raise ValueError(f"subscription {subscription.id} has not started")
     return BilledSubscription(
         id=subscription.id,
         organization_id=subscription.organization_id,
         customer_id=subscription.customer_id,
+        billing_entity_id=subscription.billing_entity_id or subscription.customer.billing_entity_id,
         external_id=subscription.external_id,
         name=subscription.name,
         plan=plans[subscription.plan_id],
@@ -128,25 +127,34 @@ def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]
 
 
 def timezone_of(customer: Customer) -> ZoneInfo:
-    """The customer's timezone, else the organization's (billing spec 0.2)."""
-    return ZoneInfo(customer.timezone or customer.organization.timezone)
+    """The timezone of everything that is local to a customer, loaded with its billing entity (billing spec 0.2)."""
+    return ZoneInfo(customer.applicable_timezone)
 
 
-def payer_of(customer: Customer) -> Payer:
-    """What an invoice needs to know of a customer, loaded with its organization."""
-    organization = customer.organization
+def payers_of(subscriptions: Iterable[Subscription]) -> Payers:
+    """Whom the invoices of subscriptions are for, and who issues them. The customers, their entities and those of the
+    subscriptions must be loaded."""
+    pairs = {(one.customer_id, one.issuer.id): one for one in subscriptions}
+    return {key: payer_of(one.customer, one.issuer) for key, one in pairs.items()}
+
+
+def payer_of(customer: Customer, issuer: BillingEntity | None = None) -> Payer:
+    """What an invoice needs to know of a customer, loaded with its billing entity, and of who issues it: that entity, or
+    another. Terms that the customer has not of its own are the issuer's."""
+    issuer = issuer or customer.billing_entity
     policy = customer.finalize_zero_amount_invoice
     term = customer.net_payment_term
     return Payer(
         customer_id=customer.id,
-        organization_id=organization.id,
+        organization_id=customer.organization_id,
+        billing_entity_id=issuer.id,
         customer_number=customer.sequential_id,
         tz=timezone_of(customer),
-        organization_tz=ZoneInfo(organization.timezone),
-        net_payment_term=organization.net_payment_term if term is None else term,
-        finalize_zero=organization.finalize_zero_amount_invoice if policy == "inherit" else policy == "finalize",
-        numbering=organization.document_numbering,
-        prefix=organization.document_number_prefix,
+        issuer_tz=ZoneInfo(issuer.timezone),
+        net_payment_term=issuer.net_payment_term if term is None else term,
+        finalize_zero=issuer.finalize_zero_amount_invoice if policy == "inherit" else policy == "finalize",
+        numbering=issuer.document_numbering,
+        prefix=issuer.document_number_prefix,
     )
 
 
@@ -201,9 +209,12 @@ def _due(db: Session, customers: Iterable[UUID], until: datetime) -> list[Subscr
                 & (earliest.c.boundary == Subscription.next_billing_at),
             )
             .join(Subscription.customer)
-            .join(Customer.organization)
+            .join(Customer.billing_entity)
             .where(Subscription.status == "active")
-            .options(contains_eager(Subscription.customer).contains_eager(Customer.organization))
+            .options(
+                contains_eager(Subscription.customer).contains_eager(Customer.billing_entity),
+                joinedload(Subscription.billing_entity),
+            )
             .order_by(Subscription.created_at, Subscription.id)
         )
     )
@@ -217,7 +228,8 @@ def _successors(db: Session, subscriptions: Sequence[Subscription]) -> dict[UUID
             Subscription.previous_subscription_id.in_([one.id for one in subscriptions]),
             Subscription.status == "pending",
         )
-        .with_for_update()
+        .options(joinedload(Subscription.billing_entity))
+        .with_for_update(of=Subscription)
     )
     return {one.previous_subscription_id: one for one in rows if one.previous_subscription_id is not None}
 

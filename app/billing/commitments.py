@@ -121,7 +121,6 @@ def _fee(one: _Reckoning, lacking: int, spent: int, taxes: TaxBook) -> FeeDraft:
         one.commitment.taxes,
         plan.taxes,
         customer_id=subscription.customer_id,
-        organization_id=subscription.organization_id,
     )
     name = one.commitment.invoice_display_name or NAME
     amounts = FeeAmounts(Decimal(1), lacking, Decimal(lacking), from_minor(lacking, plan.currency), {})

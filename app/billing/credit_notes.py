@@ -119,7 +119,7 @@ def _invoice(db: Session, organization_id: UUID, invoice_id: object) -> Invoice:
         select(Invoice)
         .where(Invoice.organization_id == organization_id, Invoice.id == known, Invoice.status == "finalized")
         .options(
-            joinedload(Invoice.customer).joinedload(Customer.organization),
+            joinedload(Invoice.customer).joinedload(Customer.billing_entity),
             selectinload(Invoice.fees).selectinload(Fee.applied_taxes),
         )
         .with_for_update(of=Invoice)

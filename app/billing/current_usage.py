@@ -95,13 +95,13 @@ def current_usage(
     )
     if not apply_taxes:
         return usage
-    of_customer = load_customer_taxes(db, [subscription.customer_id]) if has_own_taxes else {}
-    general = TaxBook(of_customer, {organization.id: book.taxes(db, organization)})
-    whose = {"customer_id": subscription.customer_id, "organization_id": organization.id}
+    customer = subscription.customer
+    of_entity = {customer.id: book.taxes(db, organization, customer.billing_entity_id)}
+    general = TaxBook({**of_entity, **(load_customer_taxes(db, [customer.id]) if has_own_taxes else {})})
     of_plan = book.plan(db, organization, subscription.plan_id).taxes
     bases: list[tuple[Decimal, list[TaxRate]]] = []
     for one in usage.charges:
-        rates = [tax.tax_rate for tax in general.taxes(one.charge.taxes, of_plan, **whose)]
+        rates = [tax.tax_rate for tax in general.taxes(one.charge.taxes, of_plan, customer_id=customer.id)]
         if rates:
             bases += [(Decimal(fee.amounts.amount_cents), rates) for fee in one.fees if fee.amounts.amount_cents]
     return replace(usage, taxes_amount_cents=invoice_taxes(bases, usage.amount_cents).amount_cents)
@@ -162,7 +162,7 @@ def _active(
     found = db.execute(
         select(Subscription, Customer.taxes.any())
         .join(Subscription.customer)
-        .join(Customer.organization)
+        .join(Customer.billing_entity)
         .where(
             Subscription.organization_id == organization.id,
             Subscription.external_id == external_subscription_id,
@@ -170,7 +170,7 @@ def _active(
             Customer.external_id == external_customer_id,
             Customer.deleted_at.is_(None),
         )
-        .options(contains_eager(Subscription.customer).contains_eager(Customer.organization))
+        .options(contains_eager(Subscription.customer).contains_eager(Customer.billing_entity))
     ).first()
     if found is None:
         find_customer(db, organization.id, external_customer_id)

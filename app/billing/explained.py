@@ -20,7 +20,7 @@ from app.core.money import exact, from_minor
 from app.metering.behind import Behind
 from app.metering.stored import END
 from app.metering.windows import FIRST_MS, floor_ms
-from app.models import BillingPeriod, Charge, Customer, Fee, Invoice, Organization
+from app.models import BillingEntity, BillingPeriod, Charge, Customer, Fee, Invoice
 
 
 def fee_facts(db: Session, fee: Fee) -> Facts:
@@ -133,9 +133,9 @@ def _timezone(db: Session, fee: Fee) -> ZoneInfo:
         query = select(Invoice.timezone).where(Invoice.id == fee.invoice_id)
     else:
         query = (
-            select(func.coalesce(func.nullif(Customer.timezone, ""), Organization.timezone))
+            select(func.coalesce(func.nullif(Customer.timezone, ""), BillingEntity.timezone))
             .select_from(Customer)
-            .join(Organization, Organization.id == Customer.organization_id)
+            .join(Customer.billing_entity)
             .where(Customer.id == fee.customer_id)
         )
     return ZoneInfo(db.scalars(query).one())

@@ -96,7 +96,6 @@ def _charge_fees(line: BilledLine, usage: ChargeUsage, taxes: TaxBook) -> list[F
         charge.taxes,
         subscription.plan.taxes,
         customer_id=subscription.customer_id,
-        organization_id=subscription.organization_id,
     )
     missing = _missing(line, usage)
     parent = None if missing is None else next(bucket for bucket in usage.fees if bucket.filter is None)
@@ -210,7 +209,10 @@ def _subscription_fee(line: BilledLine, taxes: TaxBook) -> FeeDraft:
             precise_unit_amount=from_minor(amount, plan.currency),
             amount_details=details,
         )
-    own = taxes.taxes(plan.taxes, customer_id=subscription.customer_id, organization_id=subscription.organization_id)
+    own = taxes.taxes(
+        plan.taxes,
+        customer_id=subscription.customer_id,
+    )
     return FeeDraft(
         id=uuid4(),
         buyer=subscription.buyer,

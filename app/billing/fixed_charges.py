@@ -192,7 +192,9 @@ def _fee(
     plan = subscription.plan
     amounts = fee_amounts(usage, priced, plan.currency)
     own = taxes.taxes(
-        charge.taxes, plan.taxes, customer_id=subscription.customer_id, organization_id=subscription.organization_id
+        charge.taxes,
+        plan.taxes,
+        customer_id=subscription.customer_id,
     )
     return FeeDraft(
         id=uuid4(),

@@ -15,17 +15,22 @@ from app.core.periods import local_date
 
 @dataclass(frozen=True, slots=True)
 class Payer:
-    """What an invoice needs to know of its customer and organization."""
+    """What an invoice needs to know of its customer, and of the billing entity that issues it."""
 
     customer_id: UUID
     organization_id: UUID
+    billing_entity_id: UUID
     customer_number: int
     tz: ZoneInfo
-    organization_tz: ZoneInfo
+    issuer_tz: ZoneInfo
     net_payment_term: int
     finalize_zero: bool
     numbering: str
     prefix: str
+
+
+Payers = Mapping[tuple[UUID, UUID], Payer]
+"""By the customer and the billing entity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +56,15 @@ class InvoiceDraft:
         return local_date(self.billed_at, self.payer.tz)
 
 
-def group_lines(
-    lines: Iterable[tuple[BilledLine, Sequence[FeeDraft]]], payers: Mapping[UUID, Payer]
-) -> list[InvoiceDraft]:
-    """One invoice per customer, instant, currency and purchase order; a subscription that does not consolidate has its
-    own (billing spec 2.2). In time order."""
+def group_lines(lines: Iterable[tuple[BilledLine, Sequence[FeeDraft]]], payers: Payers) -> list[InvoiceDraft]:
+    """One invoice per customer, instant, currency, billing entity and purchase order; a subscription that does not
+    consolidate has its own (billing spec 2.2). In time order."""
     groups: dict[tuple[Any, ...], list[tuple[BilledLine, tuple[FeeDraft, ...]]]] = defaultdict(list)
     for line, fees in lines:
         subscription = line.subscription
         alone = None if subscription.consolidate_invoice else subscription.id
         key = (
-            subscription.customer_id,
+            subscription.payer_key,
             line.billed_at,
             subscription.plan.currency,
             subscription.purchase_order_number,
@@ -69,7 +72,7 @@ def group_lines(
         )
         groups[key].append((line, tuple(fees)))
     drafts = [
-        InvoiceDraft(payers[customer_id], currency, billed_at, order, tuple(members))
-        for (customer_id, billed_at, currency, order, _), members in groups.items()
+        InvoiceDraft(payers[payer], currency, billed_at, order, tuple(members))
+        for (payer, billed_at, currency, order, _), members in groups.items()
     ]
     return sorted(drafts, key=lambda draft: draft.billed_at)

@@ -1,7 +1,7 @@
 """Invoices: settled, numbered and written (billing spec 2.4, 3.2, 3.4, 3.5)."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from app.billing.invoice_drafts import InvoiceDraft, Payer
 from app.billing.rows import Rows
 from app.billing.settlement import Settlement
 from app.core.money import ZERO
-from app.models import Customer, Organization
+from app.models import BillingEntity, Customer, Invoice, among
 
 LARGEST_TOTAL = 2**63 - 1
 
@@ -61,40 +61,56 @@ def write_fees(db: Session, drafts: Sequence[FeeDraft], made_at: datetime) -> No
 
 
 def next_numbers(db: Session, payers: Sequence[Payer], made_at: datetime) -> Iterable[tuple[int, str]]:
-    """The customer's running number and the document number of an invoice for each payer, without gaps (billing spec 3.4).
+    """The customer's running number with the billing entity, and the document number, of an invoice for each payer, without
+    gaps (billing spec 3.4).
 
-    The counters are rows of this transaction: when it is rolled back, so are they.
+    Customers and entities are locked until the transaction ends; when it is rolled back, the numbers are free again.
     """
-    by_customer: dict[UUID, int] = defaultdict(int)
-    by_organization: dict[UUID, int] = defaultdict(int)
+    by_customer = Counter((payer.customer_id, payer.billing_entity_id) for payer in payers)
+    of_customer = _given(db, by_customer)
+    of_entity = _advance(db, Counter(payer.billing_entity_id for payer in payers))
     for payer in payers:
-        by_customer[payer.customer_id] += 1
-        by_organization[payer.organization_id] += 1
-    customer_next = _advance(db, Customer, by_customer)
-    organization_next = _advance(db, Organization, by_organization)
-    for payer in payers:
-        customer_next[payer.customer_id] += 1
-        organization_next[payer.organization_id] += 1
-        sequential_id = customer_next[payer.customer_id]
-        if payer.numbering == "per_organization":
-            month = made_at.astimezone(payer.organization_tz).strftime("%Y%m")
-            yield sequential_id, f"{payer.prefix}-{month}-{organization_next[payer.organization_id]:03d}"
+        key = payer.customer_id, payer.billing_entity_id
+        of_customer[key] += 1
+        of_entity[payer.billing_entity_id] += 1
+        if payer.numbering == "per_billing_entity":
+            month = made_at.astimezone(payer.issuer_tz).strftime("%Y%m")
+            yield of_customer[key], f"{payer.prefix}-{month}-{of_entity[payer.billing_entity_id]:03d}"
         else:
-            yield sequential_id, f"{payer.prefix}-{payer.customer_number:03d}-{sequential_id:03d}"
+            yield of_customer[key], f"{payer.prefix}-{payer.customer_number:03d}-{of_customer[key]:03d}"
 
 
-def _advance(db: Session, owner: type[Customer] | type[Organization], by: Mapping[UUID, int]) -> dict[UUID, int]:
-    """Move the counters of these owners on and return where each stood before. Locks in the order of ids."""
+def _given(db: Session, pairs: Collection[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], int]:
+    """The last running number that each of these customers has had with each entity. Locks the customers in the order of
+    their ids."""
+    if not pairs:
+        return {}
+    customers, issuers = (list(one) for one in zip(*pairs, strict=True))
+    locked = select(Customer.id).where(among(Customer.id, customers)).order_by(Customer.id)
+    db.execute(locked.with_for_update(key_share=True)).all()
+    wanted = func.unnest(customers, issuers).table_valued("customer_id", "billing_entity_id").render_derived()
+    last = (
+        select(func.max(Invoice.sequential_id))
+        .where(Invoice.customer_id == wanted.c.customer_id, Invoice.billing_entity_id == wanted.c.billing_entity_id)
+        .scalar_subquery()
+    )
+    rows = db.execute(select(wanted.c.customer_id, wanted.c.billing_entity_id, func.coalesce(last, 0)))
+    return {(customer, issuer): number for customer, issuer, number in rows}
+
+
+def _advance(db: Session, by: Mapping[UUID, int]) -> dict[UUID, int]:
+    """Move the counters of these entities on and return where each stood before. Locks in the order of ids."""
     if not by:
         return {}
     ids = sorted(by)
-    db.execute(select(owner.id).where(owner.id.in_(ids)).order_by(owner.id).with_for_update(key_share=True)).all()
+    locked = select(BillingEntity.id).where(BillingEntity.id.in_(ids)).order_by(BillingEntity.id)
+    db.execute(locked.with_for_update(key_share=True)).all()
     steps = func.unnest(ids, [by[one] for one in ids]).table_valued("id", "step").render_derived()
     rows = db.execute(
-        update(owner)
-        .where(owner.id == steps.c.id)
-        .values(last_invoice_number=owner.last_invoice_number + steps.c.step)
-        .returning(owner.id, owner.last_invoice_number)
+        update(BillingEntity)
+        .where(BillingEntity.id == steps.c.id)
+        .values(last_invoice_number=BillingEntity.last_invoice_number + steps.c.step)
+        .returning(BillingEntity.id, BillingEntity.last_invoice_number)
         .execution_options(synchronize_session=False)
     )
     return {one: after - by[one] for one, after in rows}
@@ -108,6 +124,7 @@ def _add(rows: Rows, settlement: Settlement, number: tuple[int | None, str | Non
         id=draft.id,
         organization_id=payer.organization_id,
         customer_id=payer.customer_id,
+        billing_entity_id=payer.billing_entity_id,
         sequential_id=number[0],
         number=number[1],
         invoice_type=draft.invoice_type,

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import Select, exists, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
+from app.customers.billing_entities import ids_of
 from app.customers.customers import CUSTOMER_PARTS
 from app.customers.subscriptions import SUBSCRIPTION_PARTS
 from app.errors import NotAllowed, NotFound, invalid
@@ -40,6 +41,7 @@ FEE_PARTS = (
 )
 LIST_PARTS = (
     joinedload(Invoice.customer).options(*CUSTOMER_PARTS),
+    joinedload(Invoice.billing_entity),
     selectinload(Invoice.applied_taxes),
     selectinload(Invoice.invoice_metadata),
 )
@@ -78,6 +80,7 @@ def search_invoices(
     purchase_order_number: str | None = None,
     search_term: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    billing_entity_codes: Collection[str] | None = None,
 ) -> Select[Invoice]:
     """The invoices that pass all filters given; bounds are inclusive. An empty metadata value means: without this key."""
     query = visible_invoices(organization_id)
@@ -107,6 +110,8 @@ def search_invoices(
         query = query.where(Invoice.issuing_date <= issuing_date_to)
     if external_customer_id is not None:
         query = query.where(Invoice.customer.has(Customer.external_id == external_customer_id))
+    if billing_entity_codes is not None:
+        query = query.where(Invoice.billing_entity_id.in_(ids_of(organization_id, billing_entity_codes)))
     if search_term:
         query = query.where(
             or_(

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from app.billing.issued import FEE_PARTS
 from app.customers.customers import CUSTOMER_PARTS
 from app.errors import NotAllowed, NotFound, invalid
-from app.models import CreditNote, CreditNoteItem, Fee
+from app.models import CreditNote, CreditNoteItem, Fee, Invoice
 from app.validation import Changes
 
 CREDIT_STATUSES = ("available", "consumed", "voided")
@@ -17,7 +17,7 @@ REFUND_STATUSES = ("pending", "succeeded", "failed")
 
 NOTE_PARTS = (
     joinedload(CreditNote.customer).options(*CUSTOMER_PARTS),
-    joinedload(CreditNote.invoice),
+    joinedload(CreditNote.invoice).joinedload(Invoice.billing_entity),
     # The same customer comes by both ways, and whichever is last must bring all of it.
     selectinload(CreditNote.items)
     .joinedload(CreditNoteItem.fee)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.billing.billed import BilledLine, BilledSubscription
 from app.billing.book import PlanTerms, load_plans, load_taxes
-from app.billing.close import bill_lines, billed_subscription, close_chunk, payer_of, timezone_of
+from app.billing.close import bill_lines, billed_subscription, close_chunk, payers_of, timezone_of
 from app.billing.credit_notes import credit_unused
 from app.billing.fixed_charges import fixed_charge_fees, load_units, raised_fees
 from app.billing.invoice_drafts import group_lines
@@ -29,11 +29,11 @@ def bill_start(db: Session, subscription: Subscription, instant: datetime, made_
     plans = load_plans(db, [subscription.plan_id])
     line = _line(subscription, plans, "subscription_starting", instant)
     plan = line.subscription.plan
-    payers = {subscription.customer_id: payer_of(subscription.customer)}
+    payers = payers_of([subscription])
     if line.has_subscription_fee:
         bill_lines(db, [line], payers, made_at, meter)
     elif plan.has_fixed_charges_in_advance:
-        taxes = load_taxes(db, payers, {subscription.organization_id})
+        taxes = load_taxes(db, [subscription.customer_id])
         fees = fixed_charge_fees(line, load_units(db, [line]), taxes)
         if fees:
             write_invoices(db, group_lines([(line, fees)], payers), made_at)
@@ -62,7 +62,7 @@ def bill_termination(
     ended = list(subscriptions)
     plans = load_plans(db, {one.plan_id for one in ended})
     lines = [_line(one, plans, "subscription_terminating", instant) for one in ended]
-    bill_lines(db, lines, {one.customer_id: payer_of(one.customer) for one in ended}, made_at, meter)
+    bill_lines(db, lines, payers_of(ended), made_at, meter)
 
 
 def credit_rest(db: Session, subscription: Subscription, ends_at: datetime, *, upgrade: bool) -> None:
@@ -113,7 +113,7 @@ def bill_upgrade(db: Session, before: Subscription, after: Subscription, now: da
     old = replace(old, subscription=replace(old.subscription, plan=replace(plan, charges=charges)))
     begins = new.has_subscription_fee or new.subscription.plan.has_fixed_charges_in_advance
     lines = [old, new] if begins else [old]
-    bill_lines(db, lines, {before.customer_id: payer_of(before.customer)}, now, meter)
+    bill_lines(db, lines, payers_of([before, after]), now, meter)
 
 
 def end_without_invoice(
@@ -123,7 +123,7 @@ def end_without_invoice(
     ended = list(subscriptions)
     plans = load_plans(db, {one.plan_id for one in ended})
     lines = [_line(one, plans, "subscription_terminating", instant) for one in ended]
-    write_statements(db, lines, {one.customer_id: payer_of(one.customer) for one in ended}, made_at)
+    write_statements(db, lines, payers_of(ended), made_at)
 
 
 def bill_raised(
@@ -138,8 +138,8 @@ def bill_raised(
     """
     if not raised:
         return
-    payers = {one.customer_id: payer_of(one.customer) for one, _ in raised}
-    taxes = load_taxes(db, payers, {payer.organization_id for payer in payers.values()})
+    payers = payers_of(one for one, _ in raised)
+    taxes = load_taxes(db, {one.customer_id for one, _ in raised})
     lines = [_advance_line(billed_subscription(one, plans), now) for one, _ in raised]
     units = load_units(db, lines)
     fees = [

@@ -91,7 +91,7 @@ def _find(db: Session, organization_id: UUID, external_id: str) -> Subscription:
             Subscription.status.in_(_STATUSES),
         )
         .order_by(case(ranks, value=Subscription.status), Subscription.created_at.desc(), Subscription.id)
-        .options(joinedload(Subscription.customer).joinedload(Customer.organization))
+        .options(joinedload(Subscription.customer).joinedload(Customer.billing_entity))
         .limit(1)
     ).first()
     if subscription is None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.billing.book import PlanTerms, Taxes, load_organization_taxes, load_plans
+from app.billing.book import PlanTerms, Taxes, load_entity_taxes, load_plans
 from app.models import Organization
 
 MOST = 2_000
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class PriceBook:
-    """Plans and organizations' taxes by id. May be asked from any thread."""
+    """Plans and billing entities' taxes by id. May be asked from any thread."""
 
     def __init__(self) -> None:
         self._plans: _Remembered[PlanTerms] = _Remembered()
@@ -31,11 +31,12 @@ class PriceBook:
         """A plan as it is now. `organization` must have been read in this transaction, before anything else is."""
         return self._plans.get(plan_id, organization.catalog_version, lambda: load_plans(db, [plan_id])[plan_id])
 
-    def taxes(self, db: Session, organization: Organization) -> Taxes:
-        """The organization's own taxes as they are now, on the same condition."""
-        own = organization.id
+    def taxes(self, db: Session, organization: Organization, entity_id: UUID) -> Taxes:
+        """The taxes of one of the organization's billing entities as they are now, on the same condition."""
         return self._taxes.get(
-            own, organization.catalog_version, lambda: load_organization_taxes(db, [own]).get(own, ())
+            entity_id,
+            organization.catalog_version,
+            lambda: load_entity_taxes(db, [entity_id]).get(entity_id, ()),
         )
 
 

@@ -34,7 +34,7 @@ from app.validation import Changes
 MOST_WINDOWS = 100_000
 """How many windows of usage are measured at once."""
 PLAIN = Options(presentation_keys=())
-NO_TAXES = TaxBook({}, {})
+NO_TAXES = TaxBook({})
 
 
 @dataclass(slots=True)
@@ -149,9 +149,9 @@ def _subscriptions(
     query = (
         select(Subscription)
         .join(Subscription.customer)
-        .join(Customer.organization)
+        .join(Customer.billing_entity)
         .where(Subscription.organization_id == organization_id, Subscription.started_at.is_not(None))
-        .options(contains_eager(Subscription.customer).contains_eager(Customer.organization))
+        .options(contains_eager(Subscription.customer).contains_eager(Customer.billing_entity))
         .order_by(Customer.external_id, Subscription.id)
     )
     if external_ids is not None:

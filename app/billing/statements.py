@@ -5,7 +5,7 @@ and of those that had its external id before, where their charges say so. Fees t
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, contains_eager, selectinload
 
 from app.billing.billed import BilledLine
 from app.billing.book import AppliedTax
-from app.billing.invoice_drafts import Payer
+from app.billing.invoice_drafts import Payer, Payers
 from app.billing.invoices import next_numbers
 from app.billing.rows import Rows
 from app.core.money import exact, round_half_up
@@ -43,10 +43,11 @@ class _Statement:
         return [fee for _, fees in self.parts for fee in fees]
 
 
-def write_statements(db: Session, lines: Sequence[BilledLine], payers: Mapping[UUID, Payer], made_at: datetime) -> None:
-    """Regroup what was paid until these lines are billed: one invoice for each customer, instant and currency."""
+def write_statements(db: Session, lines: Sequence[BilledLine], payers: Payers, made_at: datetime) -> None:
+    """Regroup what was paid until these lines are billed: one invoice for each customer, billing entity,
+    instant and currency."""
     ending = [one for one in lines if one.reason in AT_THE_END_OF]
-    groups: dict[tuple[UUID, datetime, str], list[tuple[BilledLine, list[Fee]]]] = defaultdict(list)
+    groups: dict[tuple[tuple[UUID, UUID], datetime, str], list[tuple[BilledLine, list[Fee]]]] = defaultdict(list)
     fees = _paid_fees(db, {one.subscription.customer_id for one in ending})
     for line in ending:
         subscription = line.subscription
@@ -58,10 +59,9 @@ def write_statements(db: Session, lines: Sequence[BilledLine], payers: Mapping[U
         fees[subscription.customer_id, subscription.external_id] = left
         for subscription_id, of_one in mine.items():
             own = replace(line, subscription=replace(subscription, id=subscription_id))
-            groups[subscription.customer_id, line.billed_at, of_one[0].currency].append((own, of_one))
+            groups[subscription.payer_key, line.billed_at, of_one[0].currency].append((own, of_one))
     statements = [
-        _Statement(payers[customer_id], billed_at, currency, parts)
-        for (customer_id, billed_at, currency), parts in groups.items()
+        _Statement(payers[payer], billed_at, currency, parts) for (payer, billed_at, currency), parts in groups.items()
     ]
     _write(db, statements, made_at)
 
@@ -115,6 +115,7 @@ def _add(rows: Rows, statement: _Statement, invoice_id: UUID, sequential_id: int
         id=invoice_id,
         organization_id=payer.organization_id,
         customer_id=payer.customer_id,
+        billing_entity_id=payer.billing_entity_id,
         sequential_id=sequential_id,
         number=number,
         invoice_type="advance_charges",

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, delete, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
-from app.models import Tax
+from app.models import Tax, catalog_changed
+from app.models.catalog import billing_entity_taxes
 
 
 def live_taxes(organization_id: UUID) -> Select[Tax]:
@@ -45,9 +47,16 @@ def taxes_by_code(db: Session, organization_id: UUID, codes: Sequence[str]) -> l
     return sorted(taxes, key=lambda tax: tax.code)
 
 
-def organization_taxes(db: Session, organization_id: UUID) -> list[Tax]:
-    """The taxes applied where nothing nearer to the fee has any (billing spec 4.2, step 5)."""
-    return list(db.scalars(live_taxes(organization_id).where(Tax.applied_to_organization)))
+def apply_to_organization(db: Session, tax: Tax, applied: bool) -> None:
+    """Give a tax to the default billing entity, or take it from there (billing spec 4.1)."""
+    link = billing_entity_taxes
+    if applied:
+        given = {"billing_entity_id": tax.organization_id, "tax_id": tax.id}
+        db.execute(insert(link).values(given).on_conflict_do_nothing())
+    else:
+        db.execute(delete(link).where(link.c.billing_entity_id == tax.organization_id, link.c.tax_id == tax.id))
+    catalog_changed(db, tax.organization_id)
+    db.refresh(tax, ["applied_to_organization"])
 
 
 def delete_tax(tax: Tax, now: datetime) -> None:

@@ -9,8 +9,9 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
 
 from app.catalog.taxes import taxes_by_code
+from app.customers.billing_entities import default_entity, find_entity
 from app.errors import NotFound, Problems, invalid
-from app.models import Customer, CustomerMetadata, Organization
+from app.models import BillingEntity, Customer, CustomerMetadata, Organization
 from app.validation import (
     Changes,
     as_uuid,
@@ -24,8 +25,6 @@ from app.validation import (
     tidy,
 )
 
-DEFAULT_BILLING_ENTITY = "default"
-"""The code of the billing entity every customer belongs to: the organization itself."""
 ACCOUNT_TYPES = ("customer", "partner")
 CUSTOMER_TYPES = ("company", "individual")
 ZERO_AMOUNT_CHOICES = ("inherit", "skip", "finalize")
@@ -34,7 +33,7 @@ LONGEST_NAME = 255
 MOST_METADATA = 5
 
 CUSTOMER_PARTS = (
-    selectinload(Customer.organization),
+    selectinload(Customer.billing_entity),
     selectinload(Customer.taxes),
     selectinload(Customer.customer_metadata),
 )
@@ -99,9 +98,15 @@ def find_customer(db: Session, organization_id: UUID, external_id: str, *, lock:
 
 
 def find_or_create_customer(
-    db: Session, organization: Organization, external_id: str, now: datetime, *, field: str = "external_id"
+    db: Session,
+    organization: Organization,
+    external_id: str,
+    now: datetime,
+    *,
+    field: str = "external_id",
+    entity: BillingEntity | None = None,
 ) -> Customer:
-    """The customer with an external id, locked; a new one where there is none yet.
+    """The customer with an external id, locked; a new one where there is none yet, of a billing entity or the default one.
 
     Raises:
         Invalid: the external id is empty, or contains a slash or is too long; said of the `field` it was sent in.
@@ -116,11 +121,14 @@ def find_or_create_customer(
         return known
     db.refresh(organization, with_for_update={"key_share": True})  # rows that refer to it can be made meanwhile
     # While this waited for the lock, the same customer may have been made by another request.
-    return _known(db, organization.id, external_id, lock=True) or _create(db, organization, external_id, now)
+    return _known(db, organization.id, external_id, lock=True) or _create(
+        db, organization, external_id, now, entity or default_entity(db, organization.id)
+    )
 
 
 def upsert_customer(db: Session, organization: Organization, sent: Changes, now: datetime) -> Customer:
-    """Make the customer with an external id, or change the one there is (billing spec 11.4).
+    """Make the customer with an external id, or change the one there is (billing spec 11.4). What another billing entity
+    has issued stays there when a customer is moved.
 
     Raises:
         NotFound: `tax_not_found`, `billing_entity_not_found`.
@@ -128,9 +136,10 @@ def upsert_customer(db: Session, organization: Organization, sent: Changes, now:
     """
     changes = _complete(sent)
     _check(changes)
-    if changes.get("billing_entity_code") not in (None, DEFAULT_BILLING_ENTITY):
-        raise NotFound("billing_entity")
-    customer = find_or_create_customer(db, organization, changes["external_id"], now)
+    code = changes.get("billing_entity_code")
+    entity = None if code is None else find_entity(db, organization.id, code)
+    customer = find_or_create_customer(db, organization, changes["external_id"], now, entity=entity)
+    customer.billing_entity = entity or customer.billing_entity
     assign(customer, changes, _FIELDS)
     if "tax_codes" in changes:
         customer.taxes = taxes_by_code(db, organization.id, changes["tax_codes"] or ())
@@ -181,13 +190,16 @@ def _known(db: Session, organization_id: UUID, external_id: str, *, lock: bool) 
     return db.scalar(query.with_for_update(of=Customer) if lock else query)
 
 
-def _create(db: Session, organization: Organization, external_id: str, now: datetime) -> Customer:
+def _create(
+    db: Session, organization: Organization, external_id: str, now: datetime, entity: BillingEntity
+) -> Customer:
     organization.last_customer_number += 1
     customer = Customer(
-        organization=organization,
+        organization_id=organization.id,
+        billing_entity=entity,
         external_id=external_id,
         sequential_id=organization.last_customer_number,
-        slug=f"{organization.document_number_prefix}-{organization.last_customer_number:03d}",
+        slug=f"{entity.document_number_prefix}-{organization.last_customer_number:03d}",
         taxes=[],
         customer_metadata=[],
         created_at=now,

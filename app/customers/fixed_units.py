@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, delete, select
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.orm import Session, contains_eager
+from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from app.billing import fixed_charges
 from app.billing.book import load_plans
@@ -76,9 +76,12 @@ def change_units(db: Session, organization_id: UUID, changed: Mapping[UUID, Sequ
     active = db.scalars(
         select(Subscription)
         .join(Subscription.customer)
-        .join(Customer.organization)
+        .join(Customer.billing_entity)
         .where(*on_plan, Subscription.status == "active")
-        .options(contains_eager(Subscription.customer).contains_eager(Customer.organization))
+        .options(
+            contains_eager(Subscription.customer).contains_eager(Customer.billing_entity),
+            joinedload(Subscription.billing_entity),
+        )
         .order_by(Subscription.customer_id, Subscription.created_at, Subscription.id)
         .execution_options(populate_existing=True)
     ).all()

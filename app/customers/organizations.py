@@ -1,6 +1,5 @@
 """Organizations: making them, finding them, changing them (billing spec 3.4, 11)."""
 
-import unicodedata
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,47 +8,14 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from app.customers.api_keys import create_key
-from app.errors import NotFound, Problems
-from app.models import Organization
-from app.validation import (
-    Changes,
-    as_uuid,
-    assign,
-    check_contact,
-    check_currency,
-    check_mandatory,
-    check_one_of,
-    empty,
-    tidy,
-)
+from app.customers.billing_entities import create_default_entity, default_entity
+from app.customers.entity_changes import change_entity
+from app.errors import NotFound
+from app.models import BillingEntity, Organization
+from app.validation import Changes, as_uuid
 
-DOCUMENT_NUMBERINGS = ("per_customer", "per_organization")
-EMAIL_SETTINGS = frozenset({"invoice.finalized", "credit_note.created"})
-LONGEST_PREFIX = 10
-
-_NEVER_NULL = (
-    "name",
-    "default_currency",
-    "timezone",
-    "net_payment_term",
-    "document_numbering",
-    "document_number_prefix",
-    "finalize_zero_amount_invoice",
-    "document_locale",
-)
-_NULLABLE = (
-    "country",
-    "email",
-    "address_line1",
-    "address_line2",
-    "city",
-    "state",
-    "zipcode",
-    "legal_name",
-    "legal_number",
-    "tax_identification_number",
-    "invoice_footer",
-)
+# What an organization calls numbering by billing entity has another name there, and the other way round it has none.
+_NUMBERINGS = {"per_organization": "per_billing_entity", "per_billing_entity": "per_organization"}
 
 
 def create_organization(
@@ -60,20 +26,12 @@ def create_organization(
     Raises:
         Invalid: a field breaks a rule.
     """
-    organization = Organization(id=uuid4(), sandbox=sandbox, created_at=now)
-    prefix = default_prefix(name, organization.id)
-    update_organization(organization, {"document_number_prefix": prefix, **fields, "name": name})
+    organization = Organization(id=uuid4(), name=name, sandbox=sandbox, created_at=now)
     db.add(organization)
     db.flush()
+    create_default_entity(db, organization.id, name, _as_of_entity(fields), now)
     _, key = create_key(db, organization.id, now)
     return organization, key
-
-
-def default_prefix(name: str, organization_id: UUID) -> str:
-    """What document numbers begin with until the organization chooses: the first three letters or digits of its name,
-    without accents, and the end of its id (billing spec 3.4)."""
-    plain = [one for one in unicodedata.normalize("NFKD", name).upper() if one.isascii() and one.isalnum()]
-    return f"{''.join(plain[:3]) or 'ORG'}-{organization_id.hex[-4:].upper()}"
 
 
 def organizations() -> Select[Organization]:
@@ -94,29 +52,25 @@ def find_organization(db: Session, organization_id: str) -> Organization:
     return organization
 
 
-def update_organization(organization: Organization, sent: Changes) -> None:
-    """Change an organization. Numbers already given to invoices and customers stay.
+def update_organization(db: Session, organization_id: UUID, sent: Changes, now: datetime) -> BillingEntity:
+    """Change what an organization bills with: its default billing entity, which is returned. Numbers already given to
+    invoices and customers stay.
 
     Raises:
         Invalid: a field breaks a rule.
     """
-    changes = tidy({**sent, **(sent.get("billing_configuration") or {})})
-    _check(changes)
-    assign(organization, changes, (*_NEVER_NULL, *_NULLABLE))
-    organization.document_number_prefix = organization.document_number_prefix.upper()
-    if "email_settings" in changes:
-        organization.email_settings = sorted(set(changes["email_settings"] or ()))
+    entity = default_entity(db, organization_id)
+    change_entity(db, entity, _as_of_entity(sent), now)
+    return entity
 
 
-def _check(changes: Changes) -> None:
-    problems = Problems()
-    check_mandatory(problems, changes, _NEVER_NULL, creating=False)
-    check_contact(problems, changes)
-    check_currency(problems, changes, "default_currency")
-    check_one_of(problems, changes, "document_numbering", DOCUMENT_NUMBERINGS)
-    prefix = changes.get("document_number_prefix")
-    if not empty(prefix) and len(str(prefix).upper()) > LONGEST_PREFIX:
-        problems.add("document_number_prefix", "value_is_too_long")
-    if not EMAIL_SETTINGS.issuperset(changes.get("email_settings") or ()):
-        problems.add("email_settings", "value_is_invalid")
-    problems.check()
+def organization_numbering(entity: BillingEntity) -> str:
+    """How documents are numbered, as an organization spells it (billing spec 3.4)."""
+    return "per_organization" if entity.document_numbering == "per_billing_entity" else entity.document_numbering
+
+
+def _as_of_entity(sent: Changes) -> dict[str, Any]:
+    changes = dict(sent)
+    if "document_numbering" in changes:
+        changes["document_numbering"] = _NUMBERINGS.get(changes["document_numbering"], changes["document_numbering"])
+    return changes

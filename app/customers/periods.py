@@ -25,12 +25,12 @@ def downgrade_day(subscription: Subscription, now: datetime) -> str | None:
 
 def terms_of(subscription: Subscription) -> Terms:
     """What decides a subscription's periods; one that has not started starts when it was asked for."""
-    customer, plan = subscription.customer, subscription.plan
+    plan = subscription.plan
     return Terms(
         interval=Interval(plan.interval),
         billing_time=BillingTime(subscription.billing_time),
         pay_in_advance=plan.pay_in_advance,
         anchor_at=subscription.subscription_at,
         started_at=subscription.started_at or subscription.subscription_at,
-        tz=ZoneInfo(customer.timezone or customer.organization.timezone),
+        tz=ZoneInfo(subscription.customer.applicable_timezone),
     )

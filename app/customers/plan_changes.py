@@ -27,6 +27,7 @@ def change_plan(
         retire_copies(db, [current.id], now)
         current.plan, current.updated_at = plan, now
         current.name = sent.get("name") or current.name
+        current.billing_entity = sent.get("billing_entity") or current.billing_entity
         return current
     dearer = _yearly(plan) >= _yearly(current.plan)
     waiting = pending_successors(current)
@@ -61,6 +62,7 @@ def _successor(current: Subscription, plan: Plan, sent: Changes, now: datetime) 
         organization_id=current.organization_id,
         customer=current.customer,
         plan=plan,
+        billing_entity=sent.get("billing_entity") or current.billing_entity,
         previous=current,
         external_id=current.external_id,
         name=sent.get("name") or current.name,

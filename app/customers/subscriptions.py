@@ -23,14 +23,15 @@ from app.catalog.overrides import asks_for_own_plan, lock_against_changes, overr
 from app.catalog.plans import PLAN_PARTS, find_plan
 from app.catalog.retirement import retire_copies
 from app.core.periods import local_date, local_start
-from app.customers.customers import DEFAULT_BILLING_ENTITY, find_or_create_customer
+from app.customers.billing_entities import find_entity, ids_of
+from app.customers.customers import find_or_create_customer
 from app.customers.fixed_units import hold_open, set_own_units
 from app.customers.own_plans import is_on, overridden, own_plan
 from app.customers.plan_changes import change_plan
 from app.customers.states import begin, cancel, end, pending_successors, set_ending
 from app.errors import Forbidden, NotAllowed, NotFound, Problems, invalid
 from app.metering.meter import Meter
-from app.models import Customer, FixedCharge, Organization, Plan, Subscription
+from app.models import BillingEntity, Customer, FixedCharge, Organization, Plan, Subscription
 from app.models.customer import OPEN
 from app.validation import Changes, as_uuid, check_external_id, empty
 
@@ -42,7 +43,8 @@ INVOICE_CHOICES = ("generate", "skip")
 _PRICED_BY_THE_PLAN = ("properties", "tax_codes", "invoice_display_name")
 
 SUBSCRIPTION_PARTS = (
-    joinedload(Subscription.customer).joinedload(Customer.organization),
+    joinedload(Subscription.customer).joinedload(Customer.billing_entity),
+    joinedload(Subscription.billing_entity),
     selectinload(Subscription.plan).options(*PLAN_PARTS),
     selectinload(Subscription.previous).joinedload(Subscription.plan),
     selectinload(Subscription.successors).joinedload(Subscription.plan),
@@ -59,12 +61,11 @@ def create_subscription(
     A start on today's local date or before is active at once, a later one pending (billing spec 1.5).
 
     Raises:
-        NotFound: `plan_not_found`, `charge_not_found`, `tax_not_found`.
+        NotFound: `plan_not_found`, `charge_not_found`, `tax_not_found`, `billing_entity_not_found`.
         Invalid: a field breaks a rule.
     """
     _check(sent, creating=True)
-    if sent.get("billing_entity_code") not in (None, DEFAULT_BILLING_ENTITY):
-        raise NotFound("billing_entity")
+    entity = _own_entity(db, organization.id, sent)
     sold, own = find_plan(db, organization.id, sent["plan_code"], share=True), None
     overrides = sent.get("plan_overrides") or {}
     # The metrics of an own plan are locked before the organization is, by whoever locks both.
@@ -81,17 +82,18 @@ def create_subscription(
             raise invalid("external_id", "value_already_exist")
         if is_on(known, sold, overrides):
             return known
-        return _change_plan(db, known, sold, sent, now, meter)
+        return _change_plan(db, known, sold, {**sent, "billing_entity": entity}, now, meter)
     plan = own or overridden(db, sold, overrides, now)
     if customer.currency is None:
         customer.currency = plan.amount_currency
-    tz = ZoneInfo(customer.timezone or organization.timezone)
+    tz = timezone_of(customer)
     subscription_at: datetime = sent.get("subscription_at") or now
     _check_ending(sent.get("ending_at"), subscription_at, now, tz)
     subscription = Subscription(
         organization_id=organization.id,
         customer=customer,
         plan=plan,
+        billing_entity=entity,
         external_id=sent["external_id"],
         name=sent.get("name"),
         status="pending",
@@ -144,10 +146,12 @@ def update_subscription(db: Session, subscription: Subscription, sent: Changes, 
     been found by `find_to_override`.
 
     Raises:
-        NotFound: `charge_not_found`, `tax_not_found`.
+        NotFound: `charge_not_found`, `tax_not_found`, `billing_entity_not_found`.
         Invalid: a field breaks a rule.
     """
     _check(sent, creating=False)
+    if "billing_entity_code" in sent:
+        subscription.billing_entity = _own_entity(db, subscription.organization_id, sent)
     overrides = sent.get("plan_overrides") or {}
     if asks_for_own_plan(overrides):
         own = own_plan(db, subscription, now)
@@ -280,13 +284,23 @@ def end_all(db: Session, customer: Customer, now: datetime, meter: Meter) -> Non
     end_subscriptions(db, list(db.scalars(query.options(*SUBSCRIPTION_PARTS))), now, now, meter)
 
 
-def reschedule(db: Session, organization_id: UUID, now: datetime, *, customer: Customer | None = None) -> None:
-    """The timezone of a customer, or of the organization, has changed: set anew when its periods can be closed."""
+def reschedule(
+    db: Session,
+    organization_id: UUID,
+    now: datetime,
+    *,
+    customer: Customer | None = None,
+    entity: BillingEntity | None = None,
+) -> None:
+    """The timezone of a customer, or of a billing entity, has changed: set anew when its periods can be closed."""
     query = select(Subscription).where(
         Subscription.organization_id == organization_id, Subscription.next_billing_at.is_not(None)
     )
     if customer is not None:
         query = query.where(Subscription.customer_id == customer.id)
+    if entity is not None:
+        own = select(Customer.id).where(Customer.billing_entity_id == entity.id, Customer.timezone.is_(None))
+        query = query.where(Subscription.customer_id.in_(own))
     for subscription in db.scalars(query.options(*SUBSCRIPTION_PARTS)):
         if subscription.next_billing_at is not None and subscription.next_billing_at > now:
             schedule(subscription, now)
@@ -342,6 +356,7 @@ def subscriptions(
     plan_code: str | None = None,
     currency: str | None = None,
     overridden: bool | None = None,
+    billing_entity_codes: Collection[str] | None = None,
 ) -> Select[Subscription]:
     """An organization's subscriptions, latest `subscription_at` first (billing spec 11.3, 11.6)."""
     query = (
@@ -362,6 +377,10 @@ def subscriptions(
                 )
             )
         )
+    if billing_entity_codes is not None:
+        of_customer = select(Customer.billing_entity_id).where(Customer.id == Subscription.customer_id)
+        issuer = func.coalesce(Subscription.billing_entity_id, of_customer.scalar_subquery())
+        query = query.where(issuer.in_(ids_of(organization_id, billing_entity_codes)))
     if plan_code is not None or currency is not None or overridden is not None:
         plans = select(Plan.id).where(Plan.organization_id == organization_id)
         if overridden is not None:
@@ -384,6 +403,11 @@ def _change_plan(
     if charges:
         override_plan(db, plan, {"charges": charges}, now, in_use=False)
     return changed
+
+
+def _own_entity(db: Session, organization_id: UUID, sent: Changes) -> BillingEntity | None:
+    code = sent.get("billing_entity_code")
+    return None if code is None else find_entity(db, organization_id, code)
 
 
 def _current(db: Session, organization_id: UUID, external_id: str) -> Subscription | None:

@@ -19,7 +19,7 @@ from app.doctor.machine import disk_finding
 from app.errors import StoreDown
 from app.metering.parity import count_differences
 from app.metering.upkeep import MARK, UNSETTLED
-from app.models import BillableMetric, Customer, Organization, Setting, Subscription
+from app.models import BillableMetric, BillingEntity, Customer, Organization, Setting, Subscription
 from app.stores.clickhouse import ClickHouse, Query, migration_files
 from app.stores.postgres import Postgres, migrations
 
@@ -199,7 +199,7 @@ def _check_timezones(stores: Stores) -> list[Finding]:
     with stores.postgres.session() as db:
         names = db.scalars(
             union(
-                select(Organization.timezone),
+                select(BillingEntity.timezone),
                 select(Customer.timezone).where(Customer.timezone.is_not(None), Customer.deleted_at.is_(None)),
             )
         )

@@ -2,6 +2,7 @@
 
 from app.models.advance import AdvanceLevel, AdvanceMark
 from app.models.base import Base, among
+from app.models.billing_entity import BillingEntity
 from app.models.billing_run import BillingRun
 from app.models.catalog import (
     AddOn,
@@ -38,6 +39,7 @@ __all__ = [
     "ApiKey",
     "Base",
     "BillableMetric",
+    "BillingEntity",
     "BillingPeriod",
     "BillingRun",
     "Charge",

@@ -2,11 +2,12 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import JSON, CheckConstraint, Column, ColumnElement, ForeignKey, Index, Table, and_, text
+from sqlalchemy import JSON, CheckConstraint, Column, ColumnElement, ForeignKey, Index, Table, and_, exists, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
 
 from app.models.base import Base, Cents, FixedUnits, Id, Json, Rate
 
@@ -43,18 +44,22 @@ fixed_charge_taxes = Table(
     Column("fixed_charge_id", ForeignKey("fixed_charges.id"), primary_key=True),
     Column("tax_id", ForeignKey("taxes.id"), primary_key=True),
 )
-
-
 commitment_taxes = Table(
     "commitment_taxes",
     Base.metadata,
     Column("commitment_id", ForeignKey("minimum_commitments.id"), primary_key=True),
     Column("tax_id", ForeignKey("taxes.id"), primary_key=True),
 )
+billing_entity_taxes = Table(
+    "billing_entity_taxes",
+    Base.metadata,
+    Column("billing_entity_id", ForeignKey("billing_entities.id"), primary_key=True),
+    Column("tax_id", ForeignKey("taxes.id"), primary_key=True),
+)
 
 
 class Tax(Base):
-    """A tax with its rate in percent (billing spec 4.1)."""
+    """A tax with its rate in percent (billing spec 4.1). `applied_to_organization`: the default billing entity has it."""
 
     __tablename__ = "taxes"
     __table_args__ = (Index("uq_taxes_code", "organization_id", "code", unique=True, postgresql_where=LIVE),)
@@ -65,10 +70,21 @@ class Tax(Base):
     name: Mapped[str]
     description: Mapped[str | None]
     rate: Mapped[Rate]
-    applied_to_organization: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+
+    if TYPE_CHECKING:
+        applied_to_organization: Mapped[bool]
+
+
+# The default billing entity has the id of its organization.
+_given = billing_entity_taxes.alias("given")
+Tax.applied_to_organization = column_property(
+    exists()
+    .where(_given.c.tax_id == Tax.id, _given.c.billing_entity_id == Tax.organization_id)
+    .correlate_except(_given)
+)
 
 
 def live_tax(link: Table) -> ColumnElement[bool]:

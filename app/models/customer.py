@@ -7,8 +7,8 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Identity, Index, Table, t
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Cents, FixedUnits, Id, Json
+from app.models.billing_entity import BillingEntity
 from app.models.catalog import LIVE, Feature, Plan, Tax, live_tax
-from app.models.organization import Organization
 
 OPEN = ("active", "pending")
 """The statuses of subscriptions that are not over."""
@@ -32,6 +32,7 @@ class Customer(Base):
 
     id: Mapped[Id]
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    billing_entity_id: Mapped[UUID] = mapped_column(ForeignKey("billing_entities.id"))
     external_id: Mapped[str]
     sequential_id: Mapped[int]
     slug: Mapped[str]
@@ -59,12 +60,11 @@ class Customer(Base):
     net_payment_term: Mapped[int | None]
     finalize_zero_amount_invoice: Mapped[str] = mapped_column(default="inherit")
     document_locale: Mapped[str | None]
-    last_invoice_number: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
 
-    organization: Mapped[Organization] = relationship(lazy="raise_on_sql")
+    billing_entity: Mapped[BillingEntity] = relationship(lazy="raise_on_sql")
     taxes: Mapped[list[Tax]] = relationship(
         secondary=customer_taxes,
         secondaryjoin=lambda: live_tax(customer_taxes),
@@ -74,6 +74,11 @@ class Customer(Base):
     customer_metadata: Mapped[list["CustomerMetadata"]] = relationship(
         lazy="raise_on_sql", order_by="CustomerMetadata.created_at, CustomerMetadata.key", cascade="all, delete-orphan"
     )
+
+    @property
+    def applicable_timezone(self) -> str:
+        """Its own, else its billing entity's, also where another entity issues its invoices (billing spec 0.2)."""
+        return self.timezone or self.billing_entity.timezone
 
 
 class CustomerMetadata(Base):
@@ -94,7 +99,8 @@ class Subscription(Base):
     the instant from which the current one can be closed; null when there is nothing left to bill. `activation_due_at`
     and `termination_due_at` are the first moments of the local dates on which it starts and ends by itself.
     `previous_subscription_id`: whose plan was changed into this one; `replaced_by`: whether an `upgrade` or a `downgrade`
-    ended it. `trial_ends_at`: when its free trial is over; `trial_due_at` is the same until that has been dealt with."""
+    ended it. `trial_ends_at`: when its free trial is over; `trial_due_at` is the same until that has been dealt with.
+    `billing_entity_id`: which entity issues its invoices, where that is not the customer's own."""
 
     __tablename__ = "subscriptions"
     __table_args__ = (
@@ -138,6 +144,7 @@ class Subscription(Base):
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"))
     plan_id: Mapped[UUID] = mapped_column(ForeignKey("plans.id"))
+    billing_entity_id: Mapped[UUID | None] = mapped_column(ForeignKey("billing_entities.id"))
     previous_subscription_id: Mapped[UUID | None] = mapped_column(ForeignKey("subscriptions.id"), index=True)
     replaced_by: Mapped[str | None]
     external_id: Mapped[str]
@@ -164,6 +171,7 @@ class Subscription(Base):
     updated_at: Mapped[datetime]
 
     customer: Mapped[Customer] = relationship(lazy="raise_on_sql")
+    billing_entity: Mapped[BillingEntity | None] = relationship(lazy="raise_on_sql")
     plan: Mapped[Plan] = relationship(lazy="raise_on_sql")
     previous: Mapped["Subscription | None"] = relationship(
         remote_side="Subscription.id", foreign_keys="Subscription.previous_subscription_id", lazy="raise_on_sql"
@@ -175,6 +183,11 @@ class Subscription(Base):
         lazy="raise_on_sql",
         viewonly=True,
     )
+
+    @property
+    def issuer(self) -> BillingEntity:
+        """Who issues its invoices: an entity of its own, else its customer's (billing spec 1.2)."""
+        return self.billing_entity or self.customer.billing_entity
 
 
 class SubscriptionEntitlement(Base):

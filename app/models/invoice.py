@@ -9,6 +9,7 @@ from sqlalchemy import JSON, ForeignKey, Index, Numeric, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Cents, Id, Json, PreciseCents, PreciseUnits, Rate
+from app.models.billing_entity import BillingEntity
 from app.models.catalog import Charge
 from app.models.customer import Customer, Subscription
 
@@ -22,14 +23,15 @@ class Invoice(Base):
 
     __tablename__ = "invoices"
     __table_args__ = (
-        Index("uq_invoices_number", "organization_id", "number", unique=True),
-        Index("uq_invoices_sequential_id", "customer_id", "sequential_id", unique=True),
+        Index("uq_invoices_number", "billing_entity_id", "number", unique=True),
+        Index("uq_invoices_sequential_id", "customer_id", "billing_entity_id", "sequential_id", unique=True),
         Index("ix_invoices_listing", "organization_id", "issuing_date", "created_at", "id"),
     )
 
     id: Mapped[Id]
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"), index=True)
+    billing_entity_id: Mapped[UUID] = mapped_column(ForeignKey("billing_entities.id"))
     sequential_id: Mapped[int | None]
     number: Mapped[str | None]
     invoice_type: Mapped[str]
@@ -65,6 +67,7 @@ class Invoice(Base):
     updated_at: Mapped[datetime]
 
     customer: Mapped[Customer] = relationship(lazy="raise_on_sql")
+    billing_entity: Mapped[BillingEntity] = relationship(lazy="raise_on_sql")
     billing_periods: Mapped[list["BillingPeriod"]] = relationship(
         lazy="raise_on_sql", order_by="BillingPeriod.position", back_populates="invoice"
     )

@@ -10,7 +10,8 @@ from app.models.base import Base, Id, Json
 
 
 class Organization(Base):
-    """A tenant. Every other row names the organization it belongs to, and every query filters on it."""
+    """A tenant. Every other row names the organization it belongs to, and every query filters on it. What it bills with is
+    set on its billing entities."""
 
     __tablename__ = "organizations"
 
@@ -19,29 +20,8 @@ class Organization(Base):
     sandbox: Mapped[bool] = mapped_column(default=False)
     test_clock: Mapped[datetime | None]
     created_at: Mapped[datetime]
-    default_currency: Mapped[str] = mapped_column(default="USD")
-    timezone: Mapped[str] = mapped_column(default="UTC")
-    net_payment_term: Mapped[int] = mapped_column(default=0)
-    document_numbering: Mapped[str] = mapped_column(default="per_customer")
-    document_number_prefix: Mapped[str]
-    finalize_zero_amount_invoice: Mapped[bool] = mapped_column(default=True)
-    invoice_footer: Mapped[str | None]
-    invoice_grace_period: Mapped[int] = mapped_column(default=0)
-    document_locale: Mapped[str] = mapped_column(default="en")
-    email_settings: Mapped[list[str]] = mapped_column(default=list)
     webhook_url: Mapped[str | None]
-    country: Mapped[str | None]
-    address_line1: Mapped[str | None]
-    address_line2: Mapped[str | None]
-    city: Mapped[str | None]
-    state: Mapped[str | None]
-    zipcode: Mapped[str | None]
-    email: Mapped[str | None]
-    legal_name: Mapped[str | None]
-    legal_number: Mapped[str | None]
-    tax_identification_number: Mapped[str | None]
     last_customer_number: Mapped[int] = mapped_column(default=0)
-    last_invoice_number: Mapped[int] = mapped_column(default=0)
     catalog_version: Mapped[int] = mapped_column(BigInteger, default=0)
 
 

@@ -6,9 +6,10 @@ Whoever has read the version before reading plans may use them for as long as th
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import event, update
+from sqlalchemy import event, inspect, update
 from sqlalchemy.orm import Session
 
+from app.models.billing_entity import BillingEntity
 from app.models.catalog import (
     AddOn,
     BillableMetric,
@@ -34,7 +35,11 @@ def catalog_changed(db: Session, organization_id: UUID) -> None:
 @event.listens_for(Session, "before_flush")
 def _look(db: Session, *_: Any) -> None:
     for one in (*db.new, *db.deleted, *db.dirty):
-        if isinstance(one, _CATALOG) and (one not in db.dirty or db.is_modified(one)):
+        if isinstance(one, BillingEntity):
+            changed = inspect(one).attrs.taxes.history.has_changes()
+        else:
+            changed = isinstance(one, _CATALOG) and (one not in db.dirty or db.is_modified(one))
+        if changed:
             catalog_changed(db, one.organization_id)
 
 

@@ -38,29 +38,8 @@ def upgrade() -> None:
     sa.Column('sandbox', sa.Boolean(), nullable=False),
     sa.Column('test_clock', sa.DateTime(timezone=True), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('default_currency', sa.Text(), nullable=False),
-    sa.Column('timezone', sa.Text(), nullable=False),
-    sa.Column('net_payment_term', sa.Integer(), nullable=False),
-    sa.Column('document_numbering', sa.Text(), nullable=False),
-    sa.Column('document_number_prefix', sa.Text(), nullable=False),
-    sa.Column('finalize_zero_amount_invoice', sa.Boolean(), nullable=False),
-    sa.Column('invoice_footer', sa.Text(), nullable=True),
-    sa.Column('invoice_grace_period', sa.Integer(), nullable=False),
-    sa.Column('document_locale', sa.Text(), nullable=False),
-    sa.Column('email_settings', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('webhook_url', sa.Text(), nullable=True),
-    sa.Column('country', sa.Text(), nullable=True),
-    sa.Column('address_line1', sa.Text(), nullable=True),
-    sa.Column('address_line2', sa.Text(), nullable=True),
-    sa.Column('city', sa.Text(), nullable=True),
-    sa.Column('state', sa.Text(), nullable=True),
-    sa.Column('zipcode', sa.Text(), nullable=True),
-    sa.Column('email', sa.Text(), nullable=True),
-    sa.Column('legal_name', sa.Text(), nullable=True),
-    sa.Column('legal_number', sa.Text(), nullable=True),
-    sa.Column('tax_identification_number', sa.Text(), nullable=True),
     sa.Column('last_customer_number', sa.Integer(), nullable=False),
-    sa.Column('last_invoice_number', sa.Integer(), nullable=False),
     sa.Column('catalog_version', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_organizations'))
     )
@@ -134,45 +113,43 @@ def upgrade() -> None:
     op.create_index('ix_billable_metrics_pending_backfill', 'billable_metrics', ['organization_id', 'code'], unique=False, postgresql_where=sa.text('backfill_pending'))
     op.create_index('ix_billable_metrics_pending_dimensions', 'billable_metrics', ['organization_id', 'code'], unique=False, postgresql_where=sa.text('dimensions_pending'))
     op.create_index('uq_billable_metrics_code', 'billable_metrics', ['organization_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
-    op.create_table('customers',
+    op.create_table('billing_entities',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('external_id', sa.Text(), nullable=False),
-    sa.Column('sequential_id', sa.Integer(), nullable=False),
-    sa.Column('slug', sa.Text(), nullable=False),
-    sa.Column('name', sa.Text(), nullable=True),
-    sa.Column('firstname', sa.Text(), nullable=True),
-    sa.Column('lastname', sa.Text(), nullable=True),
-    sa.Column('account_type', sa.Text(), nullable=False),
-    sa.Column('customer_type', sa.Text(), nullable=True),
-    sa.Column('email', sa.Text(), nullable=True),
-    sa.Column('phone', sa.Text(), nullable=True),
-    sa.Column('url', sa.Text(), nullable=True),
+    sa.Column('code', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('default_currency', sa.Text(), nullable=False),
+    sa.Column('timezone', sa.Text(), nullable=False),
+    sa.Column('net_payment_term', sa.Integer(), nullable=False),
+    sa.Column('invoice_grace_period', sa.Integer(), nullable=False),
+    sa.Column('subscription_invoice_issuing_date_anchor', sa.Text(), nullable=False),
+    sa.Column('subscription_invoice_issuing_date_adjustment', sa.Text(), nullable=False),
+    sa.Column('finalize_zero_amount_invoice', sa.Boolean(), nullable=False),
+    sa.Column('document_numbering', sa.Text(), nullable=False),
+    sa.Column('document_number_prefix', sa.Text(), nullable=False),
+    sa.Column('last_invoice_number', sa.Integer(), nullable=False),
+    sa.Column('document_locale', sa.Text(), nullable=False),
+    sa.Column('invoice_footer', sa.Text(), nullable=True),
+    sa.Column('email_settings', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('eu_tax_management', sa.Boolean(), nullable=False),
     sa.Column('logo_url', sa.Text(), nullable=True),
-    sa.Column('legal_name', sa.Text(), nullable=True),
-    sa.Column('legal_number', sa.Text(), nullable=True),
-    sa.Column('tax_identification_number', sa.Text(), nullable=True),
+    sa.Column('country', sa.Text(), nullable=True),
     sa.Column('address_line1', sa.Text(), nullable=True),
     sa.Column('address_line2', sa.Text(), nullable=True),
     sa.Column('city', sa.Text(), nullable=True),
     sa.Column('state', sa.Text(), nullable=True),
     sa.Column('zipcode', sa.Text(), nullable=True),
-    sa.Column('country', sa.Text(), nullable=True),
-    sa.Column('shipping_address', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-    sa.Column('currency', sa.Text(), nullable=True),
-    sa.Column('timezone', sa.Text(), nullable=True),
-    sa.Column('net_payment_term', sa.Integer(), nullable=True),
-    sa.Column('finalize_zero_amount_invoice', sa.Text(), nullable=False),
-    sa.Column('document_locale', sa.Text(), nullable=True),
-    sa.Column('last_invoice_number', sa.Integer(), nullable=False),
+    sa.Column('email', sa.Text(), nullable=True),
+    sa.Column('phone', sa.Text(), nullable=True),
+    sa.Column('legal_name', sa.Text(), nullable=True),
+    sa.Column('legal_number', sa.Text(), nullable=True),
+    sa.Column('tax_identification_number', sa.Text(), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_customers_organization_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_customers'))
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_billing_entities_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_billing_entities'))
     )
-    op.create_index('uq_customers_external_id', 'customers', ['organization_id', 'external_id'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
-    op.create_index('uq_customers_sequential_id', 'customers', ['organization_id', 'sequential_id'], unique=True)
+    op.create_index('uq_billing_entities_code', 'billing_entities', ['organization_id', 'code'], unique=True)
     op.create_table('event_checks',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -245,7 +222,6 @@ def upgrade() -> None:
     sa.Column('name', sa.Text(), nullable=False),
     sa.Column('description', sa.Text(), nullable=True),
     sa.Column('rate', sa.Numeric(precision=30, scale=15), nullable=False),
-    sa.Column('applied_to_organization', sa.Boolean(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
@@ -259,6 +235,13 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['add_on_id'], ['add_ons.id'], name=op.f('fk_add_on_taxes_add_on_id')),
     sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_add_on_taxes_tax_id')),
     sa.PrimaryKeyConstraint('add_on_id', 'tax_id', name=op.f('pk_add_on_taxes'))
+    )
+    op.create_table('billing_entity_taxes',
+    sa.Column('billing_entity_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_id', sa.Uuid(), nullable=False),
+    sa.ForeignKeyConstraint(['billing_entity_id'], ['billing_entities.id'], name=op.f('fk_billing_entity_taxes_billing_entity_id')),
+    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_billing_entity_taxes_tax_id')),
+    sa.PrimaryKeyConstraint('billing_entity_id', 'tax_id', name=op.f('pk_billing_entity_taxes'))
     )
     op.create_table('charges',
     sa.Column('id', sa.Uuid(), nullable=False),
@@ -295,24 +278,46 @@ def upgrade() -> None:
     op.create_index('ix_charges_parent_id', 'charges', ['parent_id'], unique=False, postgresql_where=sa.text('parent_id IS NOT NULL'))
     op.create_index('ix_charges_pricing_unit_id', 'charges', ['pricing_unit_id'], unique=False, postgresql_where=sa.text('pricing_unit_id IS NOT NULL'))
     op.create_index('uq_charges_code', 'charges', ['plan_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
-    op.create_table('customer_metadata',
+    op.create_table('customers',
     sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('customer_id', sa.Uuid(), nullable=False),
-    sa.Column('key', sa.Text(), nullable=False),
-    sa.Column('value', sa.Text(), nullable=False),
-    sa.Column('display_in_invoice', sa.Boolean(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('billing_entity_id', sa.Uuid(), nullable=False),
+    sa.Column('external_id', sa.Text(), nullable=False),
+    sa.Column('sequential_id', sa.Integer(), nullable=False),
+    sa.Column('slug', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=True),
+    sa.Column('firstname', sa.Text(), nullable=True),
+    sa.Column('lastname', sa.Text(), nullable=True),
+    sa.Column('account_type', sa.Text(), nullable=False),
+    sa.Column('customer_type', sa.Text(), nullable=True),
+    sa.Column('email', sa.Text(), nullable=True),
+    sa.Column('phone', sa.Text(), nullable=True),
+    sa.Column('url', sa.Text(), nullable=True),
+    sa.Column('logo_url', sa.Text(), nullable=True),
+    sa.Column('legal_name', sa.Text(), nullable=True),
+    sa.Column('legal_number', sa.Text(), nullable=True),
+    sa.Column('tax_identification_number', sa.Text(), nullable=True),
+    sa.Column('address_line1', sa.Text(), nullable=True),
+    sa.Column('address_line2', sa.Text(), nullable=True),
+    sa.Column('city', sa.Text(), nullable=True),
+    sa.Column('state', sa.Text(), nullable=True),
+    sa.Column('zipcode', sa.Text(), nullable=True),
+    sa.Column('country', sa.Text(), nullable=True),
+    sa.Column('shipping_address', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('currency', sa.Text(), nullable=True),
+    sa.Column('timezone', sa.Text(), nullable=True),
+    sa.Column('net_payment_term', sa.Integer(), nullable=True),
+    sa.Column('finalize_zero_amount_invoice', sa.Text(), nullable=False),
+    sa.Column('document_locale', sa.Text(), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_customer_metadata_customer_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_customer_metadata'))
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['billing_entity_id'], ['billing_entities.id'], name=op.f('fk_customers_billing_entity_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_customers_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_customers'))
     )
-    op.create_index(op.f('ix_customer_metadata_customer_id'), 'customer_metadata', ['customer_id'], unique=False)
-    op.create_table('customer_taxes',
-    sa.Column('customer_id', sa.Uuid(), nullable=False),
-    sa.Column('tax_id', sa.Uuid(), nullable=False),
-    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_customer_taxes_customer_id')),
-    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_customer_taxes_tax_id')),
-    sa.PrimaryKeyConstraint('customer_id', 'tax_id', name=op.f('pk_customer_taxes'))
-    )
+    op.create_index('uq_customers_external_id', 'customers', ['organization_id', 'external_id'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_index('uq_customers_sequential_id', 'customers', ['organization_id', 'sequential_id'], unique=True)
     op.create_table('fixed_charges',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -339,64 +344,6 @@ def upgrade() -> None:
     op.create_index('ix_fixed_charges_add_on_id', 'fixed_charges', ['add_on_id'], unique=False)
     op.create_index('ix_fixed_charges_parent_id', 'fixed_charges', ['parent_id'], unique=False, postgresql_where=sa.text('parent_id IS NOT NULL'))
     op.create_index('uq_fixed_charges_code', 'fixed_charges', ['plan_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
-    op.create_table('invoices',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('customer_id', sa.Uuid(), nullable=False),
-    sa.Column('sequential_id', sa.Integer(), nullable=True),
-    sa.Column('number', sa.Text(), nullable=True),
-    sa.Column('invoice_type', sa.Text(), nullable=False),
-    sa.Column('status', sa.Text(), nullable=False),
-    sa.Column('payment_status', sa.Text(), nullable=False),
-    sa.Column('payment_overdue', sa.Boolean(), nullable=False),
-    sa.Column('currency', sa.Text(), nullable=False),
-    sa.Column('timezone', sa.Text(), nullable=False),
-    sa.Column('issuing_date', sa.Date(), nullable=False),
-    sa.Column('expected_finalization_date', sa.Date(), nullable=False),
-    sa.Column('payment_due_date', sa.Date(), nullable=False),
-    sa.Column('net_payment_term', sa.Integer(), nullable=False),
-    sa.Column('fees_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('progressive_billing_credit_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('coupons_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('taxes_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('taxes_rate', sa.Numeric(precision=30, scale=15), nullable=False),
-    sa.Column('sub_total_excluding_taxes_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('sub_total_including_taxes_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('credit_notes_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('prepaid_credit_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('prepaid_granted_credit_amount_cents', sa.BigInteger(), nullable=True),
-    sa.Column('prepaid_purchased_credit_amount_cents', sa.BigInteger(), nullable=True),
-    sa.Column('total_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('total_paid_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('offset_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('purchase_order_number', sa.Text(), nullable=True),
-    sa.Column('ready_to_be_refreshed', sa.Boolean(), nullable=False),
-    sa.Column('voided_invoice_id', sa.Uuid(), nullable=True),
-    sa.Column('voided_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('payment_dispute_lost_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
-    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_invoices_customer_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_invoices_organization_id')),
-    sa.ForeignKeyConstraint(['voided_invoice_id'], ['invoices.id'], name=op.f('fk_invoices_voided_invoice_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_invoices'))
-    )
-    op.create_index(op.f('ix_invoices_customer_id'), 'invoices', ['customer_id'], unique=False)
-    op.create_index('ix_invoices_listing', 'invoices', ['organization_id', 'issuing_date', 'created_at', 'id'], unique=False)
-    op.create_index('uq_invoices_number', 'invoices', ['organization_id', 'number'], unique=True)
-    op.create_index('uq_invoices_sequential_id', 'invoices', ['customer_id', 'sequential_id'], unique=True)
-    op.create_table('lifetime_usages',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('customer_id', sa.Uuid(), nullable=False),
-    sa.Column('external_subscription_id', sa.Text(), nullable=False),
-    sa.Column('external_historical_usage_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
-    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_lifetime_usages_customer_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_lifetime_usages_organization_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_lifetime_usages'))
-    )
     op.create_table('minimum_commitments',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -430,11 +377,141 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_plan_taxes_tax_id')),
     sa.PrimaryKeyConstraint('plan_id', 'tax_id', name=op.f('pk_plan_taxes'))
     )
+    op.create_table('charge_filters',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('charge_id', sa.Uuid(), nullable=False),
+    sa.Column('parent_id', sa.Uuid(), nullable=True),
+    sa.Column('number', sa.Integer(), nullable=False),
+    sa.Column('position', sa.Integer(), nullable=False),
+    sa.Column('invoice_display_name', sa.Text(), nullable=True),
+    sa.Column('values', sa.JSON(), nullable=False),
+    sa.Column('properties', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_charge_filters_charge_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_charge_filters_organization_id')),
+    sa.ForeignKeyConstraint(['parent_id'], ['charge_filters.id'], name=op.f('fk_charge_filters_parent_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_charge_filters'))
+    )
+    op.create_index('ix_charge_filters_grouped', 'charge_filters', ['charge_id'], unique=False, postgresql_where=sa.text("charge_filters.deleted_at IS NULL AND charge_filters.properties ? 'pricing_group_keys'"))
+    op.create_index('uq_charge_filters_number', 'charge_filters', ['charge_id', 'number'], unique=True)
+    op.create_table('charge_taxes',
+    sa.Column('charge_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_id', sa.Uuid(), nullable=False),
+    sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_charge_taxes_charge_id')),
+    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_charge_taxes_tax_id')),
+    sa.PrimaryKeyConstraint('charge_id', 'tax_id', name=op.f('pk_charge_taxes'))
+    )
+    op.create_table('commitment_taxes',
+    sa.Column('commitment_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_id', sa.Uuid(), nullable=False),
+    sa.ForeignKeyConstraint(['commitment_id'], ['minimum_commitments.id'], name=op.f('fk_commitment_taxes_commitment_id')),
+    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_commitment_taxes_tax_id')),
+    sa.PrimaryKeyConstraint('commitment_id', 'tax_id', name=op.f('pk_commitment_taxes'))
+    )
+    op.create_table('customer_metadata',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('key', sa.Text(), nullable=False),
+    sa.Column('value', sa.Text(), nullable=False),
+    sa.Column('display_in_invoice', sa.Boolean(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_customer_metadata_customer_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_customer_metadata'))
+    )
+    op.create_index(op.f('ix_customer_metadata_customer_id'), 'customer_metadata', ['customer_id'], unique=False)
+    op.create_table('customer_taxes',
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_id', sa.Uuid(), nullable=False),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_customer_taxes_customer_id')),
+    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_customer_taxes_tax_id')),
+    sa.PrimaryKeyConstraint('customer_id', 'tax_id', name=op.f('pk_customer_taxes'))
+    )
+    op.create_table('fixed_charge_taxes',
+    sa.Column('fixed_charge_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_id', sa.Uuid(), nullable=False),
+    sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_fixed_charge_taxes_fixed_charge_id')),
+    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_fixed_charge_taxes_tax_id')),
+    sa.PrimaryKeyConstraint('fixed_charge_id', 'tax_id', name=op.f('pk_fixed_charge_taxes'))
+    )
+    op.create_table('invoices',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('billing_entity_id', sa.Uuid(), nullable=False),
+    sa.Column('sequential_id', sa.Integer(), nullable=True),
+    sa.Column('number', sa.Text(), nullable=True),
+    sa.Column('invoice_type', sa.Text(), nullable=False),
+    sa.Column('status', sa.Text(), nullable=False),
+    sa.Column('payment_status', sa.Text(), nullable=False),
+    sa.Column('payment_overdue', sa.Boolean(), nullable=False),
+    sa.Column('currency', sa.Text(), nullable=False),
+    sa.Column('timezone', sa.Text(), nullable=False),
+    sa.Column('issuing_date', sa.Date(), nullable=False),
+    sa.Column('expected_finalization_date', sa.Date(), nullable=False),
+    sa.Column('payment_due_date', sa.Date(), nullable=False),
+    sa.Column('net_payment_term', sa.Integer(), nullable=False),
+    sa.Column('fees_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('progressive_billing_credit_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('coupons_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('taxes_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('taxes_rate', sa.Numeric(precision=30, scale=15), nullable=False),
+    sa.Column('sub_total_excluding_taxes_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('sub_total_including_taxes_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('credit_notes_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('prepaid_credit_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('prepaid_granted_credit_amount_cents', sa.BigInteger(), nullable=True),
+    sa.Column('prepaid_purchased_credit_amount_cents', sa.BigInteger(), nullable=True),
+    sa.Column('total_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('total_paid_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('offset_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('purchase_order_number', sa.Text(), nullable=True),
+    sa.Column('ready_to_be_refreshed', sa.Boolean(), nullable=False),
+    sa.Column('voided_invoice_id', sa.Uuid(), nullable=True),
+    sa.Column('voided_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('payment_dispute_lost_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['billing_entity_id'], ['billing_entities.id'], name=op.f('fk_invoices_billing_entity_id')),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_invoices_customer_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_invoices_organization_id')),
+    sa.ForeignKeyConstraint(['voided_invoice_id'], ['invoices.id'], name=op.f('fk_invoices_voided_invoice_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_invoices'))
+    )
+    op.create_index(op.f('ix_invoices_customer_id'), 'invoices', ['customer_id'], unique=False)
+    op.create_index('ix_invoices_listing', 'invoices', ['organization_id', 'issuing_date', 'created_at', 'id'], unique=False)
+    op.create_index('uq_invoices_number', 'invoices', ['billing_entity_id', 'number'], unique=True)
+    op.create_index('uq_invoices_sequential_id', 'invoices', ['customer_id', 'billing_entity_id', 'sequential_id'], unique=True)
+    op.create_table('lifetime_usages',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('external_subscription_id', sa.Text(), nullable=False),
+    sa.Column('external_historical_usage_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_lifetime_usages_customer_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_lifetime_usages_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_lifetime_usages'))
+    )
+    op.create_table('priced_terms',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('charge_id', sa.Uuid(), nullable=False),
+    sa.Column('terms', sa.JSON(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_priced_terms_charge_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_priced_terms_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_priced_terms'))
+    )
     op.create_table('subscriptions',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
     sa.Column('customer_id', sa.Uuid(), nullable=False),
     sa.Column('plan_id', sa.Uuid(), nullable=False),
+    sa.Column('billing_entity_id', sa.Uuid(), nullable=True),
     sa.Column('previous_subscription_id', sa.Uuid(), nullable=True),
     sa.Column('replaced_by', sa.Text(), nullable=True),
     sa.Column('external_id', sa.Text(), nullable=False),
@@ -459,6 +536,7 @@ def upgrade() -> None:
     sa.Column('trial_ended_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['billing_entity_id'], ['billing_entities.id'], name=op.f('fk_subscriptions_billing_entity_id')),
     sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_subscriptions_customer_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_subscriptions_organization_id')),
     sa.ForeignKeyConstraint(['plan_id'], ['plans.id'], name=op.f('fk_subscriptions_plan_id')),
@@ -516,40 +594,6 @@ def upgrade() -> None:
     )
     op.create_index(op.f('ix_billing_periods_invoice_id'), 'billing_periods', ['invoice_id'], unique=False)
     op.create_index('uq_billing_periods_boundary', 'billing_periods', ['subscription_id', 'invoicing_reason', 'billed_at'], unique=True, postgresql_where=sa.text("invoicing_reason <> 'in_advance_charge'"))
-    op.create_table('charge_filters',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('charge_id', sa.Uuid(), nullable=False),
-    sa.Column('parent_id', sa.Uuid(), nullable=True),
-    sa.Column('number', sa.Integer(), nullable=False),
-    sa.Column('position', sa.Integer(), nullable=False),
-    sa.Column('invoice_display_name', sa.Text(), nullable=True),
-    sa.Column('values', sa.JSON(), nullable=False),
-    sa.Column('properties', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
-    sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_charge_filters_charge_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_charge_filters_organization_id')),
-    sa.ForeignKeyConstraint(['parent_id'], ['charge_filters.id'], name=op.f('fk_charge_filters_parent_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_charge_filters'))
-    )
-    op.create_index('ix_charge_filters_grouped', 'charge_filters', ['charge_id'], unique=False, postgresql_where=sa.text("charge_filters.deleted_at IS NULL AND charge_filters.properties ? 'pricing_group_keys'"))
-    op.create_index('uq_charge_filters_number', 'charge_filters', ['charge_id', 'number'], unique=True)
-    op.create_table('charge_taxes',
-    sa.Column('charge_id', sa.Uuid(), nullable=False),
-    sa.Column('tax_id', sa.Uuid(), nullable=False),
-    sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_charge_taxes_charge_id')),
-    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_charge_taxes_tax_id')),
-    sa.PrimaryKeyConstraint('charge_id', 'tax_id', name=op.f('pk_charge_taxes'))
-    )
-    op.create_table('commitment_taxes',
-    sa.Column('commitment_id', sa.Uuid(), nullable=False),
-    sa.Column('tax_id', sa.Uuid(), nullable=False),
-    sa.ForeignKeyConstraint(['commitment_id'], ['minimum_commitments.id'], name=op.f('fk_commitment_taxes_commitment_id')),
-    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_commitment_taxes_tax_id')),
-    sa.PrimaryKeyConstraint('commitment_id', 'tax_id', name=op.f('pk_commitment_taxes'))
-    )
     op.create_table('credit_notes',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -582,131 +626,6 @@ def upgrade() -> None:
     )
     op.create_index('ix_credit_notes_available', 'credit_notes', ['customer_id', 'created_at'], unique=False, postgresql_where=sa.text("credit_status = 'available'"))
     op.create_index('ix_credit_notes_listing', 'credit_notes', ['organization_id', 'issuing_date', 'created_at', 'id'], unique=False)
-    op.create_table('fixed_charge_taxes',
-    sa.Column('fixed_charge_id', sa.Uuid(), nullable=False),
-    sa.Column('tax_id', sa.Uuid(), nullable=False),
-    sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_fixed_charge_taxes_fixed_charge_id')),
-    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_fixed_charge_taxes_tax_id')),
-    sa.PrimaryKeyConstraint('fixed_charge_id', 'tax_id', name=op.f('pk_fixed_charge_taxes'))
-    )
-    op.create_table('invoice_metadata',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('invoice_id', sa.Uuid(), nullable=False),
-    sa.Column('key', sa.Text(), nullable=False),
-    sa.Column('value', sa.Text(), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_invoice_metadata_invoice_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_invoice_metadata'))
-    )
-    op.create_index(op.f('ix_invoice_metadata_invoice_id'), 'invoice_metadata', ['invoice_id'], unique=False)
-    op.create_table('invoice_taxes',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('invoice_id', sa.Uuid(), nullable=False),
-    sa.Column('tax_id', sa.Uuid(), nullable=False),
-    sa.Column('tax_name', sa.Text(), nullable=False),
-    sa.Column('tax_code', sa.Text(), nullable=False),
-    sa.Column('tax_rate', sa.Numeric(precision=30, scale=15), nullable=False),
-    sa.Column('tax_description', sa.Text(), nullable=True),
-    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('fees_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('currency', sa.Text(), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_invoice_taxes_invoice_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_invoice_taxes_organization_id')),
-    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_invoice_taxes_tax_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_invoice_taxes'))
-    )
-    op.create_index(op.f('ix_invoice_taxes_invoice_id'), 'invoice_taxes', ['invoice_id'], unique=False)
-    op.create_table('own_units',
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('fixed_charge_id', sa.Uuid(), nullable=False),
-    sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('units', sa.Numeric(precision=30, scale=15), nullable=False),
-    sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_own_units_fixed_charge_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_own_units_organization_id')),
-    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_own_units_subscription_id')),
-    sa.PrimaryKeyConstraint('subscription_id', 'fixed_charge_id', name=op.f('pk_own_units'))
-    )
-    op.create_table('priced_terms',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('charge_id', sa.Uuid(), nullable=False),
-    sa.Column('terms', sa.JSON(), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_priced_terms_charge_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_priced_terms_organization_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_priced_terms'))
-    )
-    op.create_table('subscription_entitlements',
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('feature_id', sa.Uuid(), nullable=False),
-    sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('values', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-    sa.Column('removed_privileges', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-    sa.Column('is_removed', sa.Boolean(), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
-    sa.ForeignKeyConstraint(['feature_id'], ['features.id'], name=op.f('fk_subscription_entitlements_feature_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_subscription_entitlements_organization_id')),
-    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_subscription_entitlements_subscription_id')),
-    sa.PrimaryKeyConstraint('subscription_id', 'feature_id', name=op.f('pk_subscription_entitlements'))
-    )
-    op.create_index('ix_subscription_entitlements_feature_id', 'subscription_entitlements', ['feature_id'], unique=False)
-    op.create_table('subscription_units',
-    sa.Column('number', sa.BigInteger(), sa.Identity(always=True), nullable=False),
-    sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('subscription_id', sa.Uuid(), nullable=False),
-    sa.Column('fixed_charge_id', sa.Uuid(), nullable=False),
-    sa.Column('units', sa.Numeric(precision=30, scale=15), nullable=False),
-    sa.Column('effective_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_subscription_units_fixed_charge_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_subscription_units_organization_id')),
-    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_subscription_units_subscription_id')),
-    sa.PrimaryKeyConstraint('number', name=op.f('pk_subscription_units'))
-    )
-    op.create_index('ix_subscription_units_subscription_id', 'subscription_units', ['subscription_id'], unique=False)
-    op.create_table('credit_note_taxes',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('credit_note_id', sa.Uuid(), nullable=False),
-    sa.Column('tax_id', sa.Uuid(), nullable=False),
-    sa.Column('tax_name', sa.Text(), nullable=False),
-    sa.Column('tax_code', sa.Text(), nullable=False),
-    sa.Column('tax_rate', sa.Numeric(precision=30, scale=15), nullable=False),
-    sa.Column('tax_description', sa.Text(), nullable=True),
-    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('base_amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('currency', sa.Text(), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.ForeignKeyConstraint(['credit_note_id'], ['credit_notes.id'], name=op.f('fk_credit_note_taxes_credit_note_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_credit_note_taxes_organization_id')),
-    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_credit_note_taxes_tax_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_credit_note_taxes'))
-    )
-    op.create_index(op.f('ix_credit_note_taxes_credit_note_id'), 'credit_note_taxes', ['credit_note_id'], unique=False)
-    op.create_table('credits',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('invoice_id', sa.Uuid(), nullable=False),
-    sa.Column('credit_note_id', sa.Uuid(), nullable=True),
-    sa.Column('applied_coupon_id', sa.Uuid(), nullable=True),
-    sa.Column('progressive_invoice_id', sa.Uuid(), nullable=True),
-    sa.Column('position', sa.Integer(), nullable=False),
-    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
-    sa.Column('currency', sa.Text(), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.ForeignKeyConstraint(['credit_note_id'], ['credit_notes.id'], name=op.f('fk_credits_credit_note_id')),
-    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_credits_invoice_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_credits_organization_id')),
-    sa.ForeignKeyConstraint(['progressive_invoice_id'], ['invoices.id'], name=op.f('fk_credits_progressive_invoice_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_credits'))
-    )
-    op.create_index(op.f('ix_credits_applied_coupon_id'), 'credits', ['applied_coupon_id'], unique=False)
-    op.create_index(op.f('ix_credits_credit_note_id'), 'credits', ['credit_note_id'], unique=False)
-    op.create_index(op.f('ix_credits_invoice_id'), 'credits', ['invoice_id'], unique=False)
-    op.create_index(op.f('ix_credits_progressive_invoice_id'), 'credits', ['progressive_invoice_id'], unique=False)
     op.create_table('fees',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -777,6 +696,74 @@ def upgrade() -> None:
     op.create_index('ix_fees_subscription_id', 'fees', ['subscription_id'], unique=False)
     op.create_index('ix_fees_true_up_parent_fee_id', 'fees', ['true_up_parent_fee_id'], unique=False, postgresql_where=sa.text('true_up_parent_fee_id IS NOT NULL'))
     op.create_index('uq_fees_event', 'fees', ['event_id', 'charge_id'], unique=True, postgresql_where=sa.text('event_id IS NOT NULL'))
+    op.create_table('invoice_metadata',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('invoice_id', sa.Uuid(), nullable=False),
+    sa.Column('key', sa.Text(), nullable=False),
+    sa.Column('value', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_invoice_metadata_invoice_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_invoice_metadata'))
+    )
+    op.create_index(op.f('ix_invoice_metadata_invoice_id'), 'invoice_metadata', ['invoice_id'], unique=False)
+    op.create_table('invoice_taxes',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('invoice_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_name', sa.Text(), nullable=False),
+    sa.Column('tax_code', sa.Text(), nullable=False),
+    sa.Column('tax_rate', sa.Numeric(precision=30, scale=15), nullable=False),
+    sa.Column('tax_description', sa.Text(), nullable=True),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('fees_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('currency', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_invoice_taxes_invoice_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_invoice_taxes_organization_id')),
+    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_invoice_taxes_tax_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_invoice_taxes'))
+    )
+    op.create_index(op.f('ix_invoice_taxes_invoice_id'), 'invoice_taxes', ['invoice_id'], unique=False)
+    op.create_table('own_units',
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('fixed_charge_id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('units', sa.Numeric(precision=30, scale=15), nullable=False),
+    sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_own_units_fixed_charge_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_own_units_organization_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_own_units_subscription_id')),
+    sa.PrimaryKeyConstraint('subscription_id', 'fixed_charge_id', name=op.f('pk_own_units'))
+    )
+    op.create_table('subscription_entitlements',
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('feature_id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('values', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('removed_privileges', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('is_removed', sa.Boolean(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['feature_id'], ['features.id'], name=op.f('fk_subscription_entitlements_feature_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_subscription_entitlements_organization_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_subscription_entitlements_subscription_id')),
+    sa.PrimaryKeyConstraint('subscription_id', 'feature_id', name=op.f('pk_subscription_entitlements'))
+    )
+    op.create_index('ix_subscription_entitlements_feature_id', 'subscription_entitlements', ['feature_id'], unique=False)
+    op.create_table('subscription_units',
+    sa.Column('number', sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('fixed_charge_id', sa.Uuid(), nullable=False),
+    sa.Column('units', sa.Numeric(precision=30, scale=15), nullable=False),
+    sa.Column('effective_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_subscription_units_fixed_charge_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_subscription_units_organization_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_subscription_units_subscription_id')),
+    sa.PrimaryKeyConstraint('number', name=op.f('pk_subscription_units'))
+    )
+    op.create_index('ix_subscription_units_subscription_id', 'subscription_units', ['subscription_id'], unique=False)
     op.create_table('credit_note_items',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -792,6 +779,46 @@ def upgrade() -> None:
     )
     op.create_index(op.f('ix_credit_note_items_credit_note_id'), 'credit_note_items', ['credit_note_id'], unique=False)
     op.create_index(op.f('ix_credit_note_items_fee_id'), 'credit_note_items', ['fee_id'], unique=False)
+    op.create_table('credit_note_taxes',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('credit_note_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_id', sa.Uuid(), nullable=False),
+    sa.Column('tax_name', sa.Text(), nullable=False),
+    sa.Column('tax_code', sa.Text(), nullable=False),
+    sa.Column('tax_rate', sa.Numeric(precision=30, scale=15), nullable=False),
+    sa.Column('tax_description', sa.Text(), nullable=True),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('base_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('currency', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['credit_note_id'], ['credit_notes.id'], name=op.f('fk_credit_note_taxes_credit_note_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_credit_note_taxes_organization_id')),
+    sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_credit_note_taxes_tax_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_credit_note_taxes'))
+    )
+    op.create_index(op.f('ix_credit_note_taxes_credit_note_id'), 'credit_note_taxes', ['credit_note_id'], unique=False)
+    op.create_table('credits',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('invoice_id', sa.Uuid(), nullable=False),
+    sa.Column('credit_note_id', sa.Uuid(), nullable=True),
+    sa.Column('applied_coupon_id', sa.Uuid(), nullable=True),
+    sa.Column('progressive_invoice_id', sa.Uuid(), nullable=True),
+    sa.Column('position', sa.Integer(), nullable=False),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('currency', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['credit_note_id'], ['credit_notes.id'], name=op.f('fk_credits_credit_note_id')),
+    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_credits_invoice_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_credits_organization_id')),
+    sa.ForeignKeyConstraint(['progressive_invoice_id'], ['invoices.id'], name=op.f('fk_credits_progressive_invoice_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_credits'))
+    )
+    op.create_index(op.f('ix_credits_applied_coupon_id'), 'credits', ['applied_coupon_id'], unique=False)
+    op.create_index(op.f('ix_credits_credit_note_id'), 'credits', ['credit_note_id'], unique=False)
+    op.create_index(op.f('ix_credits_invoice_id'), 'credits', ['invoice_id'], unique=False)
+    op.create_index(op.f('ix_credits_progressive_invoice_id'), 'credits', ['progressive_invoice_id'], unique=False)
     op.create_table('fee_taxes',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -817,9 +844,25 @@ def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
     op.drop_index(op.f('ix_fee_taxes_fee_id'), table_name='fee_taxes')
     op.drop_table('fee_taxes')
+    op.drop_index(op.f('ix_credits_progressive_invoice_id'), table_name='credits')
+    op.drop_index(op.f('ix_credits_invoice_id'), table_name='credits')
+    op.drop_index(op.f('ix_credits_credit_note_id'), table_name='credits')
+    op.drop_index(op.f('ix_credits_applied_coupon_id'), table_name='credits')
+    op.drop_table('credits')
+    op.drop_index(op.f('ix_credit_note_taxes_credit_note_id'), table_name='credit_note_taxes')
+    op.drop_table('credit_note_taxes')
     op.drop_index(op.f('ix_credit_note_items_fee_id'), table_name='credit_note_items')
     op.drop_index(op.f('ix_credit_note_items_credit_note_id'), table_name='credit_note_items')
     op.drop_table('credit_note_items')
+    op.drop_index('ix_subscription_units_subscription_id', table_name='subscription_units')
+    op.drop_table('subscription_units')
+    op.drop_index('ix_subscription_entitlements_feature_id', table_name='subscription_entitlements')
+    op.drop_table('subscription_entitlements')
+    op.drop_table('own_units')
+    op.drop_index(op.f('ix_invoice_taxes_invoice_id'), table_name='invoice_taxes')
+    op.drop_table('invoice_taxes')
+    op.drop_index(op.f('ix_invoice_metadata_invoice_id'), table_name='invoice_metadata')
+    op.drop_table('invoice_metadata')
     op.drop_index('uq_fees_event', table_name='fees', postgresql_where=sa.text('event_id IS NOT NULL'))
     op.drop_index('ix_fees_true_up_parent_fee_id', table_name='fees', postgresql_where=sa.text('true_up_parent_fee_id IS NOT NULL'))
     op.drop_index('ix_fees_subscription_id', table_name='fees')
@@ -829,32 +872,9 @@ def downgrade() -> None:
     op.drop_index('ix_fees_fixed_charge', table_name='fees', postgresql_where=sa.text('fixed_charge_id IS NOT NULL AND pay_in_advance'))
     op.drop_index('ix_fees_event', table_name='fees', postgresql_using='hash', postgresql_where=sa.text('event_transaction_id IS NOT NULL'))
     op.drop_table('fees')
-    op.drop_index(op.f('ix_credits_progressive_invoice_id'), table_name='credits')
-    op.drop_index(op.f('ix_credits_invoice_id'), table_name='credits')
-    op.drop_index(op.f('ix_credits_credit_note_id'), table_name='credits')
-    op.drop_index(op.f('ix_credits_applied_coupon_id'), table_name='credits')
-    op.drop_table('credits')
-    op.drop_index(op.f('ix_credit_note_taxes_credit_note_id'), table_name='credit_note_taxes')
-    op.drop_table('credit_note_taxes')
-    op.drop_index('ix_subscription_units_subscription_id', table_name='subscription_units')
-    op.drop_table('subscription_units')
-    op.drop_index('ix_subscription_entitlements_feature_id', table_name='subscription_entitlements')
-    op.drop_table('subscription_entitlements')
-    op.drop_table('priced_terms')
-    op.drop_table('own_units')
-    op.drop_index(op.f('ix_invoice_taxes_invoice_id'), table_name='invoice_taxes')
-    op.drop_table('invoice_taxes')
-    op.drop_index(op.f('ix_invoice_metadata_invoice_id'), table_name='invoice_metadata')
-    op.drop_table('invoice_metadata')
-    op.drop_table('fixed_charge_taxes')
     op.drop_index('ix_credit_notes_listing', table_name='credit_notes')
     op.drop_index('ix_credit_notes_available', table_name='credit_notes', postgresql_where=sa.text("credit_status = 'available'"))
     op.drop_table('credit_notes')
-    op.drop_table('commitment_taxes')
-    op.drop_table('charge_taxes')
-    op.drop_index('uq_charge_filters_number', table_name='charge_filters')
-    op.drop_index('ix_charge_filters_grouped', table_name='charge_filters', postgresql_where=sa.text("charge_filters.deleted_at IS NULL AND charge_filters.properties ? 'pricing_group_keys'"))
-    op.drop_table('charge_filters')
     op.drop_index('uq_billing_periods_boundary', table_name='billing_periods', postgresql_where=sa.text("invoicing_reason <> 'in_advance_charge'"))
     op.drop_index(op.f('ix_billing_periods_invoice_id'), table_name='billing_periods')
     op.drop_table('billing_periods')
@@ -869,29 +889,40 @@ def downgrade() -> None:
     op.drop_index('ix_subscriptions_customer_id', table_name='subscriptions')
     op.drop_index('ix_subscriptions_activation', table_name='subscriptions', postgresql_where=sa.text('activation_due_at IS NOT NULL'))
     op.drop_table('subscriptions')
-    op.drop_table('plan_taxes')
-    op.drop_index('ix_plan_entitlements_feature_id', table_name='plan_entitlements')
-    op.drop_table('plan_entitlements')
-    op.drop_table('minimum_commitments')
+    op.drop_table('priced_terms')
     op.drop_table('lifetime_usages')
     op.drop_index('uq_invoices_sequential_id', table_name='invoices')
     op.drop_index('uq_invoices_number', table_name='invoices')
     op.drop_index('ix_invoices_listing', table_name='invoices')
     op.drop_index(op.f('ix_invoices_customer_id'), table_name='invoices')
     op.drop_table('invoices')
+    op.drop_table('fixed_charge_taxes')
+    op.drop_table('customer_taxes')
+    op.drop_index(op.f('ix_customer_metadata_customer_id'), table_name='customer_metadata')
+    op.drop_table('customer_metadata')
+    op.drop_table('commitment_taxes')
+    op.drop_table('charge_taxes')
+    op.drop_index('uq_charge_filters_number', table_name='charge_filters')
+    op.drop_index('ix_charge_filters_grouped', table_name='charge_filters', postgresql_where=sa.text("charge_filters.deleted_at IS NULL AND charge_filters.properties ? 'pricing_group_keys'"))
+    op.drop_table('charge_filters')
+    op.drop_table('plan_taxes')
+    op.drop_index('ix_plan_entitlements_feature_id', table_name='plan_entitlements')
+    op.drop_table('plan_entitlements')
+    op.drop_table('minimum_commitments')
     op.drop_index('uq_fixed_charges_code', table_name='fixed_charges', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_index('ix_fixed_charges_parent_id', table_name='fixed_charges', postgresql_where=sa.text('parent_id IS NOT NULL'))
     op.drop_index('ix_fixed_charges_add_on_id', table_name='fixed_charges')
     op.drop_table('fixed_charges')
-    op.drop_table('customer_taxes')
-    op.drop_index(op.f('ix_customer_metadata_customer_id'), table_name='customer_metadata')
-    op.drop_table('customer_metadata')
+    op.drop_index('uq_customers_sequential_id', table_name='customers')
+    op.drop_index('uq_customers_external_id', table_name='customers', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_table('customers')
     op.drop_index('uq_charges_code', table_name='charges', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_index('ix_charges_pricing_unit_id', table_name='charges', postgresql_where=sa.text('pricing_unit_id IS NOT NULL'))
     op.drop_index('ix_charges_parent_id', table_name='charges', postgresql_where=sa.text('parent_id IS NOT NULL'))
     op.drop_index('ix_charges_grouped', table_name='charges', postgresql_where=sa.text("charges.deleted_at IS NULL AND (charges.accepts_target_wallet OR charges.properties ?| ARRAY['pricing_group_keys', 'presentation_group_keys'])"))
     op.drop_index('ix_charges_billable_metric_id', table_name='charges')
     op.drop_table('charges')
+    op.drop_table('billing_entity_taxes')
     op.drop_table('add_on_taxes')
     op.drop_index('uq_taxes_code', table_name='taxes', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_table('taxes')
@@ -905,9 +936,8 @@ def downgrade() -> None:
     op.drop_table('features')
     op.drop_index('ix_event_checks_checked_at', table_name='event_checks')
     op.drop_table('event_checks')
-    op.drop_index('uq_customers_sequential_id', table_name='customers')
-    op.drop_index('uq_customers_external_id', table_name='customers', postgresql_where=sa.text('deleted_at IS NULL'))
-    op.drop_table('customers')
+    op.drop_index('uq_billing_entities_code', table_name='billing_entities')
+    op.drop_table('billing_entities')
     op.drop_index('uq_billable_metrics_code', table_name='billable_metrics', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_index('ix_billable_metrics_pending_dimensions', table_name='billable_metrics', postgresql_where=sa.text('dimensions_pending'))
     op.drop_index('ix_billable_metrics_pending_backfill', table_name='billable_metrics', postgresql_where=sa.text('backfill_pending'))

@@ -13,6 +13,9 @@ from lago_python_client.models import (
     BillableMetric,
     BillableMetricFilter,
     BillableMetricFilters,
+    BillingEntity,
+    BillingEntityBillingConfiguration,
+    BillingEntityUpdate,
     Charge,
     ChargeFilter,
     ChargeFilters,
@@ -30,7 +33,7 @@ from lago_python_client.models import (
 )
 from lago_python_client.models.charge import AppliedPricingUnit
 
-from tests.factories import ok, set_clock
+from tests.factories import make_plan, ok, set_clock
 from tests.support import Server
 
 NOON = 1_715_342_400
@@ -217,6 +220,40 @@ def test_fixed_charges(lago: Client) -> None:
     ]
     assert lago.plan_fixed_charges.destroy("plan", "seat").lago_id == made.lago_id
     assert lago.add_ons.destroy("seat").lago_id == add_on.lago_id
+
+
+def test_billing_entities(lago: Client, api: httpx.Client) -> None:
+    tax = lago.taxes.create(Tax(name="VAT", code="vat", rate=20.0, applied_to_organization=False))
+    made = lago.billing_entities.create(
+        BillingEntity(
+            code="paris", name="Paris", country="FR", timezone="Europe/Paris", document_numbering="per_billing_entity",
+            document_number_prefix="PAR", email_settings=["invoice.finalized"],
+            billing_configuration=BillingEntityBillingConfiguration(invoice_grace_period=3, document_locale="fr"),
+        )
+    )  # fmt: skip
+    assert (made.code, made.is_default, made.invoice_grace_period, made.document_locale) == ("paris", False, 3, "fr")
+    changed = lago.billing_entities.update(
+        BillingEntityUpdate(
+            name="Paris", tax_codes=["vat"], logo_url="https://example.com/logo.png", phone="1",
+            billing_configuration=BillingEntityBillingConfiguration(invoice_grace_period=0),
+        ),
+        "paris",
+    )  # fmt: skip
+    assert [one.lago_id for one in changed.taxes.__root__] == [tax.lago_id]
+    assert changed == lago.billing_entities.find("paris")
+    assert (changed.country, changed.logo_url, changed.phone) == ("FR", "https://example.com/logo.png", "1")
+    found = lago.billing_entities.find_all()["billing_entities"]
+    assert {one.code: one.is_default for one in found} == {"default": True, "paris": False}
+    make_plan(api, amount_cents=1_000, pay_in_advance=True)
+    customer = lago.customers.create(Customer(external_id="acme", billing_entity_code="paris"))
+    assert (customer.billing_entity_code, customer.applicable_timezone) == ("paris", "Europe/Paris")
+    subscription = lago.subscriptions.create(
+        Subscription(external_customer_id="acme", external_id="sub", plan_code="plan")
+    )
+    assert subscription.billing_entity_code == "paris"
+    (invoice,) = lago.invoices.find_all({"billing_entity_codes[]": "paris"})["invoices"]
+    assert (invoice.billing_entity_code, invoice.number) == ("paris", "PAR-202405-001")
+    assert lago.invoices.find_all({"billing_entity_codes[]": "default"})["invoices"] == []
 
 
 def test_errors(lago: Client) -> None:

@@ -40,6 +40,7 @@ ROOTS = {
     "entitlements": "entitlements", "metadata": "metadata", "pricing_units": "pricing_unit",
     "lifetime_usage": "lifetime_usage", "credit_notes": "credit_note",
     "add_ons": "add_on", "fixed_charges": "fixed_charge", "billing_runs": "billing_run", "rehearsal": "billing_run",
+    "billing_entities": "billing_entity",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
@@ -60,6 +61,7 @@ WRITES = [
     ("PUT", "/api/v1/subscriptions/sub/lifetime_usage"),
     ("POST", "/api/v1/add_ons"), ("PUT", "/api/v1/add_ons/seat"), ("POST", "/api/v1/plans/plan/fixed_charges"),
     ("PUT", "/api/v1/plans/plan/fixed_charges/seat"), ("PUT", "/api/v1/subscriptions/sub/fixed_charges/seat"),
+    ("POST", "/api/v1/billing_entities"), ("PUT", "/api/v1/billing_entities/default"),
     ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"), ("POST", "/admin/reconcile"),
     ("POST", "/admin/billing_runs"), ("POST", "/admin/billing_runs/rehearsal"),
 ]  # fmt: skip

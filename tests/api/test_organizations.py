@@ -105,12 +105,7 @@ class TestOrganization:
         assert answer.status_code == 200, answer.text
         shown = answer.json()["organization"]
         assert shown.keys() == ORGANIZATION_FIELDS
-        neutral = {
-            "country": "DE",
-            "document_number_prefix": "INV",
-            "webhook_url": None,
-            "billing_configuration": {"invoice_footer": "i", "document_locale": "fr", "invoice_grace_period": 0},
-        }
+        neutral = {"country": "DE", "document_number_prefix": "INV", "webhook_url": None}
         assert {field: shown[field] for field in sent} == {**sent, **neutral}
         assert api.get("/api/v1/organizations").json()["organization"] == shown
 

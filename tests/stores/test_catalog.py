@@ -17,8 +17,9 @@ from app.catalog.copies import copy_charges, copy_plan
 from app.catalog.dimensions import refresh_dimensions
 from app.catalog.metrics import create_metric, delete_metric, find_metric, lock_metrics, update_metric
 from app.catalog.plans import create_plan, delete_plan, find_bare_plan, find_plan, update_plan
-from app.catalog.taxes import delete_tax
+from app.catalog.taxes import apply_to_organization, delete_tax, find_tax
 from app.core.buckets import Bucket
+from app.customers.billing_entities import default_entity, update_entity
 from app.customers.organizations import create_organization
 from app.errors import Invalid
 from app.models import BillableMetric, ChargeFilter, Organization, Plan, Tax
@@ -92,8 +93,7 @@ class TestVersion:
 
         def add_tax(db: Session) -> None:
             db.add(
-                Tax(organization_id=owner, code="vat", name="VAT", rate=20, created_at=NOW, updated_at=NOW,
-                    applied_to_organization=False)
+                Tax(organization_id=owner, code="vat", name="VAT", rate=20, created_at=NOW, updated_at=NOW)
             )  # fmt: skip
 
         def filtered(db: Session) -> None:
@@ -106,6 +106,9 @@ class TestVersion:
             remove_charge(db, plan, find_charge(db, plan, "calls"), NOW)
 
         assert raised(add_tax) == 1
+        assert raised(lambda db: update_entity(db, default_entity(db, owner), {"tax_codes": ["vat"]}, NOW)) == 1
+        assert raised(lambda db: update_entity(db, default_entity(db, owner), {"tax_codes": ["vat"]}, NOW)) == 0
+        assert raised(lambda db: apply_to_organization(db, find_tax(db, owner, "vat"), False)) == 1
         assert raised(lambda db: make_plan(db, owner)) == 1
         assert raised(filtered) == 1
         assert raised(lambda db: change(db, owner, properties={"amount": "3"})) == 1
@@ -123,6 +126,7 @@ class TestVersion:
         before = version(postgres, owner)
         with postgres.session() as db:
             db.get_one(Organization, owner).name = "Renamed"
+            update_entity(db, default_entity(db, owner), {"name": "Renamed", "timezone": "Asia/Tokyo"}, NOW)
         with postgres.session() as db:
             other, _ = create_organization(db, name="Other", now=NOW)
         with postgres.session() as db:
