@@ -7,23 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 
-from app.core.money import ZERO, exact, minor_int, round_half_up
+from app.core.money import ZERO, exact, minor_int
+from app.core.spreading import PLACES, spread
 
-_SHARE_PLACES = 5
-_SHARE_STEP = Decimal("0.00001")
 _HUNDRED = Decimal(100)
-
-
-@dataclass(frozen=True, slots=True)
-class ReducedFee:
-    """A fee before taxes, and what progressive credits and coupons have taken of it."""
-
-    amount_cents: int
-    reduced_cents: Decimal = ZERO
-
-    @property
-    def left_cents(self) -> Decimal:
-        return self.amount_cents - self.reduced_cents
+_STEP = Decimal(1).scaleb(-PLACES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +26,29 @@ class Discount:
 
 @dataclass(frozen=True, slots=True)
 class Discounted:
-    """What each coupon took, in their order, 0 where it took nothing; and the fees after that."""
+    """What each coupon took, in their order, 0 where it took nothing; and what is left of each fee after that."""
 
     credits_cents: list[int]
-    fees: list[ReducedFee]
+    fees_left: list[Decimal]
 
 
-def discount(fees: Sequence[ReducedFee], sub_total_cents: int, coupons: Iterable[Discount]) -> Discounted:
-    """Let coupons take from an invoice, one after the other. `sub_total_cents` is what is left of it before the first.
+def discount(fees_left: Sequence[Decimal], sub_total_cents: int, coupons: Iterable[Discount]) -> Discounted:
+    """Let coupons take from an invoice, one after the other. `fees_left` is what is left of its fees before the first,
+    `sub_total_cents` what is left of all of it.
 
     None takes more than what is left of its fees, nor all of them together more than the sub total.
     """
-    after, left, credits_cents = list(fees), sub_total_cents, []
+    after, left, credits_cents = list(fees_left), sub_total_cents, []
     for coupon in coupons:
         places = range(len(after)) if coupon.fees is None else coupon.fees
+        bases = [after[place] for place in places]
         with exact():
-            base = Decimal(left) if coupon.fees is None else sum((after[place].left_cents for place in places), ZERO)
-        credit = min(credit_cents(coupon, base, len(places)), left)
+            base = Decimal(left) if coupon.fees is None else sum(bases, ZERO)
+            credit = min(credit_cents(coupon, base, len(bases)), left)
+            for place, share in zip(places, spread(Decimal(credit), bases), strict=True):
+                after[place] -= share
+        left -= credit
         credits_cents.append(credit)
-        if credit > 0:
-            left -= credit
-            for place in places:
-                after[place] = _reduced(after[place], credit, base)
     return Discounted(credits_cents, after)
 
 
@@ -68,13 +57,6 @@ def credit_cents(coupon: Discount, base: Decimal, fees: int) -> int:
     than the whole cents of the base."""
     with exact():
         # Shares are rounded: what is left of the fees can be a little less than the whole cents that it stands for.
-        whole = int((base + fees * _SHARE_STEP).to_integral_value(ROUND_FLOOR))
+        whole = int((base + fees * _STEP).to_integral_value(ROUND_FLOOR))
         wanted = coupon.amount_cents if coupon.rate is None else minor_int(base * coupon.rate / _HUNDRED)
     return max(min(wanted, whole), 0)
-
-
-def _reduced(fee: ReducedFee, credit: int, base: Decimal) -> ReducedFee:
-    """A fee less its share of a credit, at most all of it."""
-    with exact():
-        share = round_half_up(credit * fee.left_cents / base, _SHARE_PLACES)
-        return ReducedFee(fee.amount_cents, min(fee.reduced_cents + share, Decimal(fee.amount_cents)))

@@ -16,6 +16,7 @@ from app.models.catalog import (
     PricingUnit,
     Tax,
 )
+from app.models.coupon import AppliedCoupon, Coupon
 from app.models.credit_note import Credit, CreditNote, CreditNoteItem, CreditNoteTax
 from app.models.customer import (
     Customer,
@@ -36,12 +37,14 @@ __all__ = [
     "AdvanceLevel",
     "AdvanceMark",
     "ApiKey",
+    "AppliedCoupon",
     "Base",
     "BillableMetric",
     "BillingPeriod",
     "BillingRun",
     "Charge",
     "ChargeFilter",
+    "Coupon",
     "Credit",
     "CreditNote",
     "CreditNoteItem",
