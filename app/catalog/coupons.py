@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
 from app.catalog.metrics import live_metrics
 from app.catalog.plans import bare_plans
 from app.errors import NotAllowed, NotFound, Problems
-from app.models import AppliedCoupon, BillableMetric, Coupon, Organization, Plan
+from app.models import AppliedCoupon, BillableMetric, Coupon, Organization, Plan, among
 from app.validation import Changes, assign, check_code, check_currency, check_mandatory, check_one_of, empty
 
 T = TypeVar("T", Plan, BillableMetric)
@@ -103,11 +103,14 @@ def update_coupon(db: Session, coupon: Coupon, changes: Changes, now: datetime) 
 def delete_coupon(db: Session, coupon: Coupon, now: datetime) -> None:
     """Delete a coupon; nobody has it any more. What it took of invoices stays taken. The coupon must be locked."""
     coupon.deleted_at = coupon.updated_at = now
-    db.execute(
-        update(AppliedCoupon)
-        .where(AppliedCoupon.coupon_id == coupon.id, AppliedCoupon.terminated_at.is_(None))
-        .values(terminated_at=now, updated_at=now)
-    )
+    end_applied(db, AppliedCoupon.coupon_id == coupon.id, now)
+
+
+def end_applied(db: Session, which: ColumnElement[bool], now: datetime) -> None:
+    """End applied coupons that have not ended yet. They are locked in the order in which invoices lock them."""
+    query = select(AppliedCoupon.id).where(which, AppliedCoupon.terminated_at.is_(None)).order_by(AppliedCoupon.id)
+    ids = db.scalars(query.with_for_update(key_share=True)).all()
+    db.execute(update(AppliedCoupon).where(among(AppliedCoupon.id, ids)).values(terminated_at=now, updated_at=now))
 
 
 def expiring(instant: datetime) -> ColumnElement[bool]:

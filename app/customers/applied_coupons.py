@@ -4,19 +4,18 @@ from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, exists, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from app.catalog.coupons import check_discount, hold_active_coupon
+from app.catalog.coupons import check_discount, end_applied, hold_active_coupon
 from app.customers.customers import find_customer
 from app.errors import NotAllowed, NotFound, Problems, invalid
 from app.models import AppliedCoupon, Charge, Coupon, Credit, Customer
 from app.models.coupon import coupon_metrics, coupon_plans
+from app.models.invoice import DROPPED
 from app.validation import Changes
 
 STATUSES = ("active", "terminated")
-DROPPED = ("voided", "closed", "deleted")
-"""Statuses of invoices that have given back what coupons took of them."""
 
 APPLIED_COUPON_PARTS = (
     joinedload(AppliedCoupon.coupon),
@@ -38,7 +37,7 @@ def search_applied_coupons(
     query = (
         select(AppliedCoupon)
         .where(AppliedCoupon.organization_id == organization_id)
-        .order_by(AppliedCoupon.created_at.desc(), AppliedCoupon.id)
+        .order_by(AppliedCoupon.created_at.desc(), AppliedCoupon.number.desc(), AppliedCoupon.id)
         .options(*APPLIED_COUPON_PARTS)
     )
     if external_customer_id is not None:
@@ -74,8 +73,8 @@ def apply_coupon(db: Session, organization_id: UUID, sent: Changes, now: datetim
     coupon = hold_active_coupon(db, organization_id, sent.get("coupon_code") or "", now)
     if db.scalar(select(_overlapping(customer.id, coupon))):
         raise NotAllowed("plan_overlapping")
-    had = exists().where(AppliedCoupon.customer_id == customer.id, AppliedCoupon.coupon_id == coupon.id)
-    if not coupon.reusable and db.scalar(select(had)):
+    given = db.scalars(select(AppliedCoupon.coupon_id).where(AppliedCoupon.customer_id == customer.id)).all()
+    if not coupon.reusable and coupon.id in given:
         raise invalid("coupon", "coupon_is_not_reusable")
     overridable = ("amount_cents", "amount_currency", "percentage_rate", "frequency", "frequency_duration")
     wanted = {field: getattr(coupon, field) if sent.get(field) is None else sent[field] for field in overridable}
@@ -87,6 +86,7 @@ def apply_coupon(db: Session, organization_id: UUID, sent: Changes, now: datetim
         coupon=coupon,
         customer=customer,
         credits=[],
+        number=len(given) + 1,
         frequency_duration_remaining=terms["frequency_duration"],
         created_at=now,
         updated_at=now,
@@ -117,11 +117,7 @@ def terminate_applied_coupon(
 
 def end_applied_coupons(db: Session, customer_id: UUID, now: datetime) -> None:
     """Take all coupons away from a customer, who is being deleted."""
-    db.execute(
-        update(AppliedCoupon)
-        .where(AppliedCoupon.customer_id == customer_id, AppliedCoupon.terminated_at.is_(None))
-        .values(terminated_at=now, updated_at=now)
-    )
+    end_applied(db, AppliedCoupon.customer_id == customer_id, now)
 
 
 def _overlapping(customer_id: UUID, coupon: Coupon) -> ColumnElement[bool]:

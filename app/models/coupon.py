@@ -86,13 +86,14 @@ class Coupon(Base):
 class AppliedCoupon(Base):
     """A coupon that a customer has, with what it is worth to that customer (billing spec 5.2).
 
-    `terminated_at`: when it was used up, taken away, or its coupon deleted; it takes nothing after that.
+    `number` counts the customer's coupons in the order in which they were given. `terminated_at`: when it was used up,
+    taken away, or its coupon deleted; it takes nothing after that.
     """
 
     __tablename__ = "applied_coupons"
     __table_args__ = (
         Index("ix_applied_coupons_listing", "organization_id", "created_at", "id"),
-        Index("ix_applied_coupons_customer_id", "customer_id"),
+        Index("uq_applied_coupons_number", "customer_id", "number", unique=True),
         Index("ix_applied_coupons_active", "customer_id", postgresql_where=text("terminated_at IS NULL")),
         Index("ix_applied_coupons_coupon_id", "coupon_id"),
     )
@@ -101,6 +102,7 @@ class AppliedCoupon(Base):
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     coupon_id: Mapped[UUID] = mapped_column(ForeignKey("coupons.id"))
     customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"))
+    number: Mapped[int]
     amount_cents: Mapped[Cents | None]
     amount_currency: Mapped[str | None]
     percentage_rate: Mapped[Rate | None]

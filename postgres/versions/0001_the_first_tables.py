@@ -291,6 +291,7 @@ def upgrade() -> None:
     sa.Column('organization_id', sa.Uuid(), nullable=False),
     sa.Column('coupon_id', sa.Uuid(), nullable=False),
     sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('number', sa.Integer(), nullable=False),
     sa.Column('amount_cents', sa.BigInteger(), nullable=True),
     sa.Column('amount_currency', sa.Text(), nullable=True),
     sa.Column('percentage_rate', sa.Numeric(precision=30, scale=15), nullable=True),
@@ -307,8 +308,8 @@ def upgrade() -> None:
     )
     op.create_index('ix_applied_coupons_active', 'applied_coupons', ['customer_id'], unique=False, postgresql_where=sa.text('terminated_at IS NULL'))
     op.create_index('ix_applied_coupons_coupon_id', 'applied_coupons', ['coupon_id'], unique=False)
-    op.create_index('ix_applied_coupons_customer_id', 'applied_coupons', ['customer_id'], unique=False)
     op.create_index('ix_applied_coupons_listing', 'applied_coupons', ['organization_id', 'created_at', 'id'], unique=False)
+    op.create_index('uq_applied_coupons_number', 'applied_coupons', ['customer_id', 'number'], unique=True)
     op.create_table('charges',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -959,8 +960,8 @@ def downgrade() -> None:
     op.drop_index('ix_charges_grouped', table_name='charges', postgresql_where=sa.text("charges.deleted_at IS NULL AND (charges.accepts_target_wallet OR charges.properties ?| ARRAY['pricing_group_keys', 'presentation_group_keys'])"))
     op.drop_index('ix_charges_billable_metric_id', table_name='charges')
     op.drop_table('charges')
+    op.drop_index('uq_applied_coupons_number', table_name='applied_coupons')
     op.drop_index('ix_applied_coupons_listing', table_name='applied_coupons')
-    op.drop_index('ix_applied_coupons_customer_id', table_name='applied_coupons')
     op.drop_index('ix_applied_coupons_coupon_id', table_name='applied_coupons')
     op.drop_index('ix_applied_coupons_active', table_name='applied_coupons', postgresql_where=sa.text('terminated_at IS NULL'))
     op.drop_table('applied_coupons')
