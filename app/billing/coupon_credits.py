@@ -74,7 +74,7 @@ def take_coupons(db: Session, settlements: Sequence[Settlement], now: datetime) 
     lowered = [one for one in settlements if one.takes_credits and one.sub_total_cents > 0]
     held = _hold(db, lowered) if lowered else {}
     for one in lowered if held else ():
-        _take(one, held.get(one.draft.payer.customer_id, ()))
+        lower(one, held.get(one.draft.payer.customer_id, ()))
     _write(db, [coupon for coupons in held.values() for coupon in coupons if coupon.used], now)
 
 
@@ -83,18 +83,14 @@ def give_back_coupons(db: Session, invoice: Invoice, now: datetime) -> None:
     was used up is there again, unless it is given to nobody any more. One that was taken away stays away. The caller holds
     the customer.
     """
-    rows = (
-        db.execute(
-            select(AppliedCoupon, Coupon)
-            .join(Coupon, Coupon.id == AppliedCoupon.coupon_id)
-            .where(AppliedCoupon.id.in_(select(Credit.applied_coupon_id).where(Credit.invoice_id == invoice.id)))
-            .order_by(AppliedCoupon.id)
-            .with_for_update(of=AppliedCoupon, key_share=True)
-            .execution_options(populate_existing=True)
-        )
-        .tuples()
-        .all()
-    )
+    rows = db.execute(
+        select(AppliedCoupon, Coupon)
+        .join(Coupon, Coupon.id == AppliedCoupon.coupon_id)
+        .where(AppliedCoupon.id.in_(select(Credit.applied_coupon_id).where(Credit.invoice_id == invoice.id)))
+        .order_by(AppliedCoupon.id)
+        .with_for_update(of=AppliedCoupon, key_share=True)
+        .execution_options(populate_existing=True)
+    ).all()
     taken = _taken(db, [applied.id for applied, _ in rows], including=invoice.id)
     for applied, coupon in rows:
         is_used_up = _is_used_up(applied, taken.get(applied.id, 0))
@@ -113,7 +109,8 @@ def _is_used_up(applied: AppliedCoupon, taken_cents: int) -> bool:
     return applied.frequency == "once" and (applied.amount_cents is None or taken_cents >= applied.amount_cents)
 
 
-def _take(settlement: Settlement, held: Iterable[HeldCoupon]) -> None:
+def lower(settlement: Settlement, held: Iterable[HeldCoupon]) -> None:
+    """Let coupons lower one invoice before taxes, and count it on them, in their order. Nothing is stored."""
     fees = settlement.draft.fees
     there = {one.applied_coupon_id for one in settlement.credits}
     wanted = [(one, one.discount(settlement.draft.currency, fees)) for one in held if one.id not in there]

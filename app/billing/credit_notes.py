@@ -159,16 +159,12 @@ def _left(db: Session, invoice: Invoice) -> Left:
         .tuples()
         .all()
     )
-    sub_total, taxes = (
-        db.execute(
-            select(
-                func.coalesce(func.sum(CreditNote.sub_total_excluding_taxes_amount_cents), 0),
-                func.coalesce(func.sum(CreditNote.taxes_amount_cents), 0),
-            ).where(CreditNote.invoice_id == invoice.id)
-        )
-        .tuples()
-        .one()
-    )
+    sub_total, taxes = db.execute(
+        select(
+            func.coalesce(func.sum(CreditNote.sub_total_excluding_taxes_amount_cents), 0),
+            func.coalesce(func.sum(CreditNote.taxes_amount_cents), 0),
+        ).where(CreditNote.invoice_id == invoice.id)
+    ).one()
     return Left(
         {fee.id: Decimal(fee.amount_cents) - taken.get(fee.id, ZERO) for fee in invoice.fees},
         Rest(invoice.sub_total_excluding_taxes_amount_cents - int(sub_total), invoice.taxes_amount_cents - int(taxes)),
