@@ -117,6 +117,20 @@ class TestTotals:
         assert (tax["fees_amount_cents"], tax["amount_cents"]) == (11_400, 2_280)
         assert applied(api, "five")["credits"] == [one for one in invoice["credits"] if one["item"]["code"] == "five"]
 
+    def test_explained(self, api: httpx.Client) -> None:
+        make_tax(api, "vat", "20", applied_to_organization=True)
+        subscribed(api)
+        give_new(api, "rate", percentage_rate="33.33")
+        set_clock(api, NEXT)
+        (invoice,) = invoices_of(api)
+        (fee,) = invoice["fees"]
+        told = ok(api.get(f"/api/v1/fees/{fee['lago_id']}/explanation"))["explanation"]
+        assert (told["amount_cents"], told["precise_coupons_amount_cents"]) == (10_000, "3333.0")
+        assert told["sentences"][-3:] == [
+            "Less €33.33 for coupons: €66.67 is left.", "vat: 20% of €66.67 = €13.33.", "With taxes: €80.00.",
+        ]  # fmt: skip
+        assert invoice["total_amount_cents"] == 8_000
+
     @pytest.mark.parametrize(
         ("currency", "amount", "rate"), [("JPY", 999, 333), ("EUR", 99_900, 1), ("KWD", 99_999, 1)]
     )
