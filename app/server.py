@@ -20,10 +20,12 @@ from sqlalchemy.orm import Session
 from app.api import errors
 from app.api.access import Access, Caller, require_admin_key, require_key
 from app.api.add_ons import AddOnController
+from app.api.applied_coupons import AppliedCouponController, CustomerAppliedCouponController
 from app.api.billable_metrics import BillableMetricController
 from app.api.billing_entities import BillingEntityController
 from app.api.billing_runs import BillingRunController
 from app.api.charges import ChargeController, ChargeFilterController
+from app.api.coupons import CouponController
 from app.api.credit_notes import CreditNoteController
 from app.api.customers import CustomerController
 from app.api.doctor import DoctorController
@@ -139,11 +141,14 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
         "/api/v1",
         route_handlers=[
             AddOnController,
+            AppliedCouponController,
             BillableMetricController,
             BillingEntityController,
             ChargeController,
             ChargeFilterController,
+            CouponController,
             CreditNoteController,
+            CustomerAppliedCouponController,
             CustomerController,
             CustomerInvoiceController,
             CustomerSubscriptionController,

@@ -124,6 +124,23 @@ def make_subscription(
     return subscription
 
 
+def make_coupon(api: httpx.Client, code: str = "coupon", **fields: object) -> Json:
+    """A coupon: 5.00 EUR, once and for ever valid, unless told otherwise; with a rate it is a percentage."""
+    kind = {"coupon_type": "fixed_amount", "amount_cents": 500, "amount_currency": "EUR"}
+    if "percentage_rate" in fields:
+        kind = {"coupon_type": "percentage"}
+    sent = {"name": code, "code": code, "frequency": "once", "expiration": "no_expiration", **kind, **fields}
+    coupon: Json = ok(api.post("/api/v1/coupons", json={"coupon": sent}))["coupon"]
+    return coupon
+
+
+def give_coupon(api: httpx.Client, code: str = "coupon", customer: str = "customer", **fields: object) -> Json:
+    """A coupon given to a customer."""
+    sent = {"external_customer_id": customer, "coupon_code": code, **fields}
+    applied: Json = ok(api.post("/api/v1/applied_coupons", json={"applied_coupon": sent}))["applied_coupon"]
+    return applied
+
+
 def event(
     code: str, subscription: str = "sub", timestamp: object = None, transaction: str | None = None, **properties: object
 ) -> Json:

@@ -24,12 +24,14 @@ from app.billing.issued_credit_notes import (
     update_note,
     void_note,
 )
+from app.core.money import round_half_up
 from app.customers.billing_entities import ids_of
 from app.errors import NotFound, Problems
 from app.models import CreditNote, CreditNoteTax, Customer, FeeTax, Invoice
 from app.validation import as_uuid, check_one_of
 
 Texts = dict[Str, Str | None]
+PRECISE_PLACES = 5
 
 
 class ItemInput(Struct):
@@ -111,7 +113,7 @@ class CreditNoteObject(Struct, kw_only=True):
     credit_amount_cents: int
     refund_amount_cents: int
     offset_amount_cents: int
-    coupons_adjustment_amount_cents: int = 0
+    coupons_adjustment_amount_cents: int
     created_at: str
     updated_at: str
     file_url: str | None = None
@@ -159,8 +161,8 @@ class EstimateObject(Struct, kw_only=True):
     max_creditable_amount_cents: int
     max_refundable_amount_cents: int
     max_offsettable_amount_cents: int
-    coupons_adjustment_amount_cents: int = 0
-    precise_coupons_adjustment_amount_cents: int = 0
+    coupons_adjustment_amount_cents: int
+    precise_coupons_adjustment_amount_cents: msgspec.Raw
     items: list[EstimatedItem]
     applied_taxes: list[EstimatedTax]
 
@@ -192,6 +194,7 @@ def credit_note_object(note: CreditNote) -> CreditNoteObject:
         credit_amount_cents=note.credit_amount_cents,
         refund_amount_cents=note.refund_amount_cents,
         offset_amount_cents=note.offset_amount_cents,
+        coupons_adjustment_amount_cents=note.coupons_adjustment_amount_cents,
         created_at=instant(note.created_at),
         updated_at=instant(note.updated_at),
         items=[NoteItemObject(item.id, item.amount_cents, note.currency, fee_object(item.fee)) for item in note.items],
@@ -225,12 +228,14 @@ def _estimate_object(estimate: Estimate) -> EstimateObject:
         invoice_number=invoice.number or "",
         currency=invoice.currency,
         taxes_amount_cents=amounts.taxes.amount_cents,
-        precise_taxes_amount_cents=number(amounts.precise_taxes_cents),
+        precise_taxes_amount_cents=number(round_half_up(amounts.precise_taxes_cents, PRECISE_PLACES)),
         taxes_rate=number(amounts.taxes.rate),
         sub_total_excluding_taxes_amount_cents=amounts.sub_total_cents,
         max_creditable_amount_cents=estimate.creditable_cents,
         max_refundable_amount_cents=estimate.refundable_cents,
         max_offsettable_amount_cents=estimate.offsettable_cents,
+        coupons_adjustment_amount_cents=amounts.coupons_cents,
+        precise_coupons_adjustment_amount_cents=number(round_half_up(amounts.precise_coupons_cents, PRECISE_PLACES)),
         items=[EstimatedItem(int(amount), fee.id) for fee, amount in estimate.items],
         applied_taxes=[
             EstimatedTax(

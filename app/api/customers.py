@@ -12,6 +12,7 @@ from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, post
 from app.api.taxes import TaxObject, tax_object
 from app.api.wire import Count, Opt, PageMeta, Str, changes, fill, instant, paginate
+from app.customers.applied_coupons import end_applied_coupons
 from app.customers.billing_entities import ids_of
 from app.customers.customers import (
     ACCOUNT_TYPES,
@@ -289,9 +290,10 @@ class CustomerController(Controller):
     def remove_customer(
         self, external_id: str, db: Db, service: Running, organization: Org, now: Now
     ) -> CustomerAnswer:
-        """Delete a customer; its subscriptions end and are billed for the last time."""
+        """Delete a customer; its subscriptions end and are billed for the last time, and its coupons end after that."""
         service.wait_until_readable(organization.id)
         customer = find_customer(db, organization.id, external_id, lock=True)
         end_all(db, customer, now, service.billing_meter)
+        end_applied_coupons(db, customer.id, now)
         delete_customer(customer, now)
         return CustomerAnswer(customer_object(customer))

@@ -28,7 +28,7 @@ from app.billing.wording import LocalWords, words
 from app.catalog.metrics import field_names
 from app.core.explanation.sentences import counted
 from app.core.explanation.steps import Step
-from app.core.money import decimal_text
+from app.core.money import ZERO, decimal_text
 from app.errors import NotFound, invalid
 from app.metering.behind import Behind, BehindCounts, count_behind, list_behind
 from app.models import BillingEntity, Customer, Organization
@@ -116,7 +116,8 @@ class BehindObject(Struct):
 
 
 class ExplanationObject(Struct, kw_only=True):
-    """The steps' amounts add up to the amount; `sentences` tell everything in order."""
+    """The steps' amounts add up to the amount; `sentences` tell everything in order. `precise_coupons_amount_cents`: what
+    coupons, and credit for what was billed before, have taken of it before taxes."""
 
     kind: str
     name: str
@@ -133,6 +134,7 @@ class ExplanationObject(Struct, kw_only=True):
     pricing_unit: ConvertedObject | None
     precise_amount: str
     amount_cents: int
+    precise_coupons_amount_cents: str
     taxes: list[TaxStepObject]
     taxes_amount_cents: int
     total_amount_cents: int
@@ -362,6 +364,7 @@ def _object(
         pricing_unit=_converted(facts),
         precise_amount=decimal_text(facts.precise_amount),
         amount_cents=facts.amount_cents,
+        precise_coupons_amount_cents=decimal_text(ZERO if facts.reduction is None else facts.reduction.cents),
         taxes=[TaxStepObject(one.code, one.name, number(one.rate), one.amount_cents) for one in facts.taxes],
         taxes_amount_cents=facts.taxes_amount_cents,
         total_amount_cents=facts.amount_cents + facts.taxes_amount_cents,

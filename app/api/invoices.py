@@ -222,21 +222,29 @@ def _whole(invoice: Invoice, now: datetime) -> InvoiceObject:
         billing_periods=[_period_object(period) for period in invoice.billing_periods],
         subscriptions=[subscription_object(period.subscription, now) for period in invoice.billing_periods],
         fees=[fee_object(fee) for fee in invoice.fees],
-        credits=[_credit_object(credit) for credit in invoice.credits],
+        credits=[credit_object(credit) for credit in invoice.credits],
     )
 
 
-def _credit_object(credit: Credit) -> CreditObject:
-    note = credit.credit_note
-    if note is None:
+def credit_object(credit: Credit) -> CreditObject:
+    """What has lowered an invoice, as it is on the wire."""
+    note, applied = credit.credit_note, credit.applied_coupon
+    if applied is not None:
+        coupon = applied.coupon
+        item = CreditItem(coupon.id, "coupon", coupon.code, coupon.name, coupon.description)
+        invoice = credit.invoice
+    elif note is not None:
+        item = CreditItem(note.id, "credit_note", note.number, note.invoice.number or "")
+        invoice = note.invoice
+    else:
         raise ValueError(f"credit {credit.id} comes from nothing")
     return CreditObject(
         lago_id=credit.id,
         amount_cents=credit.amount_cents,
         amount_currency=credit.currency,
-        before_taxes=False,
-        item=CreditItem(note.id, "credit_note", note.number, note.invoice.number or ""),
-        invoice=CreditInvoice(note.invoice_id, note.invoice.payment_status),
+        before_taxes=applied is not None,
+        item=item,
+        invoice=CreditInvoice(invoice.id, invoice.payment_status),
     )
 
 

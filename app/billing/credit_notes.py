@@ -1,5 +1,6 @@
 """Credit notes: made by hand, or when days that are paid for will not be used (billing spec 6)."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -11,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from app.billing.close import timezone_of
-from app.core.credit_notes import NoteAmounts, NoteItem, note_amounts, unused_amount
+from app.core.credit_notes import NoteAmounts, NoteItem, Rest, coupon_share, note_amounts, unused_amount
 from app.core.money import ZERO, minor_int
 from app.core.periods import local_date
 from app.core.taxes import TaxRate
@@ -25,7 +26,22 @@ REASONS = (
 TOLERANCE_CENTS = 1
 
 Wanted = list[tuple[Fee, Decimal]]
-"""Fees, and what of each is to be taken back, before taxes, in minor units."""
+"""Fees, and what of each is to be taken back, before taxes and coupons, in minor units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What the notes on an invoice have left of it: of each fee before taxes and coupons, and of its sums."""
+
+    fees: Mapping[UUID, Decimal]
+    rest: Rest
+
+    def is_all(self, items: Wanted) -> bool:
+        """Whether these items are all that is left."""
+        taken: dict[UUID, Decimal] = defaultdict(Decimal)
+        for fee, amount in items:
+            taken[fee.id] += amount
+        return any(self.fees.values()) and all(left == taken[fee_id] for fee_id, left in self.fees.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +64,8 @@ def estimate_note(db: Session, organization_id: UUID, sent: Changes) -> Estimate
         Invalid: an item is not an amount, or more than what is left of its fee.
     """
     invoice = _invoice(db, organization_id, sent.get("invoice_id"))
-    left = _left_of_fees(db, invoice)
-    items = _items(invoice, left, sent.get("items"))
-    return _estimate(invoice, left, items)
+    left = _left(db, invoice)
+    return _estimate(invoice, left, _items(invoice, left, sent.get("items")))
 
 
 def create_note(db: Session, organization_id: UUID, sent: Changes, now: datetime) -> CreditNote:
@@ -64,7 +79,7 @@ def create_note(db: Session, organization_id: UUID, sent: Changes, now: datetime
     problems = Problems()
     check_one_of(problems, sent, "reason", REASONS)
     problems.check()
-    left = _left_of_fees(db, invoice)
+    left = _left(db, invoice)
     estimate = _estimate(invoice, left, _items(invoice, left, sent.get("items")))
     credit, refund, offset = (sent.get(f"{part}_amount_cents") or 0 for part in ("credit", "refund", "offset"))
     _check_totals(problems, estimate, credit, refund, offset)
@@ -93,13 +108,13 @@ def credit_unused(
     is. `period` is the whole one, first and last day; the day of an upgrade is given back, too.
     """
     invoice = _invoice(db, fee.organization_id, str(fee.invoice_id))
-    left = _left_of_fees(db, invoice)
+    left = _left(db, invoice)
     first, last = period
     amount = unused_amount(
         int(fee.amount_details.get("plan_amount_cents", fee.amount_cents)),
         (last - first).days + 1,
         (last - ends_on).days + upgrade,
-        left[fee.id],
+        left.fees[fee.id],
     )
     if amount <= 0:
         return None
@@ -130,8 +145,8 @@ def _invoice(db: Session, organization_id: UUID, invoice_id: object) -> Invoice:
     return invoice
 
 
-def _left_of_fees(db: Session, invoice: Invoice) -> dict[UUID, Decimal]:
-    """What of each fee has not been taken back yet, before taxes."""
+def _left(db: Session, invoice: Invoice) -> Left:
+    """What the notes on an invoice have left of it."""
     taken = dict(
         db.execute(
             select(CreditNoteItem.fee_id, func.sum(CreditNoteItem.precise_amount_cents))
@@ -144,13 +159,22 @@ def _left_of_fees(db: Session, invoice: Invoice) -> dict[UUID, Decimal]:
         .tuples()
         .all()
     )
-    return {fee.id: Decimal(fee.amount_cents) - taken.get(fee.id, ZERO) for fee in invoice.fees}
+    sub_total, taxes = db.execute(
+        select(
+            func.coalesce(func.sum(CreditNote.sub_total_excluding_taxes_amount_cents), 0),
+            func.coalesce(func.sum(CreditNote.taxes_amount_cents), 0),
+        ).where(CreditNote.invoice_id == invoice.id)
+    ).one()
+    return Left(
+        {fee.id: Decimal(fee.amount_cents) - taken.get(fee.id, ZERO) for fee in invoice.fees},
+        Rest(invoice.sub_total_excluding_taxes_amount_cents - int(sub_total), invoice.taxes_amount_cents - int(taxes)),
+    )
 
 
-def _items(invoice: Invoice, left: Mapping[UUID, Decimal], sent: object) -> Wanted:
+def _items(invoice: Invoice, left: Left, sent: object) -> Wanted:
     if not isinstance(sent, Sequence) or isinstance(sent, str):
         raise invalid("items", "must_be_an_array")
-    fees = {fee.id: fee for fee in invoice.fees}
+    fees, remaining = {fee.id: fee for fee in invoice.fees}, dict(left.fees)
     items: Wanted = []
     problems = Problems()
     for one in sent:
@@ -161,28 +185,34 @@ def _items(invoice: Invoice, left: Mapping[UUID, Decimal], sent: object) -> Want
         amount = one.get("amount_cents")
         if amount is None or amount < 0:
             problems.add("amount_cents", "invalid_value")
-        elif amount > left[fee.id]:
+        elif amount > remaining[fee.id]:
             problems.add("amount_cents", "higher_than_remaining_fee_amount")
         else:
+            remaining[fee.id] -= amount
             items.append((fee, Decimal(amount)))
     problems.check()
     return items
 
 
-def _amounts(items: Wanted) -> NoteAmounts:
+def _amounts(items: Wanted, left: Left) -> NoteAmounts:
     return note_amounts(
         [
-            NoteItem(amount, [TaxRate(str(tax.tax_id), tax.tax_rate) for tax in fee.applied_taxes])
+            NoteItem(
+                amount,
+                [TaxRate(str(tax.tax_id), tax.tax_rate) for tax in fee.applied_taxes],
+                coupon_share(amount, fee.amount_cents, fee.precise_coupons_amount_cents),
+            )
             for fee, amount in items
-        ]
+        ],
+        left.rest if left.is_all(items) else None,
     )
 
 
-def _estimate(invoice: Invoice, left: Mapping[UUID, Decimal], items: Wanted) -> Estimate:
-    creditable = _amounts([(fee, left[fee.id]) for fee in invoice.fees]).expected_cents
+def _estimate(invoice: Invoice, left: Left, items: Wanted) -> Estimate:
+    creditable = _amounts([(fee, left.fees[fee.id]) for fee in invoice.fees], left).expected_cents
     # Nothing has been paid through the service, so there is nothing to be paid back.
     owed = max(invoice.total_amount_cents - invoice.offset_amount_cents, 0)
-    return Estimate(invoice, items, _amounts(items), creditable, 0, min(owed, creditable))
+    return Estimate(invoice, items, _amounts(items, left), creditable, 0, min(owed, creditable))
 
 
 def _check_totals(problems: Problems, estimate: Estimate, credit: int, refund: int, offset: int) -> None:
@@ -239,6 +269,7 @@ def _write(
         sub_total_excluding_taxes_amount_cents=amounts.sub_total_cents,
         taxes_amount_cents=amounts.taxes.amount_cents,
         taxes_rate=amounts.taxes.rate,
+        coupons_adjustment_amount_cents=amounts.coupons_cents,
         total_amount_cents=amounts.total_cents,
         credit_amount_cents=credit,
         refund_amount_cents=refund,

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.billing.book import ChargeTerms, load_plans
 from app.billing.charge_usage import Item, Options
 from app.billing.current_usage import CurrentUsage
-from app.billing.explanation import PRICING_UNIT_PLACES, Conversion, Facts, TaxFacts
+from app.billing.explanation import PRICING_UNIT_PLACES, Conversion, Facts, Reduction, TaxFacts
 from app.billing.priced_terms import KeptTerms, find_terms
 from app.core.money import exact, from_minor
 from app.metering.behind import Behind
@@ -49,6 +49,7 @@ def fee_facts(db: Session, fee: Fee) -> Facts:
         conversion=conversion,
         spent=_spent(db, fee, conversion) if fee.true_up_parent_fee_id else None,
         event_transaction_id=fee.event_transaction_id,
+        reduction=_reduction(db, fee),
         taxes=tuple(TaxFacts(tax.tax_code, tax.tax_name, tax.tax_rate, tax.amount_cents) for tax in fee.applied_taxes),
         taxes_amount_cents=fee.taxes_amount_cents,
     )
@@ -156,6 +157,16 @@ def _conversion(stored: Mapping[str, Any] | None) -> Conversion | None:
 def _from_hundredths(value: object) -> Decimal:
     with exact():
         return Decimal(str(value)).scaleb(-PRICING_UNIT_PLACES)
+
+
+def _reduction(db: Session, fee: Fee) -> Reduction | None:
+    """What was taken of a fee before taxes, and what its invoice says that it was for."""
+    if not fee.precise_coupons_amount_cents:
+        return None
+    query = select(Invoice.progressive_billing_credit_amount_cents, Invoice.coupons_amount_cents)
+    billed_before, coupons = db.execute(query.where(Invoice.id == fee.invoice_id)).one()
+    names = (("what was billed before", billed_before), ("coupons", coupons))
+    return Reduction(fee.precise_coupons_amount_cents, tuple(name for name, cents in names if cents))
 
 
 def _spent(db: Session, fee: Fee, conversion: Conversion | None) -> tuple[Decimal, Decimal]:

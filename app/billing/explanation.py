@@ -33,7 +33,7 @@ from app.core.explanation.steps import (
     period_fee,
     total,
 )
-from app.core.money import exact, from_minor, round_half_up
+from app.core.money import ZERO, exact, from_minor, minor_int, round_half_up
 from app.core.periods import calendar_days
 
 SHOWN_PLACES = 15
@@ -51,6 +51,14 @@ class TaxFacts:
     name: str
     rate: Decimal
     amount_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """What was taken of a fee before taxes, in minor units, and by what: coupons, credit for what was billed before."""
+
+    cents: Decimal
+    by: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +100,14 @@ class Facts:
     conversion: Conversion | None = None
     spent: tuple[Decimal, Decimal] | None = None
     event_transaction_id: str | None = None
+    reduction: Reduction | None = None
     taxes: tuple[TaxFacts, ...] = ()
     taxes_amount_cents: int = 0
+
+    @property
+    def left_cents(self) -> Decimal:
+        """What is taxed, in minor units."""
+        return self.amount_cents - (ZERO if self.reduction is None else self.reduction.cents)
 
     @property
     def amount(self) -> Decimal:
@@ -160,7 +174,11 @@ def explain(facts: Facts, words: LocalWords) -> Explanation:
     sentences += [one.sentence for one in told if one.sentence]
     if len(part.steps) > 1 or target != rounded:
         sentences.append(rounding_sentence(target, rounded, in_prices))
-    sentences += [*_conversion_sentences(facts, words), *_tax_sentences(facts, words)]
+    sentences += [
+        *_conversion_sentences(facts, words),
+        *_reduction_sentences(facts, words),
+        *_tax_sentences(facts, words),
+    ]
     figures = Figures.read(facts.figures) if facts.figures and "measured" in facts.figures else None
     return Explanation(facts, days, period_days, figures, told, sentences)
 
@@ -186,17 +204,26 @@ def _conversion_sentences(facts: Facts, words: LocalWords) -> list[str]:
     return [f"{text}{rounded}."]
 
 
+def _reduction_sentences(facts: Facts, words: LocalWords) -> list[str]:
+    if facts.reduction is None:
+        return []
+    taken, left = (
+        words.money(from_minor(cents, facts.currency)) for cents in (facts.reduction.cents, facts.left_cents)
+    )
+    return [f"Less {taken} for {' and '.join(facts.reduction.by)}: {left} is left."]
+
+
 def _tax_sentences(facts: Facts, words: LocalWords) -> list[str]:
-    def money(cents: int) -> str:
+    def money(cents: int | Decimal) -> str:
         return words.money(from_minor(cents, facts.currency))
 
-    base = money(facts.amount_cents)
+    base = money(facts.left_cents)
     told = [
         f"{one.name}: {words.number(one.rate.normalize())}% of {base} = {money(one.amount_cents)}."
         for one in facts.taxes
     ]
     if told:
-        told.append(f"With taxes: {money(facts.amount_cents + facts.taxes_amount_cents)}.")
+        told.append(f"With taxes: {money(minor_int(facts.left_cents) + facts.taxes_amount_cents)}.")
     return told
 
 

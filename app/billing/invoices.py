@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from app.billing.coupon_credits import take_coupons
 from app.billing.credits import take_credit_notes
 from app.billing.fees import FeeDraft
 from app.billing.invoice_drafts import InvoiceDraft, Payer
@@ -42,6 +43,7 @@ def settle(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetime) -> li
     The invoices of one customer are settled in the drafts' order: what one takes is not there for the next.
     """
     settlements = [Settlement(draft) for draft in drafts]
+    take_coupons(db, settlements, made_at)
     for one in settlements:
         one.take_taxes()
         if one.with_taxes_cents > LARGEST_TOTAL:

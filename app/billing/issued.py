@@ -12,6 +12,7 @@ from app.customers.customers import CUSTOMER_PARTS
 from app.customers.subscriptions import SUBSCRIPTION_PARTS
 from app.errors import NotAllowed, NotFound, invalid
 from app.models import (
+    AppliedCoupon,
     BillableMetric,
     BillingPeriod,
     Charge,
@@ -47,7 +48,10 @@ LIST_PARTS = (
 )
 WHOLE_PARTS = (
     *LIST_PARTS,
-    selectinload(Invoice.credits).joinedload(Credit.credit_note).joinedload(CreditNote.invoice),
+    selectinload(Invoice.credits).options(
+        joinedload(Credit.credit_note).joinedload(CreditNote.invoice),
+        joinedload(Credit.applied_coupon).joinedload(AppliedCoupon.coupon),
+    ),
     selectinload(Invoice.billing_periods).joinedload(BillingPeriod.subscription).options(*SUBSCRIPTION_PARTS),
     selectinload(Invoice.fees).options(*FEE_PARTS),
 )

@@ -34,7 +34,7 @@ LONGEST_KEY, LONGEST_VALUE = 100, 255
 
 def live_plans(organization_id: UUID) -> Select[Plan]:
     """An organization's plans that can be sold, newest first, whole: none that is deleted or to be deleted, no copies."""
-    return _live_plans(organization_id).options(*PLAN_PARTS)
+    return bare_plans(organization_id).options(*PLAN_PARTS)
 
 
 def find_plan(db: Session, organization_id: UUID, code: str, *, lock: bool = False, share: bool = False) -> Plan:
@@ -53,7 +53,7 @@ def find_bare_plan(db: Session, organization_id: UUID, code: str, *, lock: bool 
     Raises:
         NotFound: `plan_not_found`.
     """
-    return _find(db, _live_plans(organization_id), code, lock=lock)
+    return _find(db, bare_plans(organization_id), code, lock=lock)
 
 
 def load_plan(db: Session, organization_id: UUID, plan_id: UUID) -> Plan:
@@ -62,7 +62,8 @@ def load_plan(db: Session, organization_id: UUID, plan_id: UUID) -> Plan:
     return db.scalars(query.execution_options(populate_existing=True)).one()
 
 
-def _live_plans(organization_id: UUID) -> Select[Plan]:
+def bare_plans(organization_id: UUID) -> Select[Plan]:
+    """The same plans without their charges and taxes."""
     return (
         select(Plan)
         .where(

@@ -1,7 +1,7 @@
 """What a credit note comes to, and what an invoice leaves to be credited; in minor units (billing spec 6.2, 6.3, 6.7)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 
 from app.core.money import ZERO, exact, minor_int
@@ -13,35 +13,68 @@ _ITEM_PLACES = Decimal("0.00001")
 
 @dataclass(frozen=True, slots=True)
 class NoteItem:
-    """What is taken back of one fee, before taxes, and the taxes that the fee has."""
+    """What is taken back of one fee before taxes, what of that coupons have paid, and the taxes that the fee has."""
 
     amount: Decimal
     rates: Sequence[TaxRate]
+    coupons: Decimal = ZERO
+
+    @property
+    def base(self) -> Decimal:
+        """What is taxed."""
+        return self.amount - self.coupons
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What the notes on an invoice have left of its sub total and of its taxes, in minor units."""
+
+    sub_total_cents: int
+    taxes_cents: int
 
 
 @dataclass(frozen=True, slots=True)
 class NoteAmounts:
-    """The amounts of a note: its items before taxes, rounded, their taxes, and the rounded sum of what is unrounded of
-    both. `total_cents` is the sum of the two rounded ones: what is stored."""
+    """The amounts of a note: its items before taxes and less coupons, rounded, their taxes, and the rounded sum of what is
+    unrounded of both. `total_cents` is the sum of the two rounded ones: what is stored. `precise_coupons_cents`: what of
+    the items coupons have paid."""
 
     sub_total_cents: int
     taxes: InvoiceTaxes
     precise_taxes_cents: Decimal
     expected_cents: int
+    precise_coupons_cents: Decimal
 
     @property
     def total_cents(self) -> int:
         return self.sub_total_cents + self.taxes.amount_cents
 
+    @property
+    def coupons_cents(self) -> int:
+        return minor_int(self.precise_coupons_cents)
 
-def note_amounts(items: Sequence[NoteItem]) -> NoteAmounts:
-    """The amounts of a note with these items (billing spec 6.2)."""
+
+def coupon_share(amount: Decimal, fee_cents: int, coupons_cents: Decimal) -> Decimal:
+    """What coupons have paid of a part of a fee, of which all in all they have paid `coupons_cents` (billing spec 6.2)."""
     with exact():
-        total = sum((item.amount for item in items), ZERO)
-        precise = sum((item.amount * tax.rate / 100 for item in items for tax in item.rates), ZERO)
-    taxes = invoice_taxes([(item.amount, item.rates) for item in items], total)
+        return coupons_cents * amount / fee_cents if fee_cents else ZERO
+
+
+def note_amounts(items: Sequence[NoteItem], rest: Rest | None = None) -> NoteAmounts:
+    """The amounts of a note with these items (billing spec 6.2). A note that takes back all that is left of an invoice is
+    given the `rest` and comes to that: it makes good for what rounding has added to the notes before it or kept from them.
+    """
     with exact():
-        return NoteAmounts(minor_int(total), taxes, precise, minor_int(total + precise))
+        total = sum((item.base for item in items), ZERO)
+        precise = sum((item.base * tax.rate / 100 for item in items for tax in item.rates), ZERO)
+        coupons = sum((item.coupons for item in items), ZERO)
+        taxes = invoice_taxes([(item.base, item.rates) for item in items], total)
+        expected = minor_int(total + precise)
+    sub_total = minor_int(total)
+    if rest is not None:
+        sub_total, taxes = max(rest.sub_total_cents, 0), replace(taxes, amount_cents=max(rest.taxes_cents, 0))
+        expected = sub_total + taxes.amount_cents
+    return NoteAmounts(sub_total, taxes, precise, expected, coupons)
 
 
 def unused_amount(plan_amount_cents: int, period_days: int, unused_days: int, fee_left_cents: Decimal) -> Decimal:

@@ -17,6 +17,7 @@ from app.models.catalog import (
     PricingUnit,
     Tax,
 )
+from app.models.coupon import AppliedCoupon, Coupon
 from app.models.credit_note import Credit, CreditNote, CreditNoteItem, CreditNoteTax
 from app.models.customer import (
     Customer,
@@ -37,6 +38,7 @@ __all__ = [
     "AdvanceLevel",
     "AdvanceMark",
     "ApiKey",
+    "AppliedCoupon",
     "Base",
     "BillableMetric",
     "BillingEntity",
@@ -44,6 +46,7 @@ __all__ = [
     "BillingRun",
     "Charge",
     "ChargeFilter",
+    "Coupon",
     "Credit",
     "CreditNote",
     "CreditNoteItem",

@@ -2,6 +2,7 @@
 
 from datetime import date, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import ForeignKey, Index, Numeric, UniqueConstraint, text
@@ -10,6 +11,9 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from app.models.base import Base, Cents, Id, Json, PreciseCents, Rate
 from app.models.customer import Customer
 from app.models.invoice import Fee, Invoice
+
+if TYPE_CHECKING:
+    from app.models.coupon import AppliedCoupon
 
 
 class CreditNote(Base):
@@ -43,6 +47,7 @@ class CreditNote(Base):
     sub_total_excluding_taxes_amount_cents: Mapped[Cents]
     taxes_amount_cents: Mapped[Cents]
     taxes_rate: Mapped[Rate]
+    coupons_adjustment_amount_cents: Mapped[Cents] = mapped_column(default=0)
     total_amount_cents: Mapped[Cents]
     credit_amount_cents: Mapped[Cents]
     refund_amount_cents: Mapped[Cents]
@@ -103,7 +108,7 @@ class Credit(Base):
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), index=True)
     credit_note_id: Mapped[UUID | None] = mapped_column(ForeignKey("credit_notes.id"), index=True)
-    applied_coupon_id: Mapped[UUID | None] = mapped_column(index=True)
+    applied_coupon_id: Mapped[UUID | None] = mapped_column(ForeignKey("applied_coupons.id"), index=True)
     progressive_invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoices.id"), index=True)
     position: Mapped[int]
     amount_cents: Mapped[Cents]
@@ -111,6 +116,7 @@ class Credit(Base):
     created_at: Mapped[datetime]
 
     credit_note: Mapped[CreditNote | None] = relationship(lazy="raise_on_sql")
+    applied_coupon: Mapped["AppliedCoupon | None"] = relationship(lazy="raise_on_sql", back_populates="credits")
     invoice: Mapped[Invoice] = relationship(
         lazy="raise_on_sql", back_populates="credits", foreign_keys="Credit.invoice_id"
     )

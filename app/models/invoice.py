@@ -16,6 +16,9 @@ from app.models.customer import Customer, Subscription
 if TYPE_CHECKING:
     from app.models.credit_note import Credit
 
+DROPPED = ("voided", "closed", "deleted")
+"""Statuses of invoices that have given back what coupons took of them."""
+
 
 class Invoice(Base):
     """An invoice (billing spec 3). Amounts are integers in the currency's minor unit. `offset_amount_cents`: what its own

@@ -150,6 +150,32 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_billing_entities'))
     )
     op.create_index('uq_billing_entities_code', 'billing_entities', ['organization_id', 'code'], unique=True)
+    op.create_table('coupons',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('code', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=True),
+    sa.Column('coupon_type', sa.Text(), nullable=False),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=True),
+    sa.Column('amount_currency', sa.Text(), nullable=True),
+    sa.Column('percentage_rate', sa.Numeric(precision=30, scale=15), nullable=True),
+    sa.Column('frequency', sa.Text(), nullable=False),
+    sa.Column('frequency_duration', sa.Integer(), nullable=True),
+    sa.Column('reusable', sa.Boolean(), nullable=False),
+    sa.Column('expiration', sa.Text(), nullable=False),
+    sa.Column('expiration_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('limited_plans', sa.Boolean(), nullable=False),
+    sa.Column('limited_billable_metrics', sa.Boolean(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('terminated_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_coupons_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_coupons'))
+    )
+    op.create_index('ix_coupons_expiring', 'coupons', ['expiration_at'], unique=False, postgresql_where=sa.text('expiration_at IS NOT NULL AND terminated_at IS NULL AND deleted_at IS NULL'))
+    op.create_index('uq_coupons_code', 'coupons', ['organization_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
     op.create_table('event_checks',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -278,6 +304,20 @@ def upgrade() -> None:
     op.create_index('ix_charges_parent_id', 'charges', ['parent_id'], unique=False, postgresql_where=sa.text('parent_id IS NOT NULL'))
     op.create_index('ix_charges_pricing_unit_id', 'charges', ['pricing_unit_id'], unique=False, postgresql_where=sa.text('pricing_unit_id IS NOT NULL'))
     op.create_index('uq_charges_code', 'charges', ['plan_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_table('coupon_metrics',
+    sa.Column('coupon_id', sa.Uuid(), nullable=False),
+    sa.Column('billable_metric_id', sa.Uuid(), nullable=False),
+    sa.ForeignKeyConstraint(['billable_metric_id'], ['billable_metrics.id'], name=op.f('fk_coupon_metrics_billable_metric_id')),
+    sa.ForeignKeyConstraint(['coupon_id'], ['coupons.id'], name=op.f('fk_coupon_metrics_coupon_id')),
+    sa.PrimaryKeyConstraint('coupon_id', 'billable_metric_id', name=op.f('pk_coupon_metrics'))
+    )
+    op.create_table('coupon_plans',
+    sa.Column('coupon_id', sa.Uuid(), nullable=False),
+    sa.Column('plan_id', sa.Uuid(), nullable=False),
+    sa.ForeignKeyConstraint(['coupon_id'], ['coupons.id'], name=op.f('fk_coupon_plans_coupon_id')),
+    sa.ForeignKeyConstraint(['plan_id'], ['plans.id'], name=op.f('fk_coupon_plans_plan_id')),
+    sa.PrimaryKeyConstraint('coupon_id', 'plan_id', name=op.f('pk_coupon_plans'))
+    )
     op.create_table('customers',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -377,6 +417,30 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_plan_taxes_tax_id')),
     sa.PrimaryKeyConstraint('plan_id', 'tax_id', name=op.f('pk_plan_taxes'))
     )
+    op.create_table('applied_coupons',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('coupon_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('number', sa.Integer(), nullable=False),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=True),
+    sa.Column('amount_currency', sa.Text(), nullable=True),
+    sa.Column('percentage_rate', sa.Numeric(precision=30, scale=15), nullable=True),
+    sa.Column('frequency', sa.Text(), nullable=False),
+    sa.Column('frequency_duration', sa.Integer(), nullable=True),
+    sa.Column('frequency_duration_remaining', sa.Integer(), nullable=True),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('terminated_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['coupon_id'], ['coupons.id'], name=op.f('fk_applied_coupons_coupon_id')),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_applied_coupons_customer_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_applied_coupons_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_applied_coupons'))
+    )
+    op.create_index('ix_applied_coupons_active', 'applied_coupons', ['customer_id'], unique=False, postgresql_where=sa.text('terminated_at IS NULL'))
+    op.create_index('ix_applied_coupons_coupon_id', 'applied_coupons', ['coupon_id'], unique=False)
+    op.create_index('ix_applied_coupons_listing', 'applied_coupons', ['organization_id', 'created_at', 'id'], unique=False)
+    op.create_index('uq_applied_coupons_number', 'applied_coupons', ['customer_id', 'number'], unique=True)
     op.create_table('charge_filters',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -610,6 +674,7 @@ def upgrade() -> None:
     sa.Column('sub_total_excluding_taxes_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('taxes_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('taxes_rate', sa.Numeric(precision=30, scale=15), nullable=False),
+    sa.Column('coupons_adjustment_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('total_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('credit_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('refund_amount_cents', sa.BigInteger(), nullable=False),
@@ -809,6 +874,7 @@ def upgrade() -> None:
     sa.Column('amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('currency', sa.Text(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['applied_coupon_id'], ['applied_coupons.id'], name=op.f('fk_credits_applied_coupon_id')),
     sa.ForeignKeyConstraint(['credit_note_id'], ['credit_notes.id'], name=op.f('fk_credits_credit_note_id')),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_credits_invoice_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_credits_organization_id')),
@@ -905,6 +971,11 @@ def downgrade() -> None:
     op.drop_index('uq_charge_filters_number', table_name='charge_filters')
     op.drop_index('ix_charge_filters_grouped', table_name='charge_filters', postgresql_where=sa.text("charge_filters.deleted_at IS NULL AND charge_filters.properties ? 'pricing_group_keys'"))
     op.drop_table('charge_filters')
+    op.drop_index('uq_applied_coupons_number', table_name='applied_coupons')
+    op.drop_index('ix_applied_coupons_listing', table_name='applied_coupons')
+    op.drop_index('ix_applied_coupons_coupon_id', table_name='applied_coupons')
+    op.drop_index('ix_applied_coupons_active', table_name='applied_coupons', postgresql_where=sa.text('terminated_at IS NULL'))
+    op.drop_table('applied_coupons')
     op.drop_table('plan_taxes')
     op.drop_index('ix_plan_entitlements_feature_id', table_name='plan_entitlements')
     op.drop_table('plan_entitlements')
@@ -916,6 +987,8 @@ def downgrade() -> None:
     op.drop_index('uq_customers_sequential_id', table_name='customers')
     op.drop_index('uq_customers_external_id', table_name='customers', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_table('customers')
+    op.drop_table('coupon_plans')
+    op.drop_table('coupon_metrics')
     op.drop_index('uq_charges_code', table_name='charges', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_index('ix_charges_pricing_unit_id', table_name='charges', postgresql_where=sa.text('pricing_unit_id IS NOT NULL'))
     op.drop_index('ix_charges_parent_id', table_name='charges', postgresql_where=sa.text('parent_id IS NOT NULL'))
@@ -936,6 +1009,9 @@ def downgrade() -> None:
     op.drop_table('features')
     op.drop_index('ix_event_checks_checked_at', table_name='event_checks')
     op.drop_table('event_checks')
+    op.drop_index('uq_coupons_code', table_name='coupons', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_index('ix_coupons_expiring', table_name='coupons', postgresql_where=sa.text('expiration_at IS NOT NULL AND terminated_at IS NULL AND deleted_at IS NULL'))
+    op.drop_table('coupons')
     op.drop_index('uq_billing_entities_code', table_name='billing_entities')
     op.drop_table('billing_entities')
     op.drop_index('uq_billable_metrics_code', table_name='billable_metrics', postgresql_where=sa.text('deleted_at IS NULL'))

@@ -9,6 +9,7 @@ from lago_python_client.client import Client
 from lago_python_client.exceptions import LagoApiError
 from lago_python_client.models import (
     AddOn,
+    AppliedCoupon,
     BatchEvent,
     BillableMetric,
     BillableMetricFilter,
@@ -20,6 +21,7 @@ from lago_python_client.models import (
     ChargeFilter,
     ChargeFilters,
     Charges,
+    Coupon,
     Customer,
     Event,
     Fee,
@@ -27,6 +29,7 @@ from lago_python_client.models import (
     FixedChargeOverrides,
     FixedChargeProperties,
     FixedCharges,
+    LimitationConfiguration,
     Plan,
     Subscription,
     Tax,
@@ -263,3 +266,48 @@ def test_errors(lago: Client) -> None:
     with pytest.raises(LagoApiError) as invalid:
         lago.events.create(Event(transaction_id="", external_subscription_id="s", code="c"))
     assert (invalid.value.status_code, invalid.value.response["code"]) == (422, "validation_errors")
+
+
+def test_coupons_from_the_catalog_to_an_invoice(lago: Client, api: httpx.Client) -> None:
+    lago.plans.create(
+        Plan(
+            name="Plan",
+            code="plan",
+            interval="monthly",
+            amount_cents=10_000,
+            amount_currency="EUR",
+            pay_in_advance=False,
+        )
+    )
+    lago.customers.create(Customer(external_id="acme"))
+    lago.subscriptions.create(Subscription(external_customer_id="acme", external_id="sub", plan_code="plan"))
+    sent = Coupon(
+        name="Ten off",
+        code="ten",
+        coupon_type="percentage",
+        percentage_rate=12.5,
+        frequency="recurring",
+        frequency_duration=3,
+        expiration="no_expiration",
+        reusable=False,
+        applies_to=LimitationConfiguration(plan_codes=["plan"], billable_metric_codes=[]),
+    )
+    coupon = lago.coupons.create(sent)
+    assert (coupon.percentage_rate, coupon.limited_plans, coupon.plan_codes) == (12.5, True, ["plan"])
+    assert lago.coupons.find("ten").lago_id == coupon.lago_id
+    assert lago.coupons.update(Coupon(name="Ten"), "ten").name == "Ten"
+    assert [one.code for one in lago.coupons.find_all()["coupons"]] == ["ten"]
+    given = lago.applied_coupons.create(AppliedCoupon(external_customer_id="acme", coupon_code="ten"))
+    assert (given.status, given.frequency_duration_remaining) == ("active", 3)
+    with pytest.raises(LagoApiError) as refused:
+        lago.applied_coupons.create(AppliedCoupon(external_customer_id="acme", coupon_code="ten"))
+    assert refused.value.status_code == 405
+    set_clock(api, "2024-06-01T00:00:00Z")
+    (listed,) = lago.invoices.find_all({"external_customer_id": "acme"})["invoices"]
+    invoice = lago.invoices.find(listed.lago_id)
+    assert (invoice.coupons_amount_cents, invoice.total_amount_cents) == (1_250, 8_750)
+    assert [(one.amount_cents, one.item.type) for one in invoice.credits.__root__] == [(1_250, "coupon")]
+    (applied,) = lago.applied_coupons.find_all({"external_customer_id": "acme"})["applied_coupons"]
+    assert (applied.frequency_duration_remaining, applied.credits.__root__[0].amount_cents) == (2, 1_250)
+    assert lago.applied_coupons.destroy("acme", given.lago_id).status == "terminated"
+    assert lago.coupons.destroy("ten").code == "ten"

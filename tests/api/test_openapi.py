@@ -13,6 +13,7 @@ from tests.factories import (
     Json,
     fixed,
     make_add_on,
+    make_coupon,
     make_customer,
     make_feature,
     make_metric,
@@ -41,6 +42,7 @@ ROOTS = {
     "lifetime_usage": "lifetime_usage", "credit_notes": "credit_note",
     "add_ons": "add_on", "fixed_charges": "fixed_charge", "billing_runs": "billing_run", "rehearsal": "billing_run",
     "billing_entities": "billing_entity",
+    "coupons": "coupon", "applied_coupons": "applied_coupon",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
@@ -62,6 +64,7 @@ WRITES = [
     ("POST", "/api/v1/add_ons"), ("PUT", "/api/v1/add_ons/seat"), ("POST", "/api/v1/plans/plan/fixed_charges"),
     ("PUT", "/api/v1/plans/plan/fixed_charges/seat"), ("PUT", "/api/v1/subscriptions/sub/fixed_charges/seat"),
     ("POST", "/api/v1/billing_entities"), ("PUT", "/api/v1/billing_entities/default"),
+    ("POST", "/api/v1/coupons"), ("PUT", "/api/v1/coupons/coupon"), ("POST", "/api/v1/applied_coupons"),
     ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"), ("POST", "/admin/reconcile"),
     ("POST", "/admin/billing_runs"), ("POST", "/admin/billing_runs/rehearsal"),
 ]  # fmt: skip
@@ -118,6 +121,7 @@ def victim(server: Server) -> httpx.Client:
     api = server.organization("Victim", sandbox=True)
     set_clock(api, "2024-05-01T00:00:00Z")
     make_add_on(api)
+    make_coupon(api)
     make_plan(api, charges=[standard(make_metric(api, "calls", "sum_agg"))], amount_cents=100, fixed_charges=[fixed()])
     make_feature(api, "seats", [{"code": "max", "value_type": "integer"}])
     make_customer(api)
@@ -162,7 +166,7 @@ TEXTS = st.one_of(
     st.text(max_size=12),
     st.sampled_from(["", "\x00", "calls", "plan", "sub", "customer", "sum_agg", "standard", "graduated", "EUR", "monthly",
                      "2024-05-02", "9999-12-31T23:59:59Z", "0001-01-01", "-1", "1e400", "NaN", "x" * 300,
-                     "seats", "max", "integer",
+                     "seats", "max", "integer", "coupon",
                      "Europe/Berlin", "../etc", "00000000-0000-0000-0000-000000000000"]),
 )  # fmt: skip
 LEAVES = st.one_of(
