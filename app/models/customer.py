@@ -60,6 +60,7 @@ class Customer(Base):
     finalize_zero_amount_invoice: Mapped[str] = mapped_column(default="inherit")
     document_locale: Mapped[str | None]
     last_invoice_number: Mapped[int] = mapped_column(default=0)
+    last_receipt_number: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]

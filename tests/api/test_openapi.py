@@ -42,6 +42,7 @@ ROOTS = {
     "lifetime_usage": "lifetime_usage", "credit_notes": "credit_note",
     "add_ons": "add_on", "fixed_charges": "fixed_charge", "billing_runs": "billing_run", "rehearsal": "billing_run",
     "coupons": "coupon", "applied_coupons": "applied_coupon",
+    "payments": "payment", "payment_requests": "payment_request",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
@@ -62,6 +63,8 @@ WRITES = [
     ("PUT", "/api/v1/subscriptions/sub/lifetime_usage"),
     ("POST", "/api/v1/add_ons"), ("PUT", "/api/v1/add_ons/seat"), ("POST", "/api/v1/plans/plan/fixed_charges"),
     ("PUT", "/api/v1/plans/plan/fixed_charges/seat"), ("PUT", "/api/v1/subscriptions/sub/fixed_charges/seat"),
+    ("POST", "/api/v1/invoices"), ("POST", "/api/v1/invoices/none/void"), ("POST", "/api/v1/payments"),
+    ("POST", "/api/v1/payment_requests"),
     ("POST", "/api/v1/coupons"), ("PUT", "/api/v1/coupons/coupon"), ("POST", "/api/v1/applied_coupons"),
     ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"), ("POST", "/admin/reconcile"),
     ("POST", "/admin/billing_runs"), ("POST", "/admin/billing_runs/rehearsal"),
