@@ -25,8 +25,9 @@ from app.api.billable_metrics import BillableMetricController
 from app.api.billing_entities import BillingEntityController
 from app.api.billing_runs import BillingRunController
 from app.api.charges import ChargeController, ChargeFilterController
+from app.api.collection import CollectionController
 from app.api.coupons import CouponController
-from app.api.credit_notes import CreditNoteController
+from app.api.credit_notes import CreditNoteController, CustomerCreditNoteController
 from app.api.customers import CustomerController
 from app.api.doctor import DoctorController
 from app.api.documented import AnswerSchemas
@@ -48,6 +49,8 @@ from app.api.invoices import CustomerInvoiceController, InvoiceController
 from app.api.lifetime_usage import LifetimeUsageController
 from app.api.limits import LimitedBody
 from app.api.organizations import AdminOrganizationController, ApiKeyController, OrganizationController
+from app.api.payment_requests import CustomerPaymentRequestController, PaymentRequestController
+from app.api.payments import CustomerPaymentController, PaymentController, PaymentReceiptController
 from app.api.plan_metadata import PlanMetadataController
 from app.api.plans import PlanController
 from app.api.pricing_units import PricingUnitController
@@ -146,11 +149,15 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             BillingEntityController,
             ChargeController,
             ChargeFilterController,
+            CollectionController,
             CouponController,
             CreditNoteController,
             CustomerAppliedCouponController,
             CustomerController,
+            CustomerCreditNoteController,
             CustomerInvoiceController,
+            CustomerPaymentController,
+            CustomerPaymentRequestController,
             CustomerSubscriptionController,
             EnrichedEventController,
             EstimateController,
@@ -165,6 +172,9 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             InvoiceController,
             LifetimeUsageController,
             OrganizationController,
+            PaymentController,
+            PaymentReceiptController,
+            PaymentRequestController,
             PlanController,
             PlanEntitlementController,
             PlanMetadataController,

@@ -141,6 +141,13 @@ def give_coupon(api: httpx.Client, code: str = "coupon", customer: str = "custom
     return applied
 
 
+def sell(api: httpx.Client, fee: Json, customer: str = "customer", **fields: object) -> Json:
+    """A one-off invoice of one fee."""
+    sent = {"external_customer_id": customer, "fees": [fee], **fields}
+    invoice: Json = ok(api.post("/api/v1/invoices", json={"invoice": sent}))["invoice"]
+    return invoice
+
+
 def event(
     code: str, subscription: str = "sub", timestamp: object = None, transaction: str | None = None, **properties: object
 ) -> Json:

@@ -8,7 +8,7 @@ import msgspec
 from litestar import Controller
 from litestar.params import Parameter
 from msgspec import UNSET, Struct
-from sqlalchemy import or_
+from sqlalchemy import Select
 
 from app.api.customers import CustomerObject, customer_object
 from app.api.fees import FeeObject, fee_object
@@ -18,16 +18,18 @@ from app.api.wire import Cents, Opt, PageMeta, Str, changes, instant, number, pa
 from app.billing.credit_notes import REASONS, Estimate, create_note, estimate_note
 from app.billing.issued_credit_notes import (
     CREDIT_STATUSES,
+    PARTS,
     REFUND_STATUSES,
     find_note,
-    notes,
+    search_notes,
     update_note,
     void_note,
 )
 from app.core.money import round_half_up
 from app.customers.billing_entities import ids_of
+from app.customers.customers import find_customer
 from app.errors import NotFound, Problems
-from app.models import CreditNote, CreditNoteTax, Customer, FeeTax, Invoice
+from app.models import CreditNote, CreditNoteTax, FeeTax, Invoice
 from app.validation import as_uuid, check_one_of
 
 Texts = dict[Str, Str | None]
@@ -290,52 +292,24 @@ class CreditNoteController(Controller):
         amount_to: int | None = None,
         self_billed: bool | None = None,
         billing_entity_codes: Annotated[list[str] | None, Parameter(query="billing_entity_codes[]")] = None,
+        types: Annotated[list[str] | None, Parameter(query="types[]")] = None,
     ) -> CreditNotesAnswer:
         """The credit notes that pass all filters, latest issuing date first."""
-        problems = Problems()
-        given = {"reason": reason, "credit_status": credit_status, "refund_status": refund_status}
-        for field, allowed in (
-            ("reason", REASONS),
-            ("credit_status", CREDIT_STATUSES),
-            ("refund_status", REFUND_STATUSES),
-        ):
-            check_one_of(problems, given, field, allowed)
-        problems.check()
-        query = notes(organization.id)
-        equal = {
-            CreditNote.currency: currency,
-            CreditNote.reason: reason,
-            CreditNote.credit_status: credit_status,
-            CreditNote.refund_status: refund_status,
-        }
-        for column, value in equal.items():
-            if value is not None:
-                query = query.where(column == value)
-        if issuing_date_from is not None:
-            query = query.where(CreditNote.issuing_date >= issuing_date_from)
-        if issuing_date_to is not None:
-            query = query.where(CreditNote.issuing_date <= issuing_date_to)
-        if amount_from is not None:
-            query = query.where(CreditNote.total_amount_cents >= amount_from)
-        if amount_to is not None:
-            query = query.where(CreditNote.total_amount_cents <= amount_to)
-        if external_customer_id is not None:
-            query = query.where(CreditNote.customer.has(Customer.external_id == external_customer_id))
-        if invoice_number is not None:
-            query = query.where(CreditNote.invoice.has(Invoice.number == invoice_number))
-        if search_term:
-            query = query.where(
-                or_(
-                    CreditNote.number.icontains(search_term, autoescape=True),
-                    CreditNote.customer.has(
-                        or_(
-                            Customer.name.icontains(search_term, autoescape=True),
-                            Customer.external_id.icontains(search_term, autoescape=True),
-                            Customer.email.icontains(search_term, autoescape=True),
-                        )
-                    ),
-                )
-            )
+        query = _search(
+            organization.id,
+            external_customer_id=external_customer_id,
+            issuing_date_from=issuing_date_from,
+            issuing_date_to=issuing_date_to,
+            search_term=search_term,
+            currency=currency,
+            reason=reason,
+            credit_status=credit_status,
+            refund_status=refund_status,
+            invoice_number=invoice_number,
+            amount_from=amount_from,
+            amount_to=amount_to,
+            types=types,
+        )
         if billing_entity_codes is not None:
             issued = Invoice.billing_entity_id.in_(ids_of(organization.id, billing_entity_codes))
             query = query.where(CreditNote.invoice.has(issued))
@@ -394,3 +368,75 @@ class CreditNoteController(Controller):
             raise NotFound("metadata")
         update_note(note, {"metadata": {name: value for name, value in note.note_metadata.items() if name != key}}, now)
         return MetadataAnswer(note.note_metadata)
+
+
+class CustomerCreditNoteController(Controller):
+    path = "/customers/{external_id:str}/credit_notes"
+    tags = ["credit_notes"]
+    opt = {"resource": "credit_note"}
+
+    @get()
+    def list_customer_credit_notes(
+        self,
+        *,
+        external_id: str,
+        db: Db,
+        organization: Org,
+        paging: Paging,
+        issuing_date_from: date | None = None,
+        issuing_date_to: date | None = None,
+        search_term: str | None = None,
+        currency: str | None = None,
+        reason: str | None = None,
+        credit_status: str | None = None,
+        refund_status: str | None = None,
+        invoice_number: str | None = None,
+        amount_from: int | None = None,
+        amount_to: int | None = None,
+        self_billed: bool | None = None,
+        types: Annotated[list[str] | None, Parameter(query="types[]")] = None,
+    ) -> CreditNotesAnswer:
+        """A customer's credit notes, latest issuing date first."""
+        query = _search(
+            organization.id,
+            customer_id=find_customer(db, organization.id, external_id).id,
+            issuing_date_from=issuing_date_from,
+            issuing_date_to=issuing_date_to,
+            search_term=search_term,
+            currency=currency,
+            reason=reason,
+            credit_status=credit_status,
+            refund_status=refund_status,
+            invoice_number=invoice_number,
+            amount_from=amount_from,
+            amount_to=amount_to,
+            types=types,
+        )
+        if self_billed:
+            query = query.where(CreditNote.id.is_(None))
+        found, meta = paginate(db, query, paging)
+        return CreditNotesAnswer([credit_note_object(note) for note in found], meta)
+
+
+def _search(
+    organization_id: UUID,
+    *,
+    reason: str | None,
+    credit_status: str | None,
+    refund_status: str | None,
+    types: list[str] | None,
+    **filters: Any,
+) -> Select[CreditNote]:
+    """The credit notes that pass filters; those that name values of a fixed set are checked."""
+    problems = Problems()
+    given: dict[str, Any] = {"reason": reason, "credit_status": credit_status, "refund_status": refund_status}
+    for field, allowed in (
+        ("reason", REASONS),
+        ("credit_status", CREDIT_STATUSES),
+        ("refund_status", REFUND_STATUSES),
+    ):
+        check_one_of(problems, given, field, allowed)
+    if not PARTS.keys() >= set(types or ()):
+        problems.add("types", "value_is_invalid")
+    problems.check()
+    return search_notes(organization_id, types=types, **filters, **given)

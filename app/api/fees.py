@@ -12,13 +12,12 @@ from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, put
 from app.api.wire import Opt, PageMeta, Str, exact_json, instant, instant_or_none, number, paginate, parse_instant
 from app.billing.issued import (
-    FEE_PAYMENT_STATUSES,
     FEE_TYPES,
     find_fee,
     remove_fee,
     search_fees,
-    set_fee_payment_status,
 )
+from app.billing.payment_status import FEE_PAYMENT_STATUSES, set_fee_payment_status
 from app.core.money import decimal_text, from_minor, minor_int
 from app.errors import Problems
 from app.models import Fee, FeeTax, InvoiceTax
@@ -170,6 +169,7 @@ def fee_object(fee: Fee) -> FeeObject:
         total_amount_cents=fee.amount_cents + fee.taxes_amount_cents,
         total_amount_currency=fee.currency,
         units=decimal_text(fee.units),
+        description=fee.item_description if fee.fee_type == "add_on" else None,
         precise_unit_amount=decimal_text(fee.precise_unit_amount),
         precise_coupons_amount_cents=decimal_text(fee.precise_coupons_amount_cents),
         sub_total_excluding_taxes_amount_cents=minor_int(fee.amount_cents - fee.precise_coupons_amount_cents),

@@ -2,6 +2,7 @@
 
 import re
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -14,20 +15,22 @@ from app.api.customers import CustomerObject, customer_object
 from app.api.fees import AppliedTaxObject, FeeObject, applied_tax_object, fee_object
 from app.api.given import Db, Now, Org, Paging, Running
 from app.api.request import ExactRequest
-from app.api.routes import get, put
+from app.api.routes import get, post, put
 from app.api.subscriptions import SubscriptionObject, subscription_object
-from app.api.wire import Opt, PageMeta, Str, changes, instant, instant_or_none, paginate
+from app.api.wire import Cents, Opt, PageMeta, Str, changes, instant, instant_or_none, paginate, parse_instant
 from app.billing.issued import (
     INVOICE_TYPES,
-    PAYMENT_STATUSES,
+    SETTLEMENTS,
     VISIBLE,
     find_invoice,
+    lock_invoice,
     search_invoices,
-    set_payment_status,
-    write_metadata,
+    update_invoice,
 )
+from app.billing.one_off import sell
+from app.billing.payment_status import PAYMENT_STATUSES
 from app.customers.customers import find_customer
-from app.errors import Problems
+from app.errors import Invalid, Problems, invalid
 from app.models import BillingPeriod, Credit, Invoice, InvoiceMetadata
 from app.validation import as_uuid
 
@@ -55,7 +58,7 @@ class InvoiceMetadataObject(Struct):
     created_at: str
 
 
-class InvoiceListed(Struct, kw_only=True):
+class InvoiceBase(Struct, kw_only=True):
     lago_id: UUID
     billing_entity_code: str
     sequential_id: int | None
@@ -92,6 +95,9 @@ class InvoiceListed(Struct, kw_only=True):
     created_at: str
     updated_at: str
     voided_at: str | None
+
+
+class InvoiceListed(InvoiceBase, kw_only=True):
     customer: CustomerObject
     metadata: list[InvoiceMetadataObject]
     applied_taxes: list[AppliedTaxObject]
@@ -144,6 +150,29 @@ class MetadataInput(Struct):
     value: Str | Opt | None = UNSET
 
 
+class OneOffFeeInput(Struct):
+    add_on_code: Str | Opt | None = UNSET
+    unit_amount_cents: Cents | Opt | None = UNSET
+    units: Decimal | Opt | None = UNSET
+    description: Str | Opt | None = UNSET
+    invoice_display_name: Str | Opt | None = UNSET
+    tax_codes: list[Str] | Opt | None = UNSET
+    from_datetime: Str | Opt | None = UNSET
+    to_datetime: Str | Opt | None = UNSET
+
+
+class OneOffInput(Struct):
+    external_customer_id: Str | Opt | None = UNSET
+    currency: Str | Opt | None = UNSET
+    billing_entity_code: Str | Opt | None = UNSET
+    purchase_order_number: Str | Opt | None = UNSET
+    fees: list[OneOffFeeInput] | Opt | None = UNSET
+
+
+class OneOffBody(Struct):
+    invoice: OneOffInput
+
+
 class InvoiceInput(Struct):
     payment_status: Str | Opt | None = UNSET
     metadata: list[MetadataInput] | Opt | None = UNSET
@@ -153,7 +182,8 @@ class InvoiceBody(Struct):
     invoice: InvoiceInput
 
 
-def _listed(invoice: Invoice) -> dict[str, Any]:
+def invoice_base(invoice: Invoice) -> dict[str, Any]:
+    """The fields of an invoice that it has wherever it is shown."""
     same = (
         "sequential_id",
         "number",
@@ -183,14 +213,18 @@ def _listed(invoice: Invoice) -> dict[str, Any]:
         "billing_entity_code": invoice.billing_entity.code,
         "issuing_date": invoice.issuing_date.isoformat(),
         "payment_due_date": invoice.payment_due_date.isoformat(),
-        "total_due_amount_cents": 0
-        if invoice.status == "voided"
-        else max(invoice.total_amount_cents - invoice.total_paid_amount_cents - invoice.offset_amount_cents, 0),
+        "total_due_amount_cents": invoice.total_due_amount_cents,
         "total_offsetted_credit_note_amount_cents": invoice.offset_amount_cents,
         "created_at": instant(invoice.created_at),
         "updated_at": instant(invoice.updated_at),
         "voided_at": instant_or_none(invoice.voided_at),
         "payment_dispute_lost_at": instant_or_none(invoice.payment_dispute_lost_at),
+    }
+
+
+def _listed(invoice: Invoice) -> dict[str, Any]:
+    return {
+        **invoice_base(invoice),
         "customer": customer_object(invoice.customer, extended=False),
         "metadata": [_metadata_object(entry) for entry in invoice.invoice_metadata],
         "applied_taxes": [applied_tax_object(tax) for tax in invoice.applied_taxes],
@@ -216,7 +250,8 @@ def _period_object(period: BillingPeriod) -> BillingPeriodObject:
     )
 
 
-def _whole(invoice: Invoice, now: datetime) -> InvoiceObject:
+def invoice_object(invoice: Invoice, now: datetime) -> InvoiceObject:
+    """An invoice as it is on the wire, whole."""
     return InvoiceObject(
         **_listed(invoice),
         billing_periods=[_period_object(period) for period in invoice.billing_periods],
@@ -253,6 +288,15 @@ class InvoiceController(Controller):
     tags = ["invoices"]
     opt = {"resource": "invoice"}
 
+    @post()
+    def sell_add_ons(self, data: OneOffBody, db: Db, organization: Org, now: Now) -> InvoiceAnswer:
+        """Invoice add-ons to a customer at once, outside of any subscription."""
+        sent = changes(data.invoice)
+        sent["fees"] = [_dated(fee) for fee in sent.get("fees") or ()]
+        invoice_id = sell(db, organization.id, sent, now)
+        db.expire_all()
+        return InvoiceAnswer(invoice_object(find_invoice(db, organization.id, invoice_id), now))
+
     @get()
     def list_invoices(
         self,
@@ -274,6 +318,7 @@ class InvoiceController(Controller):
         payment_overdue: bool | None = None,
         payment_dispute_lost: bool | None = None,
         partially_paid: bool | None = None,
+        settlements: Annotated[list[str] | None, Parameter(query="settlements[]")] = None,
         invoice_type: str | None = None,
         currency: str | None = None,
         self_billed: bool | None = None,
@@ -291,18 +336,21 @@ class InvoiceController(Controller):
                 status=_all(status, statuses),
                 payment_status=_all(payment_status, payment_statuses),
                 invoice_type=_all(invoice_type, None),
+                settlements=settlements or [],
             ),
             amount_from=amount_from,
             amount_to=amount_to,
             issuing_date_from=_date(issuing_date_from),
             issuing_date_to=_date(issuing_date_to),
             payment_overdue=payment_overdue,
+            payment_dispute_lost=payment_dispute_lost,
+            partially_paid=partially_paid,
             currency=currency,
             search_term=search_term,
             purchase_order_number=purchase_order_number,
             billing_entity_codes=billing_entity_codes,
         )
-        if payment_dispute_lost or partially_paid or self_billed:
+        if self_billed:
             query = query.where(false())
         invoices, meta = paginate(db, query, paging)
         return InvoicesAnswer([InvoiceListed(**_listed(invoice)) for invoice in invoices], meta)
@@ -310,19 +358,15 @@ class InvoiceController(Controller):
     @get("/{lago_id:str}")
     def get_invoice(self, lago_id: str, db: Db, organization: Org, now: Now) -> InvoiceAnswer:
         """One invoice with its fees."""
-        return InvoiceAnswer(_whole(find_invoice(db, organization.id, as_uuid(lago_id)), now))
+        return InvoiceAnswer(invoice_object(find_invoice(db, organization.id, as_uuid(lago_id)), now))
 
     @put("/{lago_id:str}")
     def update_invoice(self, lago_id: str, data: InvoiceBody, db: Db, organization: Org, now: Now) -> InvoiceAnswer:
         """Note how an invoice's payment stands, or write its metadata."""
-        invoice = find_invoice(db, organization.id, as_uuid(lago_id))
-        sent = changes(data.invoice)
-        if "payment_status" in sent:
-            set_payment_status(invoice, sent["payment_status"], now)
-        if "metadata" in sent:
-            write_metadata(invoice, sent["metadata"] or [], now)
+        invoice = lock_invoice(db, organization.id, as_uuid(lago_id))
+        update_invoice(invoice, changes(data.invoice), now)
         db.flush()
-        return InvoiceAnswer(_whole(invoice, now))
+        return InvoiceAnswer(invoice_object(invoice, now))
 
 
 class CustomerInvoiceController(Controller):
@@ -364,18 +408,30 @@ class CustomerInvoiceController(Controller):
                 status=_all(status, None),
                 payment_status=_all(payment_status, None),
                 invoice_type=_all(invoice_type, None),
+                settlements=[],
             ),
             amount_from=amount_from,
             amount_to=amount_to,
             issuing_date_from=_date(issuing_date_from),
             issuing_date_to=_date(issuing_date_to),
             payment_overdue=payment_overdue,
+            payment_dispute_lost=payment_dispute_lost,
+            partially_paid=partially_paid,
             search_term=search_term,
         )
-        if payment_dispute_lost or partially_paid or self_billed:
+        if self_billed:
             query = query.where(false())
         invoices, meta = paginate(db, query, paging)
         return InvoicesAnswer([InvoiceListed(**_listed(invoice)) for invoice in invoices], meta)
+
+
+def _dated(fee: dict[str, Any]) -> dict[str, Any]:
+    """A fee with instants for its boundaries."""
+    try:
+        bounds = {name: parse_instant(fee[name], name) for name in ("from_datetime", "to_datetime") if fee.get(name)}
+    except Invalid:
+        raise invalid("boundaries", "values_are_invalid") from None
+    return {**fee, "from_datetime": None, "to_datetime": None, **bounds}
 
 
 def _all(one: str | None, many: list[str] | None) -> list[str]:
@@ -383,7 +439,12 @@ def _all(one: str | None, many: list[str] | None) -> list[str]:
 
 
 def _filters(
-    request: ExactRequest, *, status: list[str], payment_status: list[str], invoice_type: list[str]
+    request: ExactRequest,
+    *,
+    status: list[str],
+    payment_status: list[str],
+    invoice_type: list[str],
+    settlements: list[str],
 ) -> dict[str, Any]:
     """The filters that name values of a fixed set, checked, and those on metadata."""
     problems = Problems()
@@ -391,6 +452,7 @@ def _filters(
         ("status", status, VISIBLE),
         ("payment_status", payment_status, PAYMENT_STATUSES),
         ("invoice_type", invoice_type, INVOICE_TYPES),
+        ("settlements", settlements, SETTLEMENTS),
     ):
         if any(value not in allowed for value in values):
             problems.add(field, "value_is_invalid")
@@ -400,6 +462,7 @@ def _filters(
         "statuses": status,
         "payment_statuses": payment_status,
         "invoice_types": invoice_type,
+        "settlements": settlements,
         "metadata": {match[1]: value for match, value in asked if match},
     }
 

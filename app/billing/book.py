@@ -331,7 +331,7 @@ def load_customer_taxes(db: Session, customer_ids: Iterable[UUID]) -> dict[UUID,
         .where(Customer.id.in_(set(customer_ids)), Customer.taxes.any())
         .options(selectinload(Customer.taxes))
     )
-    return {customer.id: _applied(customer.taxes) for customer in customers}
+    return {customer.id: applied_taxes(customer.taxes) for customer in customers}
 
 
 def load_entity_taxes(db: Session, entity_ids: Iterable[UUID]) -> dict[UUID, Taxes]:
@@ -343,7 +343,7 @@ def load_entity_taxes(db: Session, entity_ids: Iterable[UUID]) -> dict[UUID, Tax
     )
     for entity, tax in rows:
         of_entity.setdefault(entity, []).append(tax)
-    return {entity: _applied(taxes) for entity, taxes in of_entity.items()}
+    return {entity: applied_taxes(taxes) for entity, taxes in of_entity.items()}
 
 
 def _plan_terms(plan: Plan, compiled: _Compiled) -> PlanTerms:
@@ -357,7 +357,7 @@ def _plan_terms(plan: Plan, compiled: _Compiled) -> PlanTerms:
         amount_cents=plan.amount_cents,
         currency=plan.amount_currency,
         pay_in_advance=plan.pay_in_advance,
-        taxes=_applied(plan.taxes),
+        taxes=applied_taxes(plan.taxes),
         charges=tuple(_charge_terms(charge, compiled) for charge in plan.charges),
         commitment=_commitment_terms(plan.minimum_commitment),
         fixed_charges=tuple(_fixed_charge_terms(charge) for charge in plan.fixed_charges),
@@ -365,7 +365,7 @@ def _plan_terms(plan: Plan, compiled: _Compiled) -> PlanTerms:
 
 
 def _commitment_terms(one: MinimumCommitment | None) -> CommitmentTerms | None:
-    return CommitmentTerms(one.amount_cents, one.invoice_display_name, _applied(one.taxes)) if one else None
+    return CommitmentTerms(one.amount_cents, one.invoice_display_name, applied_taxes(one.taxes)) if one else None
 
 
 def _charge_terms(charge: Charge, compiled: _Compiled) -> ChargeTerms:
@@ -392,7 +392,7 @@ def _charge_terms(charge: Charge, compiled: _Compiled) -> ChargeTerms:
         dimensions_pending=metric.dimensions_pending,
         rounding_function=metric.rounding_function,
         rounding_precision=metric.rounding_precision,
-        taxes=_applied(charge.taxes),
+        taxes=applied_taxes(charge.taxes),
         price=compiled.price(model, charge.properties, prorated=charge.prorated),
         properties=charge.properties,
         prorated=charge.prorated,
@@ -436,7 +436,7 @@ def _fixed_charge_terms(charge: FixedCharge) -> FixedChargeTerms:
         add_on_description=add_on.description,
         pay_in_advance=charge.pay_in_advance,
         prorated=charge.prorated,
-        taxes=_applied(charge.taxes),
+        taxes=applied_taxes(charge.taxes),
         price=compile_price(ChargeModel(charge.charge_model), charge.properties, prorated=charge.prorated),
     )
 
@@ -478,7 +478,8 @@ def _signature(filters: Sequence[ChargeFilterTerms], group_keys: Sequence[str], 
     return hashlib.sha256(repr(terms).encode()).hexdigest()
 
 
-def _applied(taxes: Iterable[Tax]) -> Taxes:
+def applied_taxes(taxes: Iterable[Tax]) -> Taxes:
+    """Those of the taxes that have not been deleted, as they are now."""
     return tuple(
         AppliedTax(tax.id, tax.code, tax.name, tax.description, tax.rate) for tax in taxes if tax.deleted_at is None
     )

@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,17 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from app.billing.close import timezone_of
-from app.core.credit_notes import NoteAmounts, NoteItem, Rest, coupon_share, note_amounts, unused_amount
+from app.billing.payment_status import settle
+from app.core.credit_notes import (
+    NoteAmounts,
+    NoteItem,
+    Rest,
+    coupon_share,
+    note_amounts,
+    paid_for_unused,
+    part_of,
+    unused_amount,
+)
 from app.core.money import ZERO, minor_int
 from app.core.periods import local_date
 from app.core.taxes import TaxRate
@@ -29,28 +40,37 @@ Wanted = list[tuple[Fee, Decimal]]
 """Fees, and what of each is to be taken back, before taxes and coupons, in minor units."""
 
 
+Parts = tuple[int, int, int]
+"""What of a note is credit, refund and offset, in minor units."""
+
+
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What the notes on an invoice have left of it: of each fee before taxes and coupons, and of its sums."""
+    """What the notes on an invoice have left of it: of each fee before taxes and coupons, and of its sums. And how many
+    they are, and what of them are refunds, in minor units."""
 
     fees: Mapping[UUID, Decimal]
     rest: Rest
+    notes: int
+    refund_cents: int
 
     def is_all(self, items: Wanted) -> bool:
-        """Whether these items are all that is left."""
+        """Whether these items are all that is left, but for parts of a cent."""
         taken: dict[UUID, Decimal] = defaultdict(Decimal)
         for fee, amount in items:
             taken[fee.id] += amount
-        return any(self.fees.values()) and all(left == taken[fee_id] for fee_id, left in self.fees.items())
+        return any(self.fees.values()) and all(left - taken[fee_id] < 1 for fee_id, left in self.fees.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a note would come to, and the most that notes on its invoice may still take back."""
+    """What a note would come to, and the most that notes on its invoice may still take back. `number` is the note's among
+    those of its invoice."""
 
     invoice: Invoice
     items: Wanted
     amounts: NoteAmounts
+    number: int
     creditable_cents: int
     refundable_cents: int
     offsettable_cents: int
@@ -69,7 +89,8 @@ def estimate_note(db: Session, organization_id: UUID, sent: Changes) -> Estimate
 
 
 def create_note(db: Session, organization_id: UUID, sent: Changes, now: datetime) -> CreditNote:
-    """Give something back of an invoice, as credit for later invoices (billing spec 6.2, 6.3).
+    """Give something back of an invoice: as credit for later invoices, as money, or off what is due of it (billing spec
+    6.2, 6.3).
 
     Raises:
         NotFound: `invoice_not_found`, `fee_not_found`.
@@ -102,29 +123,69 @@ def credit_unused(
     period: tuple[date, date],
     ends_on: date,
     upgrade: bool,
+    mode: str,
     now: datetime,
 ) -> CreditNote | None:
     """Give back what of a subscription fee paid in advance is for days after the end (billing spec 6.7), none when nothing
     is. `period` is the whole one, first and last day; the day of an upgrade is given back, too.
+
+    By `mode` it becomes `credit`; or a `refund` of what was paid for the unused days, and the rest credit; or `offset`: the
+    same refund, and the rest taken off what is due of the invoice. An upgrade gives credit.
     """
     invoice = _invoice(db, fee.organization_id, str(fee.invoice_id))
     left = _left(db, invoice)
+    own = next(one for one in invoice.fees if one.id == fee.id)
     first, last = period
-    amount = unused_amount(
-        int(fee.amount_details.get("plan_amount_cents", fee.amount_cents)),
-        (last - first).days + 1,
-        (last - ends_on).days + upgrade,
-        left.fees[fee.id],
-    )
+    plan_amount = int(fee.amount_details.get("plan_amount_cents", fee.amount_cents))
+    days, unused_days = (last - first).days + 1, (last - ends_on).days + upgrade
+    amount = unused_amount(plan_amount, days, unused_days, left.fees[fee.id])
     if amount <= 0:
         return None
-    own = next(one for one in invoice.fees if one.id == fee.id)
     estimate = _estimate(invoice, left, [(own, amount)])
     total = estimate.amounts.total_cents
     if not total:
         return None
+    parts = (total, 0, 0)
+    if mode != "credit" and not upgrade:
+        used = own.amount_cents - unused_amount(plan_amount, days, unused_days, Decimal(own.amount_cents))
+        refund = paid_for_unused(
+            invoice.total_paid_amount_cents,
+            invoice.sub_total_including_taxes_amount_cents,
+            _amounts([(own, Decimal(own.amount_cents))]).expected_cents,
+            _amounts([(own, used)]).expected_cents,
+            min(total, estimate.refundable_cents),
+        )
+        offset = min(total - refund, estimate.offsettable_cents) if mode == "offset" else 0
+        parts = (total - refund - offset, refund, offset)
     reason = "order_change" if upgrade else "order_cancellation"
-    return _write(db, estimate, (total, 0, 0), reason=reason, description=None, metadata={}, now=now)
+    return _write(db, estimate, parts, reason=reason, description=None, metadata={}, now=now)
+
+
+def credit_voided(
+    db: Session, organization_id: UUID, invoice_id: UUID, credit: int, refund: int, now: datetime
+) -> None:
+    """Take back all that is left of an invoice that is about to be voided: one note for the amounts wanted, in minor units
+    with taxes, spread over the fees; and one for the remainder, which is voided at once (billing spec 3.7).
+
+    Raises:
+        Invalid: more is wanted than can be credited or refunded.
+    """
+    invoice = _invoice(db, organization_id, str(invoice_id))
+    left = _left(db, invoice)
+    everything = _estimate(invoice, left, _rest(invoice, left))
+    whole, wanted = everything.creditable_cents, credit + refund
+    if refund > everything.refundable_cents or wanted > whole:
+        raise invalid("credit_refund_amount", "total_amount_exceeds_invoice_amount")
+    note = partial(_write, db, reason="other", description=None, metadata={}, now=now)
+    if wanted:
+        shares = part_of([left.fees[fee.id] for fee in invoice.fees], wanted, whole)
+        items = [(fee, share) for fee, share in zip(invoice.fees, shares, strict=True) if share > 0]
+        estimate = _estimate(invoice, left, items)
+        note(replace(estimate, amounts=estimate.amounts.coming_to(wanted)), (credit, refund, 0))
+        left = _left(db, invoice)
+    if wanted < whole:
+        rest = note(_estimate(invoice, left, _rest(invoice, left)), (whole - wanted, 0, 0))
+        rest.credit_status, rest.balance_amount_cents = "voided", 0
 
 
 def _invoice(db: Session, organization_id: UUID, invoice_id: object) -> Invoice:
@@ -159,16 +220,28 @@ def _left(db: Session, invoice: Invoice) -> Left:
         .tuples()
         .all()
     )
-    sub_total, taxes = db.execute(
-        select(
-            func.coalesce(func.sum(CreditNote.sub_total_excluding_taxes_amount_cents), 0),
-            func.coalesce(func.sum(CreditNote.taxes_amount_cents), 0),
-        ).where(CreditNote.invoice_id == invoice.id)
-    ).one()
-    return Left(
-        {fee.id: Decimal(fee.amount_cents) - taken.get(fee.id, ZERO) for fee in invoice.fees},
-        Rest(invoice.sub_total_excluding_taxes_amount_cents - int(sub_total), invoice.taxes_amount_cents - int(taxes)),
+    sums = (
+        CreditNote.sub_total_excluding_taxes_amount_cents,
+        CreditNote.taxes_amount_cents,
+        CreditNote.refund_amount_cents,
     )
+    notes, *given = db.execute(
+        select(func.count(), *(func.coalesce(func.sum(one), 0) for one in sums)).where(
+            CreditNote.organization_id == invoice.organization_id, CreditNote.invoice_id == invoice.id
+        )
+    ).one()
+    sub_total, taxes, refund = map(int, given)
+    return Left(
+        fees={fee.id: Decimal(fee.amount_cents) - taken.get(fee.id, ZERO) for fee in invoice.fees},
+        rest=Rest(invoice.sub_total_excluding_taxes_amount_cents - sub_total, invoice.taxes_amount_cents - taxes),
+        notes=notes,
+        refund_cents=refund,
+    )
+
+
+def _rest(invoice: Invoice, left: Left) -> Wanted:
+    """All that is left of the fees."""
+    return [(fee, left.fees[fee.id]) for fee in invoice.fees if left.fees[fee.id] > 0]
 
 
 def _items(invoice: Invoice, left: Left, sent: object) -> Wanted:
@@ -194,7 +267,7 @@ def _items(invoice: Invoice, left: Left, sent: object) -> Wanted:
     return items
 
 
-def _amounts(items: Wanted, left: Left) -> NoteAmounts:
+def _amounts(items: Wanted, rest: Rest | None = None) -> NoteAmounts:
     return note_amounts(
         [
             NoteItem(
@@ -204,24 +277,37 @@ def _amounts(items: Wanted, left: Left) -> NoteAmounts:
             )
             for fee, amount in items
         ],
-        left.rest if left.is_all(items) else None,
+        rest,
     )
 
 
 def _estimate(invoice: Invoice, left: Left, items: Wanted) -> Estimate:
-    creditable = _amounts([(fee, left.fees[fee.id]) for fee in invoice.fees], left).expected_cents
-    # Nothing has been paid through the service, so there is nothing to be paid back.
-    owed = max(invoice.total_amount_cents - invoice.offset_amount_cents, 0)
-    return Estimate(invoice, items, _amounts(items, left), creditable, 0, min(owed, creditable))
+    """What a note with these items comes to. One that takes all comes to what the notes before it have left, and none comes
+    to more (billing spec 6.2, 6.3)."""
+    creditable = left.rest.total_cents if any(left.fees.values()) else 0
+    amounts = _amounts(items, left.rest if left.is_all(items) else None)
+    if amounts.total_cents > creditable:
+        amounts = amounts.coming_to(creditable)
+    return Estimate(
+        invoice=invoice,
+        items=items,
+        amounts=amounts,
+        number=left.notes + 1,
+        creditable_cents=creditable,
+        refundable_cents=max(min(invoice.total_paid_amount_cents - left.refund_cents, creditable), 0),
+        offsettable_cents=min(invoice.total_due_amount_cents, creditable),
+    )
 
 
 def _check_totals(problems: Problems, estimate: Estimate, credit: int, refund: int, offset: int) -> None:
     total = credit + refund + offset
-    if total <= 0:
+    if total <= 0 or estimate.amounts.total_cents <= 0:
         problems.add("base", "total_amount_must_be_positive")
         return
-    if refund > 0:
+    if refund > 0 and not estimate.invoice.total_paid_amount_cents:
         problems.add("refund_amount_cents", "cannot_refund_unpaid_invoice")
+    elif refund > estimate.refundable_cents:
+        problems.add("refund_amount_cents", "higher_than_remaining_invoice_amount")
     if offset > estimate.offsettable_cents:
         problems.add("offset_amount_cents", "higher_than_remaining_invoice_amount")
     if credit > estimate.creditable_cents + TOLERANCE_CENTS:
@@ -233,33 +319,30 @@ def _check_totals(problems: Problems, estimate: Estimate, credit: int, refund: i
 def _write(
     db: Session,
     estimate: Estimate,
-    parts: tuple[int, int, int],
+    parts: Parts,
     *,
     reason: str,
     description: str | None,
     metadata: dict[str, Any],
     now: datetime,
 ) -> CreditNote:
-    """Store a note. Its total is that of its rounded parts: a cent of difference goes to the credit, or to the refund
-    (billing spec 6.2)."""
+    """Store a note. Its total is that of its rounded parts; a cent of difference goes to the credit, or without any to the
+    refund, as far as no more is refunded than was paid, or to the offset, as far as that is due (billing spec 6.2)."""
     invoice, amounts = estimate.invoice, estimate.amounts
     credit, refund, offset = parts
     difference = amounts.total_cents - sum(parts)
-    if credit:
-        credit += difference
-    elif refund:
+    if not credit and refund and refund + difference <= estimate.refundable_cents:
         refund += difference
-    else:
+    elif not credit and not refund and offset + difference <= estimate.offsettable_cents:
         offset += difference
-    number = 1 + (
-        db.scalar(select(func.count()).select_from(CreditNote).where(CreditNote.invoice_id == invoice.id)) or 0
-    )
+    else:
+        credit += difference
     note = CreditNote(
         organization_id=invoice.organization_id,
         customer_id=invoice.customer_id,
         invoice_id=invoice.id,
-        sequential_id=number,
-        number=f"{invoice.number}-CN{number:03d}",
+        sequential_id=estimate.number,
+        number=f"{invoice.number}-CN{estimate.number:03d}",
         issuing_date=local_date(now, timezone_of(invoice.customer)),
         credit_status="available" if credit else None,
         refund_status="pending" if refund else None,
@@ -280,9 +363,9 @@ def _write(
         updated_at=now,
     )
     db.add(note)
-    invoice.offset_amount_cents += offset
-    if offset and invoice.offset_amount_cents >= invoice.total_amount_cents:
-        invoice.payment_status, invoice.payment_overdue = "succeeded", False
+    if offset:
+        invoice.offset_amount_cents += offset
+        settle(invoice, now)
     db.flush()
     for position, (fee, amount) in enumerate(estimate.items):
         db.add(

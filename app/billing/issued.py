@@ -2,11 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, exists, or_, select
-from sqlalchemy.orm import Session, joinedload, selectinload
+from sqlalchemy import ColumnElement, Select, exists, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload, selectinload
 
+from app.billing.close import lock_customer
+from app.billing.payment_status import PAYMENT_STATUSES, set_payment_status
 from app.customers.billing_entities import ids_of
 from app.customers.customers import CUSTOMER_PARTS
 from app.customers.subscriptions import SUBSCRIPTION_PARTS
@@ -24,15 +27,21 @@ from app.models import (
     InvoiceMetadata,
     Subscription,
 )
+from app.validation import Changes
 
 VISIBLE = ("draft", "finalized", "voided", "failed", "pending")
 """Statuses a client ever sees; a closed invoice is not found."""
 INVOICE_TYPES = ("subscription", "add_on", "credit", "one_off", "advance_charges", "progressive_billing")
-PAYMENT_STATUSES = ("pending", "succeeded", "failed")
 FEE_TYPES = ("charge", "add_on", "subscription", "credit", "commitment", "fixed_charge")
-FEE_PAYMENT_STATUSES = ("pending", "succeeded", "failed", "refunded")
+SETTLEMENTS = ("credit_note", "payment")
 MOST_METADATA = 5
 LONGEST_METADATA_VALUE = 140
+
+_SETTLED = {"credit_note": Invoice.offset_amount_cents > 0, "payment": Invoice.total_paid_amount_cents > 0}
+_DISPUTE_LOST = Invoice.payment_dispute_lost_at.is_not(None)
+_PARTIALLY_PAID = (Invoice.total_paid_amount_cents > 0) & (
+    Invoice.total_paid_amount_cents + Invoice.offset_amount_cents < Invoice.total_amount_cents
+)
 
 FEE_PARTS = (
     joinedload(Fee.customer),
@@ -81,22 +90,26 @@ def search_invoices(
     issuing_date_from: date | None = None,
     issuing_date_to: date | None = None,
     payment_overdue: bool | None = None,
+    payment_dispute_lost: bool | None = None,
+    partially_paid: bool | None = None,
+    settlements: Collection[str] | None = None,
     purchase_order_number: str | None = None,
     search_term: str | None = None,
     metadata: Mapping[str, str] | None = None,
     billing_entity_codes: Collection[str] | None = None,
 ) -> Select[Invoice]:
-    """The invoices that pass all filters given; bounds are inclusive. An empty metadata value means: without this key."""
+    """The invoices that pass all filters given; bounds are inclusive. An empty metadata value means: without this key.
+    `settlements`: invoices with a payment, or with a credit note that offset what was due."""
     query = visible_invoices(organization_id)
-    equal = {
-        Invoice.customer_id: customer_id,
-        Invoice.currency: currency,
-        Invoice.payment_overdue: payment_overdue,
-        Invoice.purchase_order_number: purchase_order_number,
-    }
-    for column, value in equal.items():
-        if value is not None:
-            query = query.where(column == value)
+    equal: tuple[tuple[ColumnElement[Any] | InstrumentedAttribute[Any], object], ...] = (
+        (Invoice.customer_id, customer_id),
+        (Invoice.currency, currency),
+        (Invoice.payment_overdue, payment_overdue),
+        (Invoice.purchase_order_number, purchase_order_number),
+        (_DISPUTE_LOST, payment_dispute_lost),
+        (_PARTIALLY_PAID, partially_paid),
+    )
+    query = query.where(*(column == value for column, value in equal if value is not None))
     for column, values in (
         (Invoice.status, statuses),
         (Invoice.payment_status, payment_statuses),
@@ -104,14 +117,15 @@ def search_invoices(
     ):
         if values:
             query = query.where(column.in_(values))
-    if amount_from is not None:
-        query = query.where(Invoice.total_amount_cents >= amount_from)
-    if amount_to is not None:
-        query = query.where(Invoice.total_amount_cents <= amount_to)
-    if issuing_date_from is not None:
-        query = query.where(Invoice.issuing_date >= issuing_date_from)
-    if issuing_date_to is not None:
-        query = query.where(Invoice.issuing_date <= issuing_date_to)
+    if settlements:
+        query = query.where(or_(*(_SETTLED[one] for one in settlements)))
+    bounds: tuple[tuple[InstrumentedAttribute[Any], object, object], ...] = (
+        (Invoice.total_amount_cents, amount_from, amount_to),
+        (Invoice.issuing_date, issuing_date_from, issuing_date_to),
+    )
+    for column, low, high in bounds:
+        query = query.where(column >= low) if low is not None else query
+        query = query.where(column <= high) if high is not None else query
     if external_customer_id is not None:
         query = query.where(Invoice.customer.has(Customer.external_id == external_customer_id))
     if billing_entity_codes is not None:
@@ -150,39 +164,51 @@ def find_invoice(db: Session, organization_id: UUID, invoice_id: UUID | None) ->
     return invoice
 
 
-def set_payment_status(invoice: Invoice, status: str | None, now: datetime) -> None:
-    """Note by hand how an invoice's payment stands; its fees follow.
+def lock_invoice(db: Session, organization_id: UUID, invoice_id: UUID | None) -> Invoice:
+    """One invoice with all its parts, locked for this transaction, after its customer.
 
     Raises:
-        Invalid: not a payment status.
-        NotAllowed: the invoice is not one that is paid.
+        NotFound: `invoice_not_found`.
     """
-    if status not in PAYMENT_STATUSES:
-        raise invalid("payment_status", "value_is_invalid")
-    if invoice.status == "draft":
-        raise NotAllowed("payment_status_update_on_draft_invoice")
+    known = select(Invoice.customer_id).where(Invoice.organization_id == organization_id, Invoice.id == invoice_id)
+    customer_id = None if invoice_id is None else db.scalar(known)
+    if customer_id is None:
+        raise NotFound("invoice")
+    lock_customer(db, customer_id)
+    db.execute(known.with_for_update())
+    return find_invoice(db, organization_id, invoice_id)
+
+
+def update_invoice(invoice: Invoice, sent: Changes, now: datetime) -> None:
+    """Note by hand how an invoice's payment stands, or write its metadata (billing spec 3.6).
+
+    Raises:
+        Invalid: a field breaks a rule.
+        NotAllowed: the invoice is a draft, or voided.
+    """
     if invoice.status == "voided":
         raise NotAllowed("update_on_voided_invoice")
-    invoice.payment_status = status
-    invoice.updated_at = now
-    if status == "succeeded":
-        invoice.payment_overdue = False
-    for fee in invoice.fees:
-        set_fee_payment_status(fee, status, now)
+    if "payment_status" in sent:
+        if sent["payment_status"] not in PAYMENT_STATUSES:
+            raise invalid("payment_status", "value_is_invalid")
+        if invoice.status == "draft":
+            raise NotAllowed("payment_status_update_on_draft_invoice")
+        set_payment_status(invoice, sent["payment_status"], now)
+    if "metadata" in sent:
+        write_metadata(invoice, sent["metadata"] or (), now)
 
 
-def set_fee_payment_status(fee: Fee, status: str | None, now: datetime) -> None:
-    """Note how a fee's payment stands.
+def lose_dispute(invoice: Invoice, now: datetime) -> None:
+    """Note that the customer has won a dispute about an invoice: it is not expected to be paid (billing spec 3.7).
 
     Raises:
-        Invalid: not a payment status of a fee.
+        NotAllowed: `not_disputable`.
     """
-    if status not in FEE_PAYMENT_STATUSES:
-        raise invalid("payment_status", "value_is_invalid")
-    fee.payment_status = status
-    fee.succeeded_at = now if status == "succeeded" else fee.succeeded_at if status == "refunded" else None
-    fee.failed_at = now if status == "failed" else None
-    fee.refunded_at = now if status == "refunded" else None
+    if invoice.status not in {"finalized", "voided"}:
+        raise NotAllowed("not_disputable")
+    invoice.payment_dispute_lost_at = invoice.payment_dispute_lost_at or now
+    invoice.payment_overdue = False
+    invoice.updated_at = now
 
 
 def write_metadata(invoice: Invoice, sent: Sequence[Mapping[str, str | None]], now: datetime) -> None:

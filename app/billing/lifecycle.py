@@ -93,6 +93,7 @@ def credit_rest(db: Session, subscription: Subscription, ends_at: datetime, *, u
         period=(period.start, period.end),
         ends_on=local_date(ends_at, terms.tz),
         upgrade=upgrade,
+        mode=subscription.on_termination_credit_note or "credit",
         now=ends_at,
     )
 

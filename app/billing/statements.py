@@ -18,11 +18,12 @@ from app.billing.billed import BilledLine
 from app.billing.book import AppliedTax
 from app.billing.invoice_drafts import Payer, Payers
 from app.billing.invoices import next_numbers
+from app.billing.receipts import write_payments
 from app.billing.rows import Rows
 from app.core.money import exact, round_half_up
 from app.core.periods import local_date
 from app.core.taxes import TaxLine
-from app.models import Charge, Fee, FeeTax, Subscription
+from app.models import Charge, Fee, FeeTax, Payment, Subscription
 
 REASON = "in_advance_charge_periodic"
 AT_THE_END_OF = ("subscription_periodic", "subscription_terminating")
@@ -41,6 +42,11 @@ class _Statement:
     @property
     def fees(self) -> list[Fee]:
         return [fee for _, fees in self.parts for fee in fees]
+
+    @property
+    def paid_cents(self) -> int:
+        """What the fees came to with their taxes."""
+        return sum(fee.amount_cents + fee.taxes_amount_cents for fee in self.fees)
 
 
 def write_statements(db: Session, lines: Sequence[BilledLine], payers: Payers, made_at: datetime) -> None:
@@ -92,16 +98,32 @@ def _paid_fees(db: Session, customers: set[UUID]) -> dict[tuple[UUID, str], list
 def _write(db: Session, statements: Sequence[_Statement], made_at: datetime) -> None:
     if not statements:
         return
-    rows, attached = Rows(made_at), list[tuple[UUID, Fee, int]]()
+    rows, attached, payments = Rows(made_at), list[tuple[UUID, Fee, int]](), list[Payment]()
     numbers = next_numbers(db, [one.payer for one in statements], made_at)
     for one, (sequential_id, number) in zip(statements, numbers, strict=True):
         invoice_id = uuid4()
         _add(rows, one, invoice_id, sequential_id, number)
         attached += [(invoice_id, fee, position) for position, fee in enumerate(one.fees)]
+        if one.paid_cents:
+            payments.append(_payment(one, invoice_id, number, made_at))
     rows.copy(db)
+    write_payments(db, payments, made_at)
     for invoice_id, fee, position in attached:
         fee.invoice_id, fee.position = invoice_id, position
     db.flush()
+
+
+def _payment(statement: _Statement, invoice_id: UUID, number: str, made_at: datetime) -> Payment:
+    """What was paid of the fees while they stood alone, as a payment of their invoice; it refers to its number."""
+    return Payment(
+        organization_id=statement.payer.organization_id,
+        customer_id=statement.payer.customer_id,
+        invoice_id=invoice_id,
+        amount_cents=statement.paid_cents,
+        currency=statement.currency,
+        reference=number,
+        created_at=made_at,
+    )
 
 
 def _add(rows: Rows, statement: _Statement, invoice_id: UUID, sequential_id: int, number: str) -> None:

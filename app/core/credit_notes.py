@@ -32,6 +32,10 @@ class Rest:
     sub_total_cents: int
     taxes_cents: int
 
+    @property
+    def total_cents(self) -> int:
+        return max(self.sub_total_cents + self.taxes_cents, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class NoteAmounts:
@@ -53,6 +57,17 @@ class NoteAmounts:
     def coupons_cents(self) -> int:
         return minor_int(self.precise_coupons_cents)
 
+    def coming_to(self, total_cents: int) -> "NoteAmounts":
+        """The same amounts with a total of this: what rounding has made of it is put right in the taxes, as far as there
+        are any, and in the sub total."""
+        taxes = max(total_cents - self.sub_total_cents, 0) if self.taxes.lines else 0
+        return replace(
+            self,
+            sub_total_cents=total_cents - taxes,
+            taxes=replace(self.taxes, amount_cents=taxes),
+            expected_cents=total_cents,
+        )
+
 
 def coupon_share(amount: Decimal, fee_cents: int, coupons_cents: Decimal) -> Decimal:
     """What coupons have paid of a part of a fee, of which all in all they have paid `coupons_cents` (billing spec 6.2)."""
@@ -72,9 +87,29 @@ def note_amounts(items: Sequence[NoteItem], rest: Rest | None = None) -> NoteAmo
         expected = minor_int(total + precise)
     sub_total = minor_int(total)
     if rest is not None:
-        sub_total, taxes = max(rest.sub_total_cents, 0), replace(taxes, amount_cents=max(rest.taxes_cents, 0))
-        expected = sub_total + taxes.amount_cents
+        expected = rest.total_cents
+        taxes = replace(taxes, amount_cents=min(max(rest.taxes_cents, 0), expected))
+        sub_total = expected - taxes.amount_cents
     return NoteAmounts(sub_total, taxes, precise, expected, coupons)
+
+
+def part_of(amounts: Sequence[Decimal], wanted_cents: int, whole_cents: int) -> list[Decimal]:
+    """What of each amount makes a note come to `wanted_cents`, when all of them make one of `whole_cents`; cut to 5
+    decimals (billing spec 3.7). All in minor units."""
+    if wanted_cents >= whole_cents:
+        return list(amounts)
+    with exact():
+        return [(amount * wanted_cents / whole_cents).quantize(_ITEM_PLACES, ROUND_DOWN) for amount in amounts]
+
+
+def paid_for_unused(paid_cents: int, invoice_cents: int, fee_cents: int, used_cents: int, unused_cents: int) -> int:
+    """What is paid back of a fee that ends early: its share of what was paid of its invoice, less what was used of it; at
+    most what is unused (billing spec 6.7). All in minor units, with taxes and after coupons."""
+    if not invoice_cents:
+        return 0
+    with exact():
+        share = Decimal(paid_cents) * fee_cents / invoice_cents
+        return max(min(minor_int(share - used_cents), unused_cents), 0)
 
 
 def unused_amount(plan_amount_cents: int, period_days: int, unused_days: int, fee_left_cents: Decimal) -> Decimal:

@@ -31,6 +31,7 @@ from app.models.customer import (
 from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetadata, InvoiceTax, PricedTerms
 from app.models.metering import EventCheck
 from app.models.organization import ApiKey, Organization, Setting
+from app.models.payment import Payment, PaymentReceipt, PaymentRequest, payment_request_invoices
 from app.models.versions import catalog_changed
 
 __all__ = [
@@ -65,6 +66,9 @@ __all__ = [
     "MinimumCommitment",
     "Organization",
     "OwnUnits",
+    "Payment",
+    "PaymentReceipt",
+    "PaymentRequest",
     "Plan",
     "PlanEntitlement",
     "PricedTerms",
@@ -76,4 +80,5 @@ __all__ = [
     "Tax",
     "among",
     "catalog_changed",
+    "payment_request_invoices",
 ]

@@ -60,6 +60,7 @@ class Customer(Base):
     net_payment_term: Mapped[int | None]
     finalize_zero_amount_invoice: Mapped[str] = mapped_column(default="inherit")
     document_locale: Mapped[str | None]
+    last_receipt_number: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]

@@ -86,6 +86,13 @@ class Invoice(Base):
         lazy="raise_on_sql", order_by="InvoiceMetadata.created_at, InvoiceMetadata.key", cascade="all, delete-orphan"
     )
 
+    @property
+    def total_due_amount_cents(self) -> int:
+        """What is still to be paid; nothing of a voided invoice (billing spec 3.5)."""
+        if self.status == "voided":
+            return 0
+        return max(self.total_amount_cents - self.total_paid_amount_cents - self.offset_amount_cents, 0)
+
 
 class InvoiceMetadata(Base):
     """A note on an invoice, five at the most (billing spec 3.6)."""

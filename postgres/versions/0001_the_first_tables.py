@@ -349,6 +349,7 @@ def upgrade() -> None:
     sa.Column('net_payment_term', sa.Integer(), nullable=True),
     sa.Column('finalize_zero_amount_invoice', sa.Text(), nullable=False),
     sa.Column('document_locale', sa.Text(), nullable=True),
+    sa.Column('last_receipt_number', sa.Integer(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
@@ -560,6 +561,20 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_lifetime_usages_organization_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_lifetime_usages'))
     )
+    op.create_table('payment_requests',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('currency', sa.Text(), nullable=False),
+    sa.Column('email', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_payment_requests_customer_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_payment_requests_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_payment_requests'))
+    )
+    op.create_index(op.f('ix_payment_requests_customer_id'), 'payment_requests', ['customer_id'], unique=False)
+    op.create_index('ix_payment_requests_listing', 'payment_requests', ['organization_id', 'created_at', 'id'], unique=False)
     op.create_table('priced_terms',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -800,6 +815,31 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_own_units_subscription_id')),
     sa.PrimaryKeyConstraint('subscription_id', 'fixed_charge_id', name=op.f('pk_own_units'))
     )
+    op.create_table('payment_request_invoices',
+    sa.Column('payment_request_id', sa.Uuid(), nullable=False),
+    sa.Column('invoice_id', sa.Uuid(), nullable=False),
+    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_payment_request_invoices_invoice_id')),
+    sa.ForeignKeyConstraint(['payment_request_id'], ['payment_requests.id'], name=op.f('fk_payment_request_invoices_payment_request_id')),
+    sa.PrimaryKeyConstraint('payment_request_id', 'invoice_id', name=op.f('pk_payment_request_invoices'))
+    )
+    op.create_index(op.f('ix_payment_request_invoices_invoice_id'), 'payment_request_invoices', ['invoice_id'], unique=False)
+    op.create_table('payments',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('invoice_id', sa.Uuid(), nullable=False),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('currency', sa.Text(), nullable=False),
+    sa.Column('reference', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_payments_customer_id')),
+    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_payments_invoice_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_payments_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_payments'))
+    )
+    op.create_index(op.f('ix_payments_customer_id'), 'payments', ['customer_id'], unique=False)
+    op.create_index(op.f('ix_payments_invoice_id'), 'payments', ['invoice_id'], unique=False)
+    op.create_index('ix_payments_listing', 'payments', ['organization_id', 'created_at', 'id'], unique=False)
     op.create_table('subscription_entitlements',
     sa.Column('subscription_id', sa.Uuid(), nullable=False),
     sa.Column('feature_id', sa.Uuid(), nullable=False),
@@ -903,11 +943,27 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_fee_taxes'))
     )
     op.create_index(op.f('ix_fee_taxes_fee_id'), 'fee_taxes', ['fee_id'], unique=False)
+    op.create_table('payment_receipts',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('payment_id', sa.Uuid(), nullable=False),
+    sa.Column('number', sa.Text(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_payment_receipts_organization_id')),
+    sa.ForeignKeyConstraint(['payment_id'], ['payments.id'], name=op.f('fk_payment_receipts_payment_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_payment_receipts')),
+    sa.UniqueConstraint('payment_id', name=op.f('uq_payment_receipts_payment_id'))
+    )
+    op.create_index('ix_payment_receipts_listing', 'payment_receipts', ['organization_id', 'created_at', 'id'], unique=False)
+    op.create_index('uq_payment_receipts_number', 'payment_receipts', ['organization_id', 'number'], unique=True)
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_index('uq_payment_receipts_number', table_name='payment_receipts')
+    op.drop_index('ix_payment_receipts_listing', table_name='payment_receipts')
+    op.drop_table('payment_receipts')
     op.drop_index(op.f('ix_fee_taxes_fee_id'), table_name='fee_taxes')
     op.drop_table('fee_taxes')
     op.drop_index(op.f('ix_credits_progressive_invoice_id'), table_name='credits')
@@ -924,6 +980,12 @@ def downgrade() -> None:
     op.drop_table('subscription_units')
     op.drop_index('ix_subscription_entitlements_feature_id', table_name='subscription_entitlements')
     op.drop_table('subscription_entitlements')
+    op.drop_index('ix_payments_listing', table_name='payments')
+    op.drop_index(op.f('ix_payments_invoice_id'), table_name='payments')
+    op.drop_index(op.f('ix_payments_customer_id'), table_name='payments')
+    op.drop_table('payments')
+    op.drop_index(op.f('ix_payment_request_invoices_invoice_id'), table_name='payment_request_invoices')
+    op.drop_table('payment_request_invoices')
     op.drop_table('own_units')
     op.drop_index(op.f('ix_invoice_taxes_invoice_id'), table_name='invoice_taxes')
     op.drop_table('invoice_taxes')
@@ -956,6 +1018,9 @@ def downgrade() -> None:
     op.drop_index('ix_subscriptions_activation', table_name='subscriptions', postgresql_where=sa.text('activation_due_at IS NOT NULL'))
     op.drop_table('subscriptions')
     op.drop_table('priced_terms')
+    op.drop_index('ix_payment_requests_listing', table_name='payment_requests')
+    op.drop_index(op.f('ix_payment_requests_customer_id'), table_name='payment_requests')
+    op.drop_table('payment_requests')
     op.drop_table('lifetime_usages')
     op.drop_index('uq_invoices_sequential_id', table_name='invoices')
     op.drop_index('uq_invoices_number', table_name='invoices')

@@ -22,6 +22,9 @@ from lago_python_client.models import (
     ChargeFilters,
     Charges,
     Coupon,
+    CreditNote,
+    CreditNoteEstimate,
+    CreditNoteUpdate,
     Customer,
     Event,
     Fee,
@@ -29,12 +32,19 @@ from lago_python_client.models import (
     FixedChargeOverrides,
     FixedChargeProperties,
     FixedCharges,
+    InvoiceFee,
+    InvoiceFeesList,
+    Item,
+    Items,
     LimitationConfiguration,
+    OneOffInvoice,
     Plan,
     Subscription,
     Tax,
 )
 from lago_python_client.models.charge import AppliedPricingUnit
+from lago_python_client.models.payment import Payment
+from lago_python_client.models.payment_request import PaymentRequest
 
 from tests.factories import make_plan, ok, set_clock
 from tests.support import Server
@@ -257,6 +267,52 @@ def test_billing_entities(lago: Client, api: httpx.Client) -> None:
     (invoice,) = lago.invoices.find_all({"billing_entity_codes[]": "paris"})["invoices"]
     assert (invoice.billing_entity_code, invoice.number) == ("paris", "PAR-202405-001")
     assert lago.invoices.find_all({"billing_entity_codes[]": "default"})["invoices"] == []
+
+
+def test_a_sale_paid_refunded_and_voided(lago: Client) -> None:
+    lago.add_ons.create(AddOn(name="Setup", code="setup", amount_cents=10_000, amount_currency="EUR"))
+    lago.customers.create(Customer(external_id="acme", name="Acme", currency="EUR", email="pay@example.com"))
+    fees = InvoiceFeesList(__root__=[InvoiceFee(add_on_code="setup", units=1.5), InvoiceFee(add_on_code="setup")])
+    sold = lago.invoices.create(OneOffInvoice(external_customer_id="acme", currency="EUR", fees=fees))
+    assert (sold.invoice_type, sold.status, sold.total_due_amount_cents) == ("one_off", "finalized", 25_000)
+    assert [Decimal(fee.units) for fee in sold.fees.__root__] == [Decimal("1.5"), 1]
+
+    paid = lago.payments.create(Payment(invoice_id=sold.lago_id, amount_cents=5_000, reference="bank 1"))
+    assert (paid.payment_status, paid.type, paid.invoice_ids) == ("succeeded", "manual", [sold.lago_id])
+    assert lago.payments.find(paid.lago_id) == paid
+    assert lago.payments.find_all({"invoice_id": sold.lago_id})["payments"] == [paid]
+    (receipt,) = lago.payment_receipts.find_all({"invoice_id": sold.lago_id})["payment_receipts"]
+    assert lago.payment_receipts.find(receipt.lago_id).payment == paid
+    assert lago.invoices.find(sold.lago_id).total_due_amount_cents == 20_000
+    assert lago.invoices.retry_payment(sold.lago_id) is None
+
+    items = Items(__root__=[Item(fee_id=sold.fees.__root__[1].lago_id, amount_cents=4_000)])
+    estimate = lago.credit_notes.estimate(CreditNoteEstimate(invoice_id=sold.lago_id, items=items))
+    assert (estimate.max_refundable_amount_cents, estimate.max_offsettable_amount_cents) == (5_000, 20_000)
+    note = lago.credit_notes.create(
+        CreditNote(
+            invoice_id=sold.lago_id, reason="other", items=items, credit_amount_cents=0, refund_amount_cents=4_000
+        )
+    )
+    assert note.refund_status == "pending"
+    assert (
+        lago.credit_notes.update(CreditNoteUpdate(refund_status="succeeded"), note.lago_id).refund_status == "succeeded"
+    )
+
+    assert lago.invoices.lose_dispute(sold.lago_id).payment_dispute_lost_at == "2024-05-01T00:00:00Z"
+    options = {"generate_credit_note": True, "credit_amount": 1_000, "refund_amount": 1_000}
+    assert lago.invoices.void_invoice(sold.lago_id, options).status == "voided"
+    assert lago.credit_notes.find_all({"external_customer_id": "acme"})["meta"]["total_count"] == 3
+    with pytest.raises(LagoApiError) as refused:
+        lago.invoices.payment_url(sold.lago_id)
+    assert refused.value.response["error_details"] == {"base": ["no_linked_payment_provider"]}
+    again = lago.invoices.create(OneOffInvoice(external_customer_id="acme", currency="EUR", fees=fees))
+    assert lago.invoices.void(again.lago_id).status == "voided"
+    request = PaymentRequest(email="a@example.com", external_customer_id="acme", lago_invoice_ids=[again.lago_id])
+    with pytest.raises(LagoApiError) as early:
+        lago.payment_requests.create(request)
+    assert early.value.response["code"] == "invoices_not_overdue"
+    assert lago.payment_requests.find_all()["payment_requests"] == []
 
 
 def test_errors(lago: Client) -> None:

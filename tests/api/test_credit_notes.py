@@ -46,6 +46,11 @@ def post(api: httpx.Client, invoiced: tuple[str, str], amount: int, path: str = 
     return api.post(f"{URL}{path}", json={"credit_note": sent})
 
 
+def pay(api: httpx.Client, invoiced: tuple[str, str], amount: int) -> None:
+    sent = {"invoice_id": invoiced[0], "amount_cents": amount, "reference": "r"}
+    ok(api.post("/api/v1/payments", json={"payment": sent}))
+
+
 def note_of(response: httpx.Response) -> Json:
     note: Json = ok(response)["credit_note"]
     return note
@@ -76,6 +81,10 @@ class TestByHand:
             "invoice_number": note["invoice_number"], "amount_from": "6000", "amount_to": "6000",
         }  # fmt: skip
         assert ok(api.get(URL, params=found))["credit_notes"] == [note]
+        theirs = "/api/v1/customers/customer/credit_notes"
+        assert ok(api.get(theirs, params=found))["credit_notes"] == [note]
+        assert ok(api.get(theirs, params={"reason": "order_change"}))["credit_notes"] == []
+        assert refusal(api.get("/api/v1/customers/nobody/credit_notes")) == (404, "customer_not_found")
         for name, value in {
             "external_customer_id": "x", "issuing_date_from": "2024-04-02", "issuing_date_to": "2024-03-31",
             "search_term": "x", "currency": "USD", "reason": "order_change", "credit_status": "voided",
@@ -143,6 +152,77 @@ class TestByHand:
         assert ok(api.get(URL))["credit_notes"] == []
 
 
+class TestRefunds:
+    def test_up_to_what_was_paid(self, api: httpx.Client, invoiced: tuple[str, str]) -> None:
+        pay(api, invoiced, 7_000)
+        estimate = ok(post(api, invoiced, 5_000, "/estimate"))["estimated_credit_note"]
+        assert [estimate[f"max_{part}_amount_cents"] for part in ("creditable", "refundable", "offsettable")] == [
+            12_000, 7_000, 5_000
+        ]  # fmt: skip
+        higher = {"refund_amount_cents": ["higher_than_remaining_invoice_amount"]}
+        assert problems(post(api, invoiced, 5_835, refund_amount_cents=7_002)) == higher
+        note = note_of(post(api, invoiced, 2_500, refund_amount_cents=1_000, credit_amount_cents=2_000))
+        assert (note["refund_status"], note["credit_status"], note["total_amount_cents"]) == (
+            "pending", "available", 3_000
+        )  # fmt: skip
+        (invoice,) = invoices_of(api)
+        assert (invoice["total_due_amount_cents"], invoice["total_paid_amount_cents"]) == (5_000, 7_000)
+        assert problems(post(api, invoiced, 5_001, refund_amount_cents=6_001)) == higher
+        assert note_of(post(api, invoiced, 5_000, refund_amount_cents=6_000))["credit_status"] is None
+        assert problems(post(api, invoiced, 1, refund_amount_cents=1)) == higher
+        for query, found in (({"refund_status": "pending"}, 2), ({"types[]": "refund"}, 2), ({"types[]": "credit"}, 1),
+                             ({"types[]": ["credit", "offset"]}, 1), ({"types[]": "offset"}, 0)):  # fmt: skip
+            assert len(ok(api.get(URL, params=query))["credit_notes"]) == found, query
+        assert problems(api.get(URL, params={"types[]": "gift"})) == {"types": ["value_is_invalid"]}
+
+    def test_how_it_stands_is_noted(self, api: httpx.Client, invoiced: tuple[str, str]) -> None:
+        pay(api, invoiced, 12_000)
+        refund = note_of(post(api, invoiced, 5_000, refund_amount_cents=6_000))
+        credit = note_of(post(api, invoiced, 5_000, credit_amount_cents=6_000))
+        for status in ("failed", "succeeded"):
+            sent = {"credit_note": {"refund_status": status}}
+            assert note_of(api.put(f"{URL}/{refund['lago_id']}", json=sent))["refund_status"] == status
+            assert note_of(api.put(f"{URL}/{credit['lago_id']}", json=sent))["refund_status"] is None
+
+    def test_all_three_parts(self, api: httpx.Client, invoiced: tuple[str, str]) -> None:
+        """What is due of the invoice is offset, what was paid is paid back, and the rest is credit."""
+        pay(api, invoiced, 5_000)
+        parts = {"refund_amount_cents": 4_000, "offset_amount_cents": 7_000, "credit_amount_cents": 1_000}
+        note = note_of(post(api, invoiced, 10_000, **parts))
+        assert {name: note[name] for name in parts} == parts
+        (invoice,) = invoices_of(api)
+        assert (invoice["payment_status"], invoice["total_due_amount_cents"]) == ("succeeded", 0)
+        assert problems(post(api, invoiced, 0, credit_amount_cents=1)) == {"base": ["total_amount_must_be_positive"]}
+
+    def test_no_more_is_due_than_offset(self, api: httpx.Client, invoiced: tuple[str, str]) -> None:
+        pay(api, invoiced, 11_999)
+        assert problems(post(api, invoiced, 2, offset_amount_cents=2)) == {
+            "offset_amount_cents": ["higher_than_remaining_invoice_amount"]
+        }
+        ok(post(api, invoiced, 1, offset_amount_cents=1))
+        assert invoices_of(api)[0]["payment_status"] == "succeeded"
+
+    def test_one_fee_twice(self, api: httpx.Client, invoiced: tuple[str, str]) -> None:
+        items = [{"fee_id": invoiced[1], "amount_cents": 6_000}] * 2
+        assert problems(post(api, invoiced, 0, credit_amount_cents=12_000, items=items)) == {
+            "amount_cents": ["higher_than_remaining_fee_amount"]
+        }
+
+    def test_many_small_ones_never_come_to_more_than_the_invoice(
+        self, api: httpx.Client, invoiced: tuple[str, str]
+    ) -> None:
+        """20 % of 3 is 0.6, so that each of these is rounded up; the last takes what is left."""
+        given = 0
+        for _ in range(30):
+            given += note_of(post(api, invoiced, 3, credit_amount_cents=4))["total_amount_cents"]
+        assert given == 120
+        left = ok(post(api, invoiced, 9_910, "/estimate"))["estimated_credit_note"]
+        assert left["max_creditable_amount_cents"] == 11_880
+        last = note_of(post(api, invoiced, 9_910, credit_amount_cents=11_880))
+        assert given + last["total_amount_cents"] == 12_000
+        assert last["total_amount_cents"] == last["taxes_amount_cents"] + 9_910
+
+
 class TestSpent:
     def test_oldest_first_until_nothing_is_left(self, api: httpx.Client, invoiced: tuple[str, str]) -> None:
         for amount, at in ((7_500, "2024-04-02T00:00:00Z"), (2_500, "2024-04-03T00:00:00Z")):
@@ -208,6 +288,50 @@ class TestEarlyEnd:
         ok(api.delete("/api/v1/subscriptions/sub"))
         notes = ok(api.get(URL))["credit_notes"]
         assert sorted(one["sub_total_excluding_taxes_amount_cents"] for one in notes) == [1_000, 9_000]
+
+    @pytest.mark.parametrize(
+        ("mode", "paid", "parts"),
+        [
+            ("credit", 12_000, (5_600, 0, 0)),
+            ("refund", 12_000, (0, 5_600, 0)),
+            ("refund", 8_000, (4_000, 1_600, 0)),
+            ("refund", 6_000, (5_600, 0, 0)),
+            ("offset", 12_000, (0, 5_600, 0)),
+            ("offset", 8_000, (0, 1_600, 4_000)),
+            ("offset", 6_000, (0, 0, 5_600)),
+            ("offset", 0, (0, 0, 5_600)),
+        ],
+    )
+    def test_as_credit_refund_or_offset(
+        self, api: httpx.Client, invoiced: tuple[str, str], mode: str, paid: int, parts: tuple[int, int, int]
+    ) -> None:
+        """Of 120.00, 64.00 are used and 56.00 are not."""
+        if paid:
+            pay(api, invoiced, paid)
+        set_clock(api, "2024-04-16T10:00:00Z")
+        ok(api.delete("/api/v1/subscriptions/sub", params={"on_termination_credit_note": mode}))
+        (note,) = ok(api.get(URL))["credit_notes"]
+        assert tuple(note[f"{part}_amount_cents"] for part in ("credit", "refund", "offset")) == parts
+        invoice = ok(api.get(f"/api/v1/invoices/{invoiced[0]}"))["invoice"]
+        assert invoice["total_due_amount_cents"] == 12_000 - paid - parts[2]
+
+    def test_no_more_is_paid_back_than_by_earlier_notes_is_left(
+        self, api: httpx.Client, invoiced: tuple[str, str]
+    ) -> None:
+        pay(api, invoiced, 12_000)
+        ok(post(api, invoiced, 6_000, refund_amount_cents=7_200))
+        set_clock(api, "2024-04-16T10:00:00Z")
+        ok(api.delete("/api/v1/subscriptions/sub", params={"on_termination_credit_note": "refund"}))
+        refunds = [one["refund_amount_cents"] for one in ok(api.get(URL))["credit_notes"]]
+        assert sorted(refunds) == [4_800, 7_200]
+
+    def test_an_upgrade_gives_credit(self, api: httpx.Client, invoiced: tuple[str, str]) -> None:
+        pay(api, invoiced, 12_000)
+        make_plan(api, "dearer", amount_cents=20_000, pay_in_advance=True)
+        set_clock(api, "2024-04-16T10:00:00Z")
+        make_subscription(api, plan="dearer")
+        (note,) = ok(api.get(URL))["credit_notes"]
+        assert (note["credit_amount_cents"], note["refund_amount_cents"]) == (6_000, 0)
 
     @pytest.mark.usefixtures("invoiced")
     def test_skipped(self, api: httpx.Client) -> None:

@@ -43,6 +43,7 @@ ROOTS = {
     "add_ons": "add_on", "fixed_charges": "fixed_charge", "billing_runs": "billing_run", "rehearsal": "billing_run",
     "billing_entities": "billing_entity",
     "coupons": "coupon", "applied_coupons": "applied_coupon",
+    "payments": "payment", "payment_requests": "payment_request",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
@@ -64,6 +65,8 @@ WRITES = [
     ("POST", "/api/v1/add_ons"), ("PUT", "/api/v1/add_ons/seat"), ("POST", "/api/v1/plans/plan/fixed_charges"),
     ("PUT", "/api/v1/plans/plan/fixed_charges/seat"), ("PUT", "/api/v1/subscriptions/sub/fixed_charges/seat"),
     ("POST", "/api/v1/billing_entities"), ("PUT", "/api/v1/billing_entities/default"),
+    ("POST", "/api/v1/invoices"), ("POST", "/api/v1/invoices/none/void"), ("POST", "/api/v1/payments"),
+    ("POST", "/api/v1/payment_requests"),
     ("POST", "/api/v1/coupons"), ("PUT", "/api/v1/coupons/coupon"), ("POST", "/api/v1/applied_coupons"),
     ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"), ("POST", "/admin/reconcile"),
     ("POST", "/admin/billing_runs"), ("POST", "/admin/billing_runs/rehearsal"),

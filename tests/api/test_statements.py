@@ -40,6 +40,11 @@ def test_what_was_paid_is_on_one_paid_invoice(cards: httpx.Client) -> None:
         "2024-05-01T00:00:00Z",
         "2024-05-31T23:59:59Z",
     )
+    (payment,) = ok(cards.get("/api/v1/payments"))["payments"]
+    assert (payment["invoice_ids"], payment["amount_cents"]) == ([statement["lago_id"]], 80)
+    assert payment["reference"] == statement["number"]
+    (receipt,) = ok(cards.get("/api/v1/payment_receipts"))["payment_receipts"]
+    assert (receipt["payment"], receipt["number"][-12:]) == (payment, "-RCPT-000001")
     # The others still stand alone: not paid, or not to be regrouped. Nothing is regrouped twice.
     set_clock(cards, "2024-07-01T00:00:00Z")
     assert len(invoices_of(cards, invoice_type="advance_charges")) == 1

@@ -121,7 +121,7 @@ def void(db: Session, owner: UUID, now: datetime = AUGUST) -> None:
 
 def settlement(owner: UUID, customer_id: UUID, cents: int, *, final: bool = True) -> Settlement:
     """An invoice over one fee."""
-    payer = Payer(customer_id, owner, 1, ZoneInfo("UTC"), ZoneInfo("UTC"), 0, True, "per_customer", "P")
+    payer = Payer(customer_id, owner, owner, 1, ZoneInfo("UTC"), ZoneInfo("UTC"), 0, True, "per_customer", "P")
     fee = FeeDraft(
         id=uuid4(),
         buyer=Buyer(owner, customer_id, "EUR"),
