@@ -1,6 +1,7 @@
 """The PostgreSQL tables, by subject."""
 
 from app.models.advance import AdvanceLevel, AdvanceMark
+from app.models.alert import Alert, TriggeredAlert
 from app.models.base import Base, among
 from app.models.billing_entity import BillingEntity
 from app.models.billing_run import BillingRun
@@ -31,14 +32,17 @@ from app.models.customer import (
 from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetadata, InvoiceTax, PricedTerms
 from app.models.metering import EventCheck
 from app.models.organization import ApiKey, Organization, Setting
+from app.models.progressive import AppliedUsageThreshold, UsageCheck, UsageMark, UsageThreshold
 from app.models.versions import catalog_changed
 
 __all__ = [
     "AddOn",
     "AdvanceLevel",
     "AdvanceMark",
+    "Alert",
     "ApiKey",
     "AppliedCoupon",
+    "AppliedUsageThreshold",
     "Base",
     "BillableMetric",
     "BillingEntity",
@@ -74,6 +78,10 @@ __all__ = [
     "SubscriptionEntitlement",
     "SubscriptionUnits",
     "Tax",
+    "TriggeredAlert",
+    "UsageCheck",
+    "UsageMark",
+    "UsageThreshold",
     "among",
     "catalog_changed",
 ]
