@@ -240,7 +240,7 @@ def _schedule(service: Service) -> BackgroundScheduler:
     """Run what is due every few seconds, and look for events to check; of each one run at a time."""
     jobs = BackgroundScheduler(executors={"default": SchedulerThreads(2)}, timezone="UTC")
     every = service.settings.scheduler_seconds
-    works = [(_run_due, every), (_check_events, CHECK_SECONDS)]
+    works = [(_run_due, every), (_watch_usage, every), (_check_events, CHECK_SECONDS)]
     if not service.clickhouse.embedded:
         works.append((_bill_in_advance, every))
     for work, seconds in works:
@@ -277,6 +277,12 @@ def _check_events(service: Service) -> None:
     found = service.event_checks.run_live(system_now())
     if found:
         log.info("scheduler.event_errors", organizations=found)
+
+
+def _watch_usage(service: Service) -> None:
+    organizations = service.usage_watch.run()
+    if organizations:
+        log.info("scheduler.usage_watch", organizations=organizations)
 
 
 def _bill_in_advance(service: Service) -> None:

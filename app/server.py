@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from app.api import errors
 from app.api.access import Access, Caller, require_admin_key, require_key
 from app.api.add_ons import AddOnController
+from app.api.alerts import SubscriptionAlertController, TriggeredAlertController
 from app.api.applied_coupons import AppliedCouponController, CustomerAppliedCouponController
 from app.api.billable_metrics import BillableMetricController
 from app.api.billing_entities import BillingEntityController
@@ -67,7 +68,7 @@ from app.api.usage import UsageController
 from app.api.usage_analytics import UsageAnalyticsController
 from app.api.usage_over_time import UsageOverTimeController
 from app.api.wire import provide_page
-from app.catalog.changes import billed_in_advance, changed_metrics
+from app.catalog.changes import billed_in_advance, changed_metrics, watched
 from app.clock import now_of
 from app.errors import Unauthorized
 from app.models import Organization
@@ -98,6 +99,8 @@ async def provide_db(state: State) -> AsyncIterator[Session]:
         service.metrics_changed(organization_id, code)
     for organization_id in billed_in_advance(session):
         service.advance.begins(organization_id)
+    if watched(session):
+        service.usage_watch.begins()
 
 
 def provide_caller(request: ExactRequest) -> Caller:
@@ -181,6 +184,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             PricingUnitController,
             ProjectedUsageController,
             SimulationController,
+            SubscriptionAlertController,
             SubscriptionChargeController,
             SubscriptionChargeFilterController,
             SubscriptionController,
@@ -188,6 +192,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             SubscriptionFixedChargeController,
             TaxController,
             TestClockController,
+            TriggeredAlertController,
             UsageAnalyticsController,
             UsageController,
             UsageExplanationController,

@@ -14,6 +14,7 @@ from app.billing.advance_worker import AdvanceWorker
 from app.billing.due import DueRunner
 from app.billing.remembered import PriceBook
 from app.billing.runs import BillingRuns
+from app.billing.usage_watch import UsageWatch
 from app.config import Settings
 from app.errors import StoreDown
 from app.metering.definitions import Definitions
@@ -46,6 +47,7 @@ class Service:
     runs: BillingRuns = field(init=False)
     event_checks: EventChecks = field(init=False)
     advance: AdvanceWorker = field(init=False)
+    usage_watch: UsageWatch = field(init=False)
     journal: Journal | None = None
     data_dir: DataDir | None = None
     price_book: PriceBook = field(default_factory=PriceBook)
@@ -65,6 +67,14 @@ class Service:
             embedded=self.clickhouse.embedded,
             readable=self.upkeep.wait_until_readable,
         )
+        self.usage_watch = UsageWatch(
+            self.postgres,
+            self.clickhouse,
+            self.meter,
+            self.billing_meter,
+            self.price_book,
+            self.upkeep.wait_until_readable,
+        )
 
     @property
     def ingest(self) -> Ingest:
@@ -80,6 +90,7 @@ class Service:
                 self.clickhouse, self.definitions, self.settings, self.upkeep.learn_keys, self.journal
             )
         await self.upkeep.start(self._ingest, self.journal)
+        await asyncio.to_thread(self.usage_watch.start, self._ingest)
         await asyncio.to_thread(self.advance.start, self._ingest)
         if self._ingest is not None:
             self._ingest.start()
@@ -107,15 +118,18 @@ class Service:
         self.upkeep.metric_changed(organization_id, code)
 
     def wait_until_readable(self, organization_id: UUID) -> None:
-        """Wait until every event acknowledged so far counts in what is read, and has its fees where it is billed by itself.
-        For threads other than the loop's that have locked nothing."""
+        """Wait until every event acknowledged so far counts in what is read, and has its fees where it is billed by itself;
+        on a test clock, also until usage thresholds and alerts have been looked at. For threads other than the loop's that
+        have locked nothing."""
         self.upkeep.wait_until_readable(organization_id)
         self.advance.wait(organization_id)
+        self.usage_watch.wait(organization_id)
 
     def wait_until_billed(self, organization_id: UUID) -> None:
-        """Wait only where events are billed by themselves: before something is changed that their fees depend on. On the
-        same conditions."""
+        """Wait only where events are billed by themselves, or usage is watched on a test clock: before something is changed
+        that the outcome depends on. On the same conditions."""
         self.advance.wait(organization_id)
+        self.usage_watch.wait(organization_id)
 
     def usage_over_time(self, question: Question, most: int) -> list[UsedInBucket]:
         """Usage in buckets of time, as the rollups have it.

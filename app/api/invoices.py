@@ -14,6 +14,7 @@ from sqlalchemy import false
 from app.api.customers import CustomerObject, customer_object
 from app.api.fees import AppliedTaxObject, FeeObject, applied_tax_object, fee_object
 from app.api.given import Db, Now, Org, Paging, Running
+from app.api.plans import UsageThresholdObject, threshold_object
 from app.api.request import ExactRequest
 from app.api.routes import get, post, put
 from app.api.subscriptions import SubscriptionObject, subscription_object
@@ -31,7 +32,7 @@ from app.billing.one_off import sell
 from app.billing.payment_status import PAYMENT_STATUSES
 from app.customers.customers import find_customer
 from app.errors import Invalid, Problems, invalid
-from app.models import BillingPeriod, Credit, Invoice, InvoiceMetadata
+from app.models import AppliedUsageThreshold, BillingPeriod, Credit, Invoice, InvoiceMetadata
 from app.validation import as_uuid
 
 METADATA = re.compile(r"metadata\[(.+)\]").fullmatch
@@ -56,6 +57,12 @@ class InvoiceMetadataObject(Struct):
     key: str
     value: str
     created_at: str
+
+
+class AppliedThresholdObject(Struct):
+    lifetime_usage_amount_cents: int
+    created_at: str
+    usage_threshold: UsageThresholdObject
 
 
 class InvoiceBase(Struct, kw_only=True):
@@ -101,7 +108,7 @@ class InvoiceListed(InvoiceBase, kw_only=True):
     customer: CustomerObject
     metadata: list[InvoiceMetadataObject]
     applied_taxes: list[AppliedTaxObject]
-    applied_usage_thresholds: list[Any] = []
+    applied_usage_thresholds: list[AppliedThresholdObject]
 
 
 class CreditItem(Struct):
@@ -228,7 +235,21 @@ def _listed(invoice: Invoice) -> dict[str, Any]:
         "customer": customer_object(invoice.customer, extended=False),
         "metadata": [_metadata_object(entry) for entry in invoice.invoice_metadata],
         "applied_taxes": [applied_tax_object(tax) for tax in invoice.applied_taxes],
+        "applied_usage_thresholds": [
+            AppliedThresholdObject(
+                one.lifetime_usage_amount_cents, instant(one.created_at), threshold_object(one.usage_threshold)
+            )
+            for one in _by_amount(invoice)
+        ],
     }
+
+
+def _by_amount(invoice: Invoice) -> list[AppliedUsageThreshold]:
+    """The thresholds that an invoice was made of, the recurring one last."""
+    return sorted(
+        invoice.applied_usage_thresholds,
+        key=lambda one: (one.usage_threshold.recurring, one.usage_threshold.amount_cents),
+    )
 
 
 def _metadata_object(entry: InvoiceMetadata) -> InvoiceMetadataObject:
@@ -263,7 +284,7 @@ def invoice_object(invoice: Invoice, now: datetime) -> InvoiceObject:
 
 def credit_object(credit: Credit) -> CreditObject:
     """What has lowered an invoice, as it is on the wire."""
-    note, applied = credit.credit_note, credit.applied_coupon
+    note, applied, progressive = credit.credit_note, credit.applied_coupon, credit.progressive_invoice
     if applied is not None:
         coupon = applied.coupon
         item = CreditItem(coupon.id, "coupon", coupon.code, coupon.name, coupon.description)
@@ -271,13 +292,16 @@ def credit_object(credit: Credit) -> CreditObject:
     elif note is not None:
         item = CreditItem(note.id, "credit_note", note.number, note.invoice.number or "")
         invoice = note.invoice
+    elif progressive is not None:
+        item = CreditItem(progressive.id, "invoice", progressive.number or "", progressive.number or "")
+        invoice = progressive
     else:
         raise ValueError(f"credit {credit.id} comes from nothing")
     return CreditObject(
         lago_id=credit.id,
         amount_cents=credit.amount_cents,
         amount_currency=credit.currency,
-        before_taxes=applied is not None,
+        before_taxes=note is None,
         item=item,
         invoice=CreditInvoice(invoice.id, invoice.payment_status),
     )

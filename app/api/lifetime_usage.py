@@ -1,16 +1,18 @@
 """`/api/v1/subscriptions/{external_id}/lifetime_usage` (billing spec 8.4)."""
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
+import msgspec
 from litestar import Controller
 from msgspec import UNSET, Struct
+from sqlalchemy.orm import Session
 
 from app.api.given import Db, Now, Org, Running
 from app.api.routes import get, put
-from app.api.wire import Cents, Opt, instant
+from app.api.wire import Cents, Opt, instant, instant_or_none, number
 from app.billing.lifetime_usage import Lifetime, lifetime_usage, set_historical_usage
+from app.billing.threshold_completions import threshold_completions
 from app.errors import invalid
 
 
@@ -22,6 +24,12 @@ class LifetimeUsageBody(Struct):
     lifetime_usage: LifetimeUsageInput
 
 
+class CompletionObject(Struct):
+    amount_cents: int
+    completion_ratio: msgspec.Raw
+    reached_at: str | None
+
+
 class LifetimeUsageObject(Struct):
     lago_id: UUID
     lago_subscription_id: UUID
@@ -31,7 +39,7 @@ class LifetimeUsageObject(Struct):
     current_usage_amount_cents: int
     from_datetime: str
     to_datetime: str
-    usage_thresholds: list[Any] = []
+    usage_thresholds: list[CompletionObject]
 
 
 class LifetimeUsageAnswer(Struct):
@@ -50,7 +58,7 @@ class LifetimeUsageController(Controller):
         """All that a subscription has used since it began, and before it came here."""
         service.wait_until_readable(organization.id)
         found = lifetime_usage(db, service.meter, service.price_book, organization, external_id, now)
-        return LifetimeUsageAnswer(_lifetime_object(found, now))
+        return LifetimeUsageAnswer(_lifetime_object(db, found, now))
 
     @put()
     def update_lifetime_usage(
@@ -60,13 +68,13 @@ class LifetimeUsageController(Controller):
         amount = data.lifetime_usage.external_historical_usage_amount_cents
         if not isinstance(amount, int):
             raise invalid("external_historical_usage_amount_cents", "value_is_mandatory")
-        set_historical_usage(db, organization.id, external_id, amount, now)
         service.wait_until_readable(organization.id)
+        set_historical_usage(db, organization.id, external_id, amount, now)
         found = lifetime_usage(db, service.meter, service.price_book, organization, external_id, now)
-        return LifetimeUsageAnswer(_lifetime_object(found, now))
+        return LifetimeUsageAnswer(_lifetime_object(db, found, now))
 
 
-def _lifetime_object(found: Lifetime, now: datetime) -> LifetimeUsageObject:
+def _lifetime_object(db: Session, found: Lifetime, now: datetime) -> LifetimeUsageObject:
     return LifetimeUsageObject(
         lago_id=found.id,
         lago_subscription_id=found.subscription.id,
@@ -76,4 +84,8 @@ def _lifetime_object(found: Lifetime, now: datetime) -> LifetimeUsageObject:
         current_usage_amount_cents=found.current,
         from_datetime=instant(found.subscription.subscription_at),
         to_datetime=instant(now),
+        usage_thresholds=[
+            CompletionObject(one.amount_cents, number(one.ratio), instant_or_none(one.at))
+            for one in threshold_completions(db, found)
+        ],
     )

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -21,7 +20,7 @@ from app.api.taxes import TaxObject, tax_object
 from app.api.wire import Cents, Opt, PageMeta, Str, changes, fill, instant, number, paginate
 from app.catalog.entitlements import entitlements_of, entitlements_of_plan
 from app.catalog.plans import create_plan, delete_plan, find_plan, live_plans, update_plan
-from app.models import Plan, PlanEntitlement
+from app.models import Plan, PlanEntitlement, UsageThreshold
 
 
 class MinimumCommitmentInput(Struct):
@@ -34,6 +33,21 @@ class UsageThresholdInput(Struct):
     threshold_display_name: Str | Opt | None = UNSET
     amount_cents: Cents | Opt | None = UNSET
     recurring: bool | Opt | None = UNSET
+
+
+class UsageThresholdObject(Struct):
+    lago_id: UUID
+    threshold_display_name: str | None
+    amount_cents: int
+    recurring: bool
+    created_at: str
+    updated_at: str
+
+
+class ApplicableThresholdObject(Struct):
+    threshold_display_name: str | None
+    amount_cents: int
+    recurring: bool
 
 
 class PlanInput(Struct):
@@ -97,7 +111,7 @@ class PlanObject(Struct, kw_only=True):
     charges: list[ChargeObject]
     fixed_charges: list[FixedChargeObject]
     taxes: list[TaxObject]
-    usage_thresholds: list[Any] = []
+    usage_thresholds: list[UsageThresholdObject]
     entitlements: list[IncludedObject]
     metadata: dict[str, str | None]
     customers_count: int = 0
@@ -126,9 +140,26 @@ def plan_object(plan: Plan, entitlements: Iterable[PlanEntitlement]) -> PlanObje
         charges=[charge_object(charge) for charge in plan.charges],
         fixed_charges=[fixed_charge_object(charge) for charge in plan.fixed_charges],
         taxes=[tax_object(tax) for tax in plan.taxes],
+        usage_thresholds=[threshold_object(one) for one in plan.applicable_usage_thresholds],
         entitlements=[_included(one) for one in entitlements],
         metadata=plan.plan_metadata,
     )
+
+
+def threshold_object(one: UsageThreshold) -> UsageThresholdObject:
+    """A usage threshold as it is on the wire."""
+    return fill(
+        UsageThresholdObject,
+        one,
+        lago_id=one.id,
+        created_at=instant(one.created_at),
+        updated_at=instant(one.updated_at),
+    )
+
+
+def applicable_object(one: UsageThreshold) -> ApplicableThresholdObject:
+    """A usage threshold that holds, wherever it was set."""
+    return ApplicableThresholdObject(one.threshold_display_name, one.amount_cents, one.recurring)
 
 
 def _commitment_object(plan: Plan) -> MinimumCommitmentObject | None:

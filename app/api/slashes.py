@@ -15,6 +15,7 @@ _PATHS = tuple(
         "features/CODE(?:/privileges/CODE)?",
         "subscriptions/[^/]+/charges/CODE(?:/filters(?:/[^/]+)?)?",
         "subscriptions/[^/]+/fixed_charges/CODE",
+        "subscriptions/[^/]+/alerts/CODE",
         "subscriptions/[^/]+/entitlements/CODE(?:/privileges/CODE)?",
     )
 )

@@ -15,7 +15,16 @@ from app.api.charges import AppliedPricingUnitInput, ChargeFilterInput
 from app.api.entitlements import GrantedObject, granted_object
 from app.api.fixed_charges import FixedChargeInput
 from app.api.given import Db, Now, Org, Paging, Running
-from app.api.plans import MinimumCommitmentInput, PlanObject, UsageThresholdInput, plan_object
+from app.api.plans import (
+    ApplicableThresholdObject,
+    MinimumCommitmentInput,
+    PlanObject,
+    UsageThresholdInput,
+    UsageThresholdObject,
+    applicable_object,
+    plan_object,
+    threshold_object,
+)
 from app.api.routes import delete, get, post, put
 from app.api.wire import (
     Cents,
@@ -149,7 +158,7 @@ class SubscriptionObject(Struct, kw_only=True):
     on_termination_invoice: str
     cancellation_reason: str | None = None
     consolidate_invoice: bool
-    progressive_billing_disabled: bool = False
+    progressive_billing_disabled: bool
     purchase_order_number: str | None
     payment_method: PaymentMethodObject
     activation_rules: list[Any] = []
@@ -158,8 +167,8 @@ class SubscriptionObject(Struct, kw_only=True):
 
 class SubscriptionObjectExtended(SubscriptionObject, kw_only=True):
     plan: PlanObject
-    usage_thresholds: list[Any] = []
-    applicable_usage_thresholds: list[Any] = []
+    usage_thresholds: list[UsageThresholdObject]
+    applicable_usage_thresholds: list[ApplicableThresholdObject]
     entitlements: list[GrantedObject]
 
 
@@ -183,6 +192,8 @@ def extended_object(db: Session, subscription: Subscription, now: datetime) -> S
     return SubscriptionObjectExtended(
         **_fields(subscription, now),
         plan=plan_object(subscription.plan, of_plan),
+        usage_thresholds=[threshold_object(one) for one in subscription.usage_thresholds],
+        applicable_usage_thresholds=[applicable_object(one) for one in subscription.applicable_usage_thresholds],
         entitlements=[granted_object(one) for one in subscription_entitlements(db, subscription, of_plan)],
     )
 
@@ -218,6 +229,7 @@ def _fields(subscription: Subscription, now: datetime) -> dict[str, Any]:
         "on_termination_credit_note": subscription.on_termination_credit_note,
         "on_termination_invoice": subscription.on_termination_invoice,
         "consolidate_invoice": subscription.consolidate_invoice,
+        "progressive_billing_disabled": subscription.progressive_billing_disabled,
         "purchase_order_number": subscription.purchase_order_number,
         "payment_method": PaymentMethodObject(),
     }

@@ -102,7 +102,7 @@ class BilledLine:
                 return pay_in_advance
             case "subscription_terminating":
                 return not pay_in_advance
-            case "in_advance_charge":
+            case "in_advance_charge" | "progressive_billing":
                 return False
             case _:
                 return True
@@ -111,6 +111,12 @@ class BilledLine:
     def has_charges(self) -> bool:
         """An invoice at the start of a subscription has no usage to bill."""
         return self.reason in _CLOSING and self.boundaries.charges_from < self.boundaries.charges_to
+
+    @property
+    def ends_charges(self) -> bool:
+        """Whether what it bills of charges is all that there will be for them: it has their spending minimums, and what
+        progressive billing took too much is given back."""
+        return self.reason in _CLOSING
 
     @property
     def fixed_charges(self) -> Stretch | None:

@@ -117,8 +117,8 @@ class PaidBucket(NamedTuple):
     level: Level
 
 
-Paid = Mapping[UUID, Sequence[PaidBucket]]
-"""What has been paid in advance in the period that is looked at, by charge."""
+Paid = Mapping[tuple[UUID, UUID], Sequence[PaidBucket]]
+"""What has been paid in advance in the periods that are looked at, by subscription and charge."""
 
 
 class _Wanted:
@@ -346,10 +346,11 @@ def charge_usage(
     meter: Meter, items: Sequence[Item], options: Options, paid: Paid | None = None
 ) -> list[list[ChargeUsage]]:
     """The usage of all charges of each item, in the order of its plan, in a number of queries that does not grow. `paid` is
-    needed where charges paid in advance are to come to what has been paid; there is one item then."""
+    needed where charges paid in advance are to come to what has been paid; each subscription has one item then."""
     known = paid or {}
     of_items = [
-        [_Work(item, charge, options, known.get(charge.id, ())) for charge in item[0].plan.charges] for item in items
+        [_Work(item, charge, options, known.get((item[0].id, charge.id), ())) for charge in item[0].plan.charges]
+        for item in items
     ]
     work = [one for works in of_items for one in works]
     presenting = [one for one in work if one.presentation_keys]

@@ -108,6 +108,7 @@ def _billed(db: Session, reckonings: Sequence[_Reckoning]) -> dict[UUID, int]:
             Fee.fee_type.in_(COUNTED),
             Fee.deleted_at.is_(None),
             func.coalesce(Invoice.status, "") != "voided",
+            func.coalesce(Invoice.invoice_type, "") != "progressive_billing",
         )
         .group_by(Fee.subscription_id)
     )

@@ -8,11 +8,11 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from app.billing.close import timezone_of
 from app.billing.payment_status import settle
 from app.core.credit_notes import (
     NoteAmounts,
@@ -24,17 +24,18 @@ from app.core.credit_notes import (
     part_of,
     unused_amount,
 )
-from app.core.money import ZERO, minor_int
+from app.core.money import ZERO, exact, minor_int, round_half_up
 from app.core.periods import local_date
 from app.core.taxes import TaxRate
 from app.errors import NotFound, Problems, invalid
-from app.models import CreditNote, CreditNoteItem, CreditNoteTax, Customer, Fee, FeeTax, Invoice
+from app.models import Credit, CreditNote, CreditNoteItem, CreditNoteTax, Customer, Fee, FeeTax, Invoice
 from app.validation import Changes, as_uuid, check_one_of
 
 REASONS = (
     "duplicated_charge", "product_unsatisfactory", "order_change", "order_cancellation", "fraudulent_charge", "other"
 )  # fmt: skip
 TOLERANCE_CENTS = 1
+ITEM_PLACES = 5
 
 Wanted = list[tuple[Fee, Decimal]]
 """Fees, and what of each is to be taken back, before taxes and coupons, in minor units."""
@@ -186,6 +187,30 @@ def credit_voided(
     if wanted < whole:
         rest = note(_estimate(invoice, left, _rest(invoice, left)), (whole - wanted, 0, 0))
         rest.credit_status, rest.balance_amount_cents = "voided", 0
+
+
+def credit_excess(db: Session, organization_id: UUID, invoice_id: UUID, amount_cents: int, now: datetime) -> None:
+    """Give back so much, before taxes, of a progressive invoice that has billed more than its period came to (billing spec
+    8.3): of the last fees first, and what it has not asked for itself of the one that it took off."""
+    invoice = _invoice(db, organization_id, str(invoice_id))
+    left = _left(db, invoice)
+    items: Wanted = []
+    rest = Decimal(amount_cents)
+    for fee in reversed(invoice.fees):
+        asked = Decimal(fee.amount_cents) - fee.precise_coupons_amount_cents
+        if asked > 0 and rest > 0 and left.fees[fee.id] > 0:
+            with exact():
+                amount = min(round_half_up(rest * fee.amount_cents / asked, ITEM_PLACES), left.fees[fee.id])
+                rest -= amount * asked / fee.amount_cents
+            items.append((fee, amount))
+    estimate = _estimate(invoice, left, items)
+    total = estimate.amounts.total_cents
+    if total > 0:
+        _write(db, estimate, (total, 0, 0), reason="other", description=None, metadata={}, now=now)
+    before = select(Credit.progressive_invoice_id).where(Credit.invoice_id == invoice.id)
+    for earlier in db.scalars(before.where(Credit.progressive_invoice_id.is_not(None))).all():
+        if earlier is not None and minor_int(rest) > 0:
+            credit_excess(db, organization_id, earlier, minor_int(rest), now)
 
 
 def _invoice(db: Session, organization_id: UUID, invoice_id: object) -> Invoice:
@@ -343,7 +368,7 @@ def _write(
         invoice_id=invoice.id,
         sequential_id=estimate.number,
         number=f"{invoice.number}-CN{estimate.number:03d}",
-        issuing_date=local_date(now, timezone_of(invoice.customer)),
+        issuing_date=local_date(now, ZoneInfo(invoice.customer.applicable_timezone)),
         credit_status="available" if credit else None,
         refund_status="pending" if refund else None,
         reason=reason,

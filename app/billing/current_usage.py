@@ -125,7 +125,7 @@ def untaxed_usage(
         db, book, organization, subscription, restriction, now, full_usage=full_usage, options=options
     )
     plan = billed.plan
-    (charges,) = charge_usage(meter, [(billed, boundaries)], options, paid_levels(db, billed, boundaries))
+    (charges,) = charge_usage(meter, [(billed, boundaries)], options, paid_levels(db, [(billed, boundaries)]))
     return CurrentUsage(
         subscription=billed,
         boundaries=boundaries,

@@ -113,7 +113,7 @@ def _charge_fees(line: BilledLine, usage: ChargeUsage, taxes: TaxBook) -> list[F
 def _missing(line: BilledLine, usage: ChargeUsage) -> FeeAmounts | None:
     """What a charge's fees lack of its spending minimum, in what its prices are in."""
     charge, subscription = usage.charge, line.subscription
-    if not charge.min_amount_cents:
+    if not charge.min_amount_cents or not line.ends_charges:
         return None
     return true_up(
         charge.min_amount_cents,

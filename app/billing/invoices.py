@@ -12,6 +12,7 @@ from app.billing.coupon_credits import take_coupons
 from app.billing.credits import take_credit_notes
 from app.billing.fees import FeeDraft
 from app.billing.invoice_drafts import InvoiceDraft, Payer
+from app.billing.progressive_credits import take_progressive_credits
 from app.billing.rows import Rows
 from app.billing.settlement import Settlement
 from app.core.money import ZERO
@@ -43,6 +44,7 @@ def settle(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetime) -> li
     The invoices of one customer are settled in the drafts' order: what one takes is not there for the next.
     """
     settlements = [Settlement(draft) for draft in drafts]
+    take_progressive_credits(db, settlements, made_at)
     take_coupons(db, settlements, made_at)
     for one in settlements:
         one.take_taxes()

@@ -16,6 +16,7 @@ from app.customers.subscriptions import SUBSCRIPTION_PARTS
 from app.errors import NotAllowed, NotFound, invalid
 from app.models import (
     AppliedCoupon,
+    AppliedUsageThreshold,
     BillableMetric,
     BillingPeriod,
     Charge,
@@ -53,6 +54,7 @@ LIST_PARTS = (
     joinedload(Invoice.customer).options(*CUSTOMER_PARTS),
     joinedload(Invoice.billing_entity),
     selectinload(Invoice.applied_taxes),
+    selectinload(Invoice.applied_usage_thresholds).joinedload(AppliedUsageThreshold.usage_threshold),
     selectinload(Invoice.invoice_metadata),
 )
 WHOLE_PARTS = (
@@ -60,6 +62,7 @@ WHOLE_PARTS = (
     selectinload(Invoice.credits).options(
         joinedload(Credit.credit_note).joinedload(CreditNote.invoice),
         joinedload(Credit.applied_coupon).joinedload(AppliedCoupon.coupon),
+        joinedload(Credit.progressive_invoice),
     ),
     selectinload(Invoice.billing_periods).joinedload(BillingPeriod.subscription).options(*SUBSCRIPTION_PARTS),
     selectinload(Invoice.fees).options(*FEE_PARTS),

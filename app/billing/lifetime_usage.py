@@ -1,22 +1,28 @@
 """Lifetime usage: all that a subscription has used, before it came here, billed, and not yet billed (billing spec 8.4)."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from sqlalchemy import and_, case, func, not_, select
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy import DateTime, case, cast, func, select, true
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.orm import Session, aliased, joinedload
 
 from app.billing.charge_usage import Options
-from app.billing.current_usage import CurrentUsage, Restriction, untaxed_usage
+from app.billing.current_usage import Restriction, untaxed_usage
 from app.billing.remembered import PriceBook
+from app.catalog.usage_thresholds import ask_to_look
 from app.errors import NotFound
 from app.metering.meter import Meter
-from app.models import Customer, Fee, Invoice, LifetimeUsage, Organization, Subscription
+from app.models import Customer, Fee, Invoice, LifetimeUsage, Organization, Subscription, among
 
 _STATUSES = ("active", "pending", "terminated")
-_UNDIVIDED = Options(presentation_keys=())
+UNDIVIDED = Options(presentation_keys=())
+"""Usage of which only the amounts are wanted."""
+
+Present = tuple[UUID, datetime | None]
+"""A subscription, and where its present period begins, whose usage is not looked at as invoiced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,11 @@ class Lifetime:
     invoiced: int
     current: int
 
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.historical + self.invoiced + self.current
+
 
 def lifetime_usage(
     db: Session, meter: Meter, book: PriceBook, organization: Organization, external_id: str, now: datetime
@@ -42,19 +53,15 @@ def lifetime_usage(
     """
     subscription = _find(db, organization.id, external_id)
     id_ = _id_of(subscription)
-    kept = db.scalar(
-        select(LifetimeUsage.external_historical_usage_amount_cents).where(
-            LifetimeUsage.organization_id == organization.id, LifetimeUsage.id == id_
-        )
-    )
-    usage = None
+    usage, begins = None, None
     if subscription.status == "active":
-        usage = untaxed_usage(db, meter, book, organization, subscription, Restriction(), now, options=_UNDIVIDED)
+        usage = untaxed_usage(db, meter, book, organization, subscription, Restriction(), now, options=UNDIVIDED)
+        begins = usage.boundaries.charges_from
     return Lifetime(
         id=id_,
         subscription=subscription,
-        historical=kept or 0,
-        invoiced=_invoiced(db, subscription, usage),
+        historical=historical_usage(db, [subscription])[subscription.id],
+        invoiced=invoiced_usage(db, [(subscription.id, begins)])[subscription.id],
         current=usage.amount_cents if usage else 0,
     )
 
@@ -77,6 +84,7 @@ def set_historical_usage(
         created_at=now,
         updated_at=now,
     )
+    ask_to_look(db, organization_id, Subscription.id == subscription.id)
     changed = {"external_historical_usage_amount_cents": amount_cents, "updated_at": now}
     db.execute(new.on_conflict_do_update(index_elements=[LifetimeUsage.id], set_=changed))
 
@@ -104,26 +112,52 @@ def _id_of(subscription: Subscription) -> UUID:
     return uuid5(subscription.customer_id, subscription.external_id)
 
 
-def _invoiced(db: Session, subscription: Subscription, usage: CurrentUsage | None) -> int:
-    """The fees of charges on invoices of all of the customer's subscriptions with the external id (billing spec 8.2).
+def historical_usage(db: Session, subscriptions: Sequence[Subscription]) -> dict[UUID, int]:
+    """What was set for the time before, of each of these subscriptions."""
+    ids = {one.id: _id_of(one) for one in subscriptions}
+    kept = dict(
+        db.execute(
+            select(LifetimeUsage.id, LifetimeUsage.external_historical_usage_amount_cents).where(
+                among(LifetimeUsage.organization_id, {one.organization_id for one in subscriptions}),
+                among(LifetimeUsage.id, ids.values()),
+            )
+        )
+        .tuples()
+        .all()
+    )
+    return {subscription_id: kept.get(id_, 0) for subscription_id, id_ in ids.items()}
+
+
+def invoiced_usage(db: Session, subscriptions: Collection[Present]) -> dict[UUID, int]:
+    """The fees of charges on invoices of all of the customer's subscriptions with the external id of each of these (billing
+    spec 8.2), in one query.
 
     What was paid in advance for the present period is part of its usage already, and does not count twice.
     """
-    query = (
-        select(func.coalesce(func.sum(Fee.amount_cents), 0))
+    if not subscriptions:
+        return {}
+    ids, periods = zip(*subscriptions, strict=True)
+    wanted = func.unnest(list(ids), cast(list(periods), ARRAY(DateTime(timezone=True))))
+    present = wanted.table_valued("id", "charges_from").render_derived()
+    own = aliased(Subscription)
+    rows = db.execute(
+        select(own.id, func.sum(Fee.amount_cents))
+        .select_from(present)
+        .join(own, own.id == present.c.id)
+        .join(
+            Subscription,
+            (Subscription.customer_id == own.customer_id) & (Subscription.external_id == own.external_id),
+        )
+        .join(Fee, Fee.subscription_id == Subscription.id)
         .join(Invoice, Invoice.id == Fee.invoice_id)
-        .join(Subscription, Subscription.id == Fee.subscription_id)
         .where(
-            Fee.organization_id == subscription.organization_id,
+            Fee.organization_id == own.organization_id,
             Fee.fee_type == "charge",
             Invoice.invoice_type == "subscription",
             Invoice.status.in_(("draft", "finalized")),
-            Subscription.organization_id == subscription.organization_id,
-            Subscription.customer_id == subscription.customer_id,
-            Subscription.external_id == subscription.external_id,
+            func.coalesce((Fee.subscription_id != own.id) | (Fee.from_datetime < present.c.charges_from), true()),
         )
+        .group_by(own.id)
     )
-    if usage is not None:
-        present = and_(Fee.subscription_id == subscription.id, Fee.from_datetime >= usage.boundaries.charges_from)
-        query = query.where(not_(present))
-    return int(db.scalar(query) or 0)
+    known = {subscription_id: int(total) for subscription_id, total in rows}
+    return {one: known.get(one, 0) for one in ids}

@@ -27,7 +27,7 @@ def past_periods(
         .join(BillingPeriod.invoice)
         .where(
             BillingPeriod.organization_id == organization_id,
-            BillingPeriod.invoicing_reason != "subscription_starting",
+            BillingPeriod.invoicing_reason.not_in(("subscription_starting", "progressive_billing")),
             BillingPeriod.charges_from_datetime < BillingPeriod.charges_to_datetime,
             Subscription.organization_id == organization_id,
             Subscription.external_id == external_subscription_id,

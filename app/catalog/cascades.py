@@ -22,8 +22,9 @@ from app.catalog.codes import free_codes
 from app.catalog.copies import copy_charges, copy_filters
 from app.catalog.dimensions import refresh_dimensions
 from app.catalog.metrics import lock_metrics
+from app.catalog.usage_thresholds import Terms, replace_of_plans, thresholds_of
 from app.core.cascades import Properties, followed, followed_properties
-from app.models import Charge, ChargeFilter, Plan, Tax, among, catalog_changed
+from app.models import Charge, ChargeFilter, Plan, Tax, UsageThreshold, among, catalog_changed
 from app.models.catalog import charge_taxes, plan_taxes
 
 TaxIds = frozenset[UUID]
@@ -57,6 +58,7 @@ class _Charge:
 class _Picture:
     amount_cents: int
     tax_ids: TaxIds
+    thresholds: Terms
     charges: Mapping[UUID, _Charge]
 
 
@@ -86,7 +88,8 @@ def _picture(db: Session, plan: Plan) -> _Picture:
     amount_cents = db.execute(select(Plan.amount_cents).where(Plan.id == plan.id)).scalar_one()
     charges = _charges(db, select(Charge.id).where(Charge.plan_id == plan.id))
     taxes = _tax_ids(db, plan_taxes, [plan.id])
-    return _Picture(amount_cents, taxes[plan.id], {one.id: one for one in charges})
+    thresholds = thresholds_of(db, UsageThreshold.plan_id, [plan.id])[plan.id]
+    return _Picture(amount_cents, taxes[plan.id], thresholds, {one.id: one for one in charges})
 
 
 def _charges(db: Session, ids: Select[UUID]) -> list[_Charge]:
@@ -139,6 +142,10 @@ def _carry_over(
     if before.tax_ids != after.tax_ids:
         theirs = _tax_ids(db, plan_taxes, copies)
         _give_taxes(db, plan_taxes, [one for one in copies if theirs[one] == before.tax_ids], after.tax_ids)
+    if before.thresholds != after.thresholds:
+        of_copies = thresholds_of(db, UsageThreshold.plan_id, copies)
+        same_ones = [one for one, thresholds in of_copies.items() if thresholds and thresholds == before.thresholds]
+        replace_of_plans(db, plan.organization_id, same_ones, after.thresholds, now)
     gone = before.charges.keys() - after.charges.keys()
     come = [one for id_, one in after.charges.items() if id_ not in before.charges]
     changed = {id_: one for id_, one in after.charges.items() if id_ in before.charges and before.charges[id_] != one}

@@ -13,7 +13,7 @@ from app.catalog.charge_filters import trim_filters
 from app.catalog.dimensions import dimension_keys, refresh_dimensions
 from app.core.expressions import InvalidExpression, parse
 from app.errors import Forbidden, NotFound, Problems
-from app.models import BillableMetric, Charge, ChargeFilter, Plan, Subscription, catalog_changed
+from app.models import Alert, BillableMetric, Charge, ChargeFilter, Plan, Subscription, catalog_changed
 from app.validation import Changes, assign, check_code, check_mandatory, check_one_of, empty
 
 COUNT, WEIGHTED_SUM = "count_agg", "weighted_sum_agg"
@@ -149,12 +149,17 @@ def update_metric(db: Session, metric: BillableMetric, changes: Changes, now: da
 
 
 def delete_metric(db: Session, metric: BillableMetric, now: datetime, received_before: datetime) -> None:
-    """Delete a metric, and its charges from all plans (metering spec 6.5). Past fees stay readable.
+    """Delete a metric, its charges from all plans, and its alerts (metering spec 6.5). Past fees stay readable.
 
     Its events of the subscriptions on these plans, as far as they were received before an instant of the real time, are
     noted to be deleted.
     """
     metric.deleted_at = metric.updated_at = now
+    db.execute(
+        update(Alert)
+        .where(Alert.billable_metric_id == metric.id, Alert.deleted_at.is_(None))
+        .values(deleted_at=now, updated_at=now)
+    )
     priced = db.scalars(
         select(Subscription.external_id)
         .join(Charge, Charge.plan_id == Subscription.plan_id)

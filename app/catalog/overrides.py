@@ -16,6 +16,7 @@ from app.catalog.copies import copy_plan
 from app.catalog.metrics import share_metrics
 from app.catalog.plans import check_billing, load_plan, write_commitment, write_metadata
 from app.catalog.taxes import taxes_by_code
+from app.catalog.usage_thresholds import same_thresholds, write_thresholds
 from app.errors import Problems
 from app.models import Charge, Plan
 from app.validation import Changes, assign, check_currency, check_mandatory
@@ -66,6 +67,8 @@ def override_plan(db: Session, copy: Plan, overrides: Changes, now: datetime, *,
         write_commitment(db, copy, overrides["minimum_commitment"] or {}, now)
     copy.updated_at = now
     db.flush()
+    if "usage_thresholds" in overrides:
+        write_thresholds(db, copy, overrides["usage_thresholds"], now)
     if overrides.get("charges"):
         override_charges(db, copy, overrides["charges"], now)
     return load_plan(db, copy.organization_id, copy.id)
@@ -81,6 +84,10 @@ def is_as_overridden(plan: Plan, overrides: Changes) -> bool:
     if "metadata" in overrides and plan.plan_metadata != (overrides["metadata"] or {}):
         return False
     if "minimum_commitment" in overrides and not _has_commitment(plan, overrides["minimum_commitment"] or {}):
+        return False
+    if "usage_thresholds" in overrides and not same_thresholds(
+        plan.usage_thresholds, overrides["usage_thresholds"] or ()
+    ):
         return False
     return has_charges(plan, overrides.get("charges") or ())
 

@@ -11,6 +11,7 @@ from app.catalog.cascades import cascading
 from app.catalog.charges import CHARGE_PARTS, write_charges
 from app.catalog.fixed_charges import FIXED_CHARGE_PARTS, write_fixed_charges
 from app.catalog.taxes import taxes_by_code
+from app.catalog.usage_thresholds import check_thresholds, write_thresholds
 from app.core.periods import Interval
 from app.errors import NotFound, Problems
 from app.models import MinimumCommitment, Organization, Plan, Subscription
@@ -22,6 +23,8 @@ PLAN_PARTS = (
     selectinload(Plan.charges).options(*CHARGE_PARTS),
     selectinload(Plan.minimum_commitment).selectinload(MinimumCommitment.taxes),
     selectinload(Plan.fixed_charges).options(*FIXED_CHARGE_PARTS),
+    selectinload(Plan.usage_thresholds),
+    selectinload(Plan.parents_usage_thresholds),
 )
 """What must be loaded with a plan to show it whole."""
 
@@ -227,12 +230,13 @@ def _check(db: Session, organization_id: UUID, changes: Changes, plan: Plan | No
 
 
 def check_billing(problems: Problems, changes: Changes) -> None:
-    """Note what is wrong with the trial and the minimum commitment of a plan, where they were sent."""
+    """Note what is wrong with the trial, the minimum commitment and the usage thresholds of a plan, where sent."""
     if (changes.get("trial_period") or 0) < 0:
         problems.add("trial_period", "value_is_out_of_range")
     commitment = changes.get("minimum_commitment")
     if commitment and (commitment.get("amount_cents") or 0) <= 0:
         problems.add("amount_cents", "invalid_amount")
+    check_thresholds(problems, changes.get("usage_thresholds"))
 
 
 def _write_parts(db: Session, plan: Plan, changes: Changes, *, in_use: bool, now: datetime) -> Plan:
@@ -246,6 +250,8 @@ def _write_parts(db: Session, plan: Plan, changes: Changes, *, in_use: bool, now
     db.flush()
     if "minimum_commitment" in changes:
         write_commitment(db, plan, changes["minimum_commitment"] or {}, now)
+    if "usage_thresholds" in changes:
+        write_thresholds(db, plan, changes["usage_thresholds"], now)
     if "charges" in changes:
         write_charges(db, plan, changes["charges"] or (), in_use=in_use, now=now)
     if "fixed_charges" in changes:

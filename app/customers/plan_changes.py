@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from app.billing.close import timezone_of
 from app.billing.lifecycle import bill_upgrade, close_customers, credit_rest
 from app.catalog.retirement import retire_copies
+from app.catalog.usage_thresholds import take_over_thresholds, write_thresholds
 from app.core.periods import Interval
 from app.core.subscription_fee import yearly_amount
 from app.customers.states import begin, cancel, end, pending_successors, set_ending
@@ -36,6 +37,7 @@ def change_plan(
         cancel(one, now)
     successor = _successor(current, plan, sent, now)
     db.add(successor)
+    _give_thresholds(db, current, successor, sent, now)
     if dearer:
         _upgrade(db, current, successor, now, meter)
         return successor
@@ -74,10 +76,23 @@ def _successor(current: Subscription, plan: Plan, sent: Changes, now: datetime) 
         on_termination_credit_note="credit" if plan.pay_in_advance else None,
         consolidate_invoice=current.consolidate_invoice,
         purchase_order_number=sent.get("purchase_order_number") or current.purchase_order_number,
+        progressive_billing_disabled=current.progressive_billing_disabled,
         created_at=now,
         updated_at=now,
         successors=[],
     )
+
+
+def _give_thresholds(db: Session, current: Subscription, successor: Subscription, sent: Changes, now: datetime) -> None:
+    """The thresholds that were sent, else those that the subscription had of its own."""
+    if isinstance(sent.get("progressive_billing_disabled"), bool):
+        successor.progressive_billing_disabled = sent["progressive_billing_disabled"]
+    db.flush()
+    if "usage_thresholds" in sent:
+        write_thresholds(db, successor, sent["usage_thresholds"], now)
+    else:
+        take_over_thresholds(db, current, successor, now)
+    db.refresh(successor, ["usage_thresholds"])
 
 
 def _yearly(plan: Plan) -> int:

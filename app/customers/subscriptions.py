@@ -22,6 +22,7 @@ from app.catalog.fixed_charges import check_units, find_fixed_charge
 from app.catalog.overrides import asks_for_own_plan, lock_against_changes, override_plan
 from app.catalog.plans import PLAN_PARTS, find_plan
 from app.catalog.retirement import retire_copies
+from app.catalog.usage_thresholds import check_thresholds, write_thresholds
 from app.core.periods import local_date, local_start
 from app.customers.billing_entities import find_entity, ids_of
 from app.customers.customers import find_or_create_customer
@@ -46,6 +47,7 @@ SUBSCRIPTION_PARTS = (
     joinedload(Subscription.customer).joinedload(Customer.billing_entity),
     joinedload(Subscription.billing_entity),
     selectinload(Subscription.plan).options(*PLAN_PARTS),
+    selectinload(Subscription.usage_thresholds),
     selectinload(Subscription.previous).joinedload(Subscription.plan),
     selectinload(Subscription.successors).joinedload(Subscription.plan),
 )
@@ -102,6 +104,7 @@ def create_subscription(
         on_termination_invoice="generate",
         consolidate_invoice=sent.get("consolidate_invoice") is not False,
         purchase_order_number=sent.get("purchase_order_number"),
+        progressive_billing_disabled=sent.get("progressive_billing_disabled") is True,
         created_at=now,
         updated_at=now,
         previous=None,
@@ -112,6 +115,7 @@ def create_subscription(
         subscription.on_termination_credit_note = "credit"
     db.add(subscription)
     db.flush()
+    _write_own_thresholds(db, subscription, sent, now)
     _write_own_units(db, subscription, sold, overrides.get("fixed_charges") or (), now)
     today = local_date(now, tz)
     start_day = local_date(subscription_at, tz)
@@ -160,8 +164,10 @@ def update_subscription(db: Session, subscription: Subscription, sent: Changes, 
     for field in ("name", "purchase_order_number"):
         if field in sent:
             setattr(subscription, field, sent[field])
-    if isinstance(sent.get("consolidate_invoice"), bool):
-        subscription.consolidate_invoice = sent["consolidate_invoice"]
+    for field in ("consolidate_invoice", "progressive_billing_disabled"):
+        if isinstance(sent.get(field), bool):
+            setattr(subscription, field, sent[field])
+    _write_own_thresholds(db, subscription, sent, now)
     if subscription.status == "pending" and sent.get("subscription_at"):
         subscription.subscription_at = sent["subscription_at"]
         subscription.activation_due_at = local_start(local_date(subscription.subscription_at, tz), tz)
@@ -169,6 +175,13 @@ def update_subscription(db: Session, subscription: Subscription, sent: Changes, 
         _check_ending(sent["ending_at"], subscription.subscription_at, now, tz)
         set_ending(subscription, sent["ending_at"], tz)
     subscription.updated_at = now
+
+
+def _write_own_thresholds(db: Session, subscription: Subscription, sent: Changes, now: datetime) -> None:
+    """The thresholds that a subscription has instead of its plan's, where some were sent, and none where none were."""
+    if "usage_thresholds" in sent:
+        write_thresholds(db, subscription, sent["usage_thresholds"], now)
+    db.refresh(subscription, ["usage_thresholds"])
 
 
 def _write_own_units(
@@ -448,6 +461,7 @@ def _check(sent: Changes, *, creating: bool) -> None:
         problems.add("billing_time", "value_is_invalid")
     if sent.get("usage_thresholds") and (sent.get("plan_overrides") or {}).get("usage_thresholds"):
         problems.add("usage_thresholds", "incompatible_params")
+    check_thresholds(problems, sent.get("usage_thresholds"))
     check_external_id(problems, sent, "external_id")
     problems.check()
 

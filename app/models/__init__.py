@@ -1,6 +1,7 @@
 """The PostgreSQL tables, by subject."""
 
 from app.models.advance import AdvanceLevel, AdvanceMark
+from app.models.alert import Alert, TriggeredAlert
 from app.models.base import Base, among
 from app.models.billing_entity import BillingEntity
 from app.models.billing_run import BillingRun
@@ -32,14 +33,17 @@ from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetad
 from app.models.metering import EventCheck
 from app.models.organization import ApiKey, Organization, Setting
 from app.models.payment import Payment, PaymentReceipt, PaymentRequest, payment_request_invoices
+from app.models.progressive import AppliedUsageThreshold, UsageCheck, UsageMark, UsageThreshold
 from app.models.versions import catalog_changed
 
 __all__ = [
     "AddOn",
     "AdvanceLevel",
     "AdvanceMark",
+    "Alert",
     "ApiKey",
     "AppliedCoupon",
+    "AppliedUsageThreshold",
     "Base",
     "BillableMetric",
     "BillingEntity",
@@ -78,6 +82,10 @@ __all__ = [
     "SubscriptionEntitlement",
     "SubscriptionUnits",
     "Tax",
+    "TriggeredAlert",
+    "UsageCheck",
+    "UsageMark",
+    "UsageThreshold",
     "among",
     "catalog_changed",
     "payment_request_invoices",

@@ -11,6 +11,9 @@ from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
 
 from app.models.base import Base, Cents, FixedUnits, Id, Json, Rate
 
+if TYPE_CHECKING:
+    from app.models.progressive import UsageThreshold
+
 LIVE = text("deleted_at IS NULL")
 GROUPED_CHARGE = text(
     "charges.deleted_at IS NULL AND (charges.accepts_target_wallet"
@@ -220,9 +223,26 @@ class Plan(Base):
         viewonly=True,
         lazy="raise_on_sql",
     )
+    usage_thresholds: Mapped[list["UsageThreshold"]] = relationship(
+        primaryjoin="and_(Plan.id == UsageThreshold.plan_id, UsageThreshold.deleted_at.is_(None))",
+        order_by="UsageThreshold.recurring, UsageThreshold.amount_cents",
+        viewonly=True,
+        lazy="raise_on_sql",
+    )
+    parents_usage_thresholds: Mapped[list["UsageThreshold"]] = relationship(
+        primaryjoin="and_(Plan.parent_id == foreign(UsageThreshold.plan_id), UsageThreshold.deleted_at.is_(None))",
+        order_by="UsageThreshold.recurring, UsageThreshold.amount_cents",
+        viewonly=True,
+        lazy="raise_on_sql",
+    )
     taxes: Mapped[list[Tax]] = relationship(
         secondary=plan_taxes, secondaryjoin=lambda: live_tax(plan_taxes), lazy="raise_on_sql", order_by=Tax.code
     )
+
+    @property
+    def applicable_usage_thresholds(self) -> list["UsageThreshold"]:
+        """Its own, else those of the plan that it is a copy of (billing spec 8.1). Both must be loaded."""
+        return self.usage_thresholds or self.parents_usage_thresholds
 
 
 class MinimumCommitment(Base):

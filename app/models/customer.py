@@ -1,6 +1,7 @@
 """Who buys: customers and their subscriptions."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Identity, Index, Table, text
@@ -9,6 +10,9 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from app.models.base import Base, Cents, FixedUnits, Id, Json
 from app.models.billing_entity import BillingEntity
 from app.models.catalog import LIVE, Feature, Plan, Tax, live_tax
+
+if TYPE_CHECKING:
+    from app.models.progressive import UsageThreshold
 
 OPEN = ("active", "pending")
 """The statuses of subscriptions that are not over."""
@@ -162,6 +166,7 @@ class Subscription(Base):
     on_termination_invoice: Mapped[str] = mapped_column(default="generate")
     consolidate_invoice: Mapped[bool] = mapped_column(default=True)
     purchase_order_number: Mapped[str | None]
+    progressive_billing_disabled: Mapped[bool] = mapped_column(default=False)
     next_billing_at: Mapped[datetime | None]
     activation_due_at: Mapped[datetime | None]
     termination_due_at: Mapped[datetime | None]
@@ -177,6 +182,12 @@ class Subscription(Base):
     previous: Mapped["Subscription | None"] = relationship(
         remote_side="Subscription.id", foreign_keys="Subscription.previous_subscription_id", lazy="raise_on_sql"
     )
+    usage_thresholds: Mapped[list["UsageThreshold"]] = relationship(
+        primaryjoin="and_(Subscription.id == UsageThreshold.subscription_id, UsageThreshold.deleted_at.is_(None))",
+        order_by="UsageThreshold.recurring, UsageThreshold.amount_cents",
+        viewonly=True,
+        lazy="raise_on_sql",
+    )
     successors: Mapped[list["Subscription"]] = relationship(
         primaryjoin="and_(Subscription.id == foreign(remote(Subscription.previous_subscription_id)),"
         " remote(Subscription.status) != 'canceled')",
@@ -189,6 +200,13 @@ class Subscription(Base):
     def issuer(self) -> BillingEntity:
         """Who issues its invoices: an entity of its own, else its customer's (billing spec 1.2)."""
         return self.billing_entity or self.customer.billing_entity
+
+    @property
+    def applicable_usage_thresholds(self) -> list["UsageThreshold"]:
+        """Its own, else its plan's; none where progressive billing is disabled for it (billing spec 8.1)."""
+        if self.progressive_billing_disabled:
+            return []
+        return self.usage_thresholds or self.plan.applicable_usage_thresholds
 
 
 class SubscriptionEntitlement(Base):

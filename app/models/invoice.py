@@ -15,6 +15,7 @@ from app.models.customer import Customer, Subscription
 
 if TYPE_CHECKING:
     from app.models.credit_note import Credit
+    from app.models.progressive import AppliedUsageThreshold
 
 DROPPED = ("voided", "closed", "deleted")
 """Statuses of invoices that have given back what coupons took of them."""
@@ -82,6 +83,9 @@ class Invoice(Base):
         primaryjoin="Invoice.id == foreign(Credit.invoice_id)",
     )
     applied_taxes: Mapped[list["InvoiceTax"]] = relationship(lazy="raise_on_sql", order_by="InvoiceTax.tax_code")
+    applied_usage_thresholds: Mapped[list["AppliedUsageThreshold"]] = relationship(
+        lazy="raise_on_sql", order_by="AppliedUsageThreshold.lifetime_usage_amount_cents", viewonly=True
+    )
     invoice_metadata: Mapped[list["InvoiceMetadata"]] = relationship(
         lazy="raise_on_sql", order_by="InvoiceMetadata.created_at, InvoiceMetadata.key", cascade="all, delete-orphan"
     )
@@ -112,7 +116,7 @@ class BillingPeriod(Base):
     measured its usage began, on PostgreSQL's clock also in a sandbox: an event ingested later came too late for it.
 
     What is billed in advance in the middle of a period has no boundary: for single events their fees keep it from coming
-    twice, and for new units of fixed charges what has been billed already."""
+    twice, for new units of fixed charges what has been billed already, and for usage thresholds that they were passed."""
 
     __tablename__ = "billing_periods"
     __table_args__ = (
@@ -122,7 +126,12 @@ class BillingPeriod(Base):
             "invoicing_reason",
             "billed_at",
             unique=True,
-            postgresql_where=text("invoicing_reason <> 'in_advance_charge'"),
+            postgresql_where=text("invoicing_reason NOT IN ('in_advance_charge', 'progressive_billing')"),
+        ),
+        Index(
+            "ix_billing_periods_progressive",
+            "subscription_id",
+            postgresql_where=text("invoicing_reason = 'progressive_billing'"),
         ),
     )
 

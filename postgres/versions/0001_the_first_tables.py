@@ -255,6 +255,12 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_taxes'))
     )
     op.create_index('uq_taxes_code', 'taxes', ['organization_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_table('usage_marks',
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('looked_until', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_usage_marks_organization_id')),
+    sa.PrimaryKeyConstraint('organization_id', name=op.f('pk_usage_marks'))
+    )
     op.create_table('add_on_taxes',
     sa.Column('add_on_id', sa.Uuid(), nullable=False),
     sa.Column('tax_id', sa.Uuid(), nullable=False),
@@ -418,6 +424,31 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_plan_taxes_tax_id')),
     sa.PrimaryKeyConstraint('plan_id', 'tax_id', name=op.f('pk_plan_taxes'))
     )
+    op.create_table('alerts',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('external_subscription_id', sa.Text(), nullable=True),
+    sa.Column('billable_metric_id', sa.Uuid(), nullable=True),
+    sa.Column('alert_type', sa.Text(), nullable=False),
+    sa.Column('code', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=True),
+    sa.Column('thresholds', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('previous_value', sa.Numeric(), nullable=False),
+    sa.Column('last_processed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.CheckConstraint('external_subscription_id IS NOT NULL', name=op.f('ck_alerts_target')),
+    sa.ForeignKeyConstraint(['billable_metric_id'], ['billable_metrics.id'], name=op.f('fk_alerts_billable_metric_id')),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_alerts_customer_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_alerts_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_alerts'))
+    )
+    op.create_index('ix_alerts_billable_metric_id', 'alerts', ['billable_metric_id'], unique=False, postgresql_where=sa.text('billable_metric_id IS NOT NULL'))
+    op.create_index('ix_alerts_watched', 'alerts', ['organization_id', 'external_subscription_id'], unique=False, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_index('uq_alerts_subscription_code', 'alerts', ['customer_id', 'external_subscription_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_index('uq_alerts_subscription_type', 'alerts', ['customer_id', 'external_subscription_id', 'alert_type', sa.literal_column("coalesce(billable_metric_id, '00000000-0000-0000-0000-000000000000')")], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
     op.create_table('applied_coupons',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -607,6 +638,7 @@ def upgrade() -> None:
     sa.Column('on_termination_invoice', sa.Text(), nullable=False),
     sa.Column('consolidate_invoice', sa.Boolean(), nullable=False),
     sa.Column('purchase_order_number', sa.Text(), nullable=True),
+    sa.Column('progressive_billing_disabled', sa.Boolean(), nullable=False),
     sa.Column('next_billing_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('activation_due_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('termination_due_at', sa.DateTime(timezone=True), nullable=True),
@@ -672,7 +704,8 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_billing_periods'))
     )
     op.create_index(op.f('ix_billing_periods_invoice_id'), 'billing_periods', ['invoice_id'], unique=False)
-    op.create_index('uq_billing_periods_boundary', 'billing_periods', ['subscription_id', 'invoicing_reason', 'billed_at'], unique=True, postgresql_where=sa.text("invoicing_reason <> 'in_advance_charge'"))
+    op.create_index('ix_billing_periods_progressive', 'billing_periods', ['subscription_id'], unique=False, postgresql_where=sa.text("invoicing_reason = 'progressive_billing'"))
+    op.create_index('uq_billing_periods_boundary', 'billing_periods', ['subscription_id', 'invoicing_reason', 'billed_at'], unique=True, postgresql_where=sa.text("invoicing_reason NOT IN ('in_advance_charge', 'progressive_billing')"))
     op.create_table('credit_notes',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -869,6 +902,71 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('number', name=op.f('pk_subscription_units'))
     )
     op.create_index('ix_subscription_units_subscription_id', 'subscription_units', ['subscription_id'], unique=False)
+    op.create_table('triggered_alerts',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('number', sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('alert_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('subscription_id', sa.Uuid(), nullable=True),
+    sa.Column('current_value', sa.Numeric(), nullable=False),
+    sa.Column('previous_value', sa.Numeric(), nullable=False),
+    sa.Column('crossed_thresholds', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('triggered_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['alert_id'], ['alerts.id'], name=op.f('fk_triggered_alerts_alert_id')),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_triggered_alerts_customer_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_triggered_alerts_organization_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_triggered_alerts_subscription_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_triggered_alerts'))
+    )
+    op.create_index('ix_triggered_alerts_alert_id', 'triggered_alerts', ['alert_id'], unique=False)
+    op.create_index('ix_triggered_alerts_listing', 'triggered_alerts', ['organization_id', 'triggered_at', 'number'], unique=False)
+    op.create_table('usage_checks',
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('asked_at', sa.DateTime(timezone=True), server_default=sa.text('clock_timestamp()'), nullable=False),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_usage_checks_organization_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_usage_checks_subscription_id')),
+    sa.PrimaryKeyConstraint('subscription_id', name=op.f('pk_usage_checks'))
+    )
+    op.create_index(op.f('ix_usage_checks_organization_id'), 'usage_checks', ['organization_id'], unique=False)
+    op.create_table('usage_thresholds',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('plan_id', sa.Uuid(), nullable=True),
+    sa.Column('subscription_id', sa.Uuid(), nullable=True),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('threshold_display_name', sa.Text(), nullable=True),
+    sa.Column('recurring', sa.Boolean(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.CheckConstraint('(plan_id IS NULL) <> (subscription_id IS NULL)', name=op.f('ck_usage_thresholds_owner')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_usage_thresholds_organization_id')),
+    sa.ForeignKeyConstraint(['plan_id'], ['plans.id'], name=op.f('fk_usage_thresholds_plan_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_usage_thresholds_subscription_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_usage_thresholds'))
+    )
+    op.create_index('uq_usage_thresholds_plan', 'usage_thresholds', ['plan_id', 'recurring', 'amount_cents'], unique=True, postgresql_where=sa.text('deleted_at IS NULL AND plan_id IS NOT NULL'))
+    op.create_index('uq_usage_thresholds_subscription', 'usage_thresholds', ['subscription_id', 'recurring', 'amount_cents'], unique=True, postgresql_where=sa.text('deleted_at IS NULL AND subscription_id IS NOT NULL'))
+    op.create_table('applied_usage_thresholds',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('usage_threshold_id', sa.Uuid(), nullable=False),
+    sa.Column('invoice_id', sa.Uuid(), nullable=False),
+    sa.Column('is_highest', sa.Boolean(), nullable=False),
+    sa.Column('invoiced_usage_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('lifetime_usage_amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_applied_usage_thresholds_invoice_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_applied_usage_thresholds_organization_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_applied_usage_thresholds_subscription_id')),
+    sa.ForeignKeyConstraint(['usage_threshold_id'], ['usage_thresholds.id'], name=op.f('fk_applied_usage_thresholds_usage_threshold_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_applied_usage_thresholds'))
+    )
+    op.create_index(op.f('ix_applied_usage_thresholds_invoice_id'), 'applied_usage_thresholds', ['invoice_id'], unique=False)
+    op.create_index('uq_applied_usage_thresholds_passed', 'applied_usage_thresholds', ['subscription_id', 'usage_threshold_id', 'invoiced_usage_amount_cents'], unique=True, postgresql_where=sa.text('is_highest'))
     op.create_table('credit_note_items',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -976,6 +1074,17 @@ def downgrade() -> None:
     op.drop_index(op.f('ix_credit_note_items_fee_id'), table_name='credit_note_items')
     op.drop_index(op.f('ix_credit_note_items_credit_note_id'), table_name='credit_note_items')
     op.drop_table('credit_note_items')
+    op.drop_index('uq_applied_usage_thresholds_passed', table_name='applied_usage_thresholds', postgresql_where=sa.text('is_highest'))
+    op.drop_index(op.f('ix_applied_usage_thresholds_invoice_id'), table_name='applied_usage_thresholds')
+    op.drop_table('applied_usage_thresholds')
+    op.drop_index('uq_usage_thresholds_subscription', table_name='usage_thresholds', postgresql_where=sa.text('deleted_at IS NULL AND subscription_id IS NOT NULL'))
+    op.drop_index('uq_usage_thresholds_plan', table_name='usage_thresholds', postgresql_where=sa.text('deleted_at IS NULL AND plan_id IS NOT NULL'))
+    op.drop_table('usage_thresholds')
+    op.drop_index(op.f('ix_usage_checks_organization_id'), table_name='usage_checks')
+    op.drop_table('usage_checks')
+    op.drop_index('ix_triggered_alerts_listing', table_name='triggered_alerts')
+    op.drop_index('ix_triggered_alerts_alert_id', table_name='triggered_alerts')
+    op.drop_table('triggered_alerts')
     op.drop_index('ix_subscription_units_subscription_id', table_name='subscription_units')
     op.drop_table('subscription_units')
     op.drop_index('ix_subscription_entitlements_feature_id', table_name='subscription_entitlements')
@@ -1003,7 +1112,8 @@ def downgrade() -> None:
     op.drop_index('ix_credit_notes_listing', table_name='credit_notes')
     op.drop_index('ix_credit_notes_available', table_name='credit_notes', postgresql_where=sa.text("credit_status = 'available'"))
     op.drop_table('credit_notes')
-    op.drop_index('uq_billing_periods_boundary', table_name='billing_periods', postgresql_where=sa.text("invoicing_reason <> 'in_advance_charge'"))
+    op.drop_index('uq_billing_periods_boundary', table_name='billing_periods', postgresql_where=sa.text("invoicing_reason NOT IN ('in_advance_charge', 'progressive_billing')"))
+    op.drop_index('ix_billing_periods_progressive', table_name='billing_periods', postgresql_where=sa.text("invoicing_reason = 'progressive_billing'"))
     op.drop_index(op.f('ix_billing_periods_invoice_id'), table_name='billing_periods')
     op.drop_table('billing_periods')
     op.drop_table('advance_levels')
@@ -1041,6 +1151,11 @@ def downgrade() -> None:
     op.drop_index('ix_applied_coupons_coupon_id', table_name='applied_coupons')
     op.drop_index('ix_applied_coupons_active', table_name='applied_coupons', postgresql_where=sa.text('terminated_at IS NULL'))
     op.drop_table('applied_coupons')
+    op.drop_index('uq_alerts_subscription_type', table_name='alerts', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_index('uq_alerts_subscription_code', table_name='alerts', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_index('ix_alerts_watched', table_name='alerts', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_index('ix_alerts_billable_metric_id', table_name='alerts', postgresql_where=sa.text('billable_metric_id IS NOT NULL'))
+    op.drop_table('alerts')
     op.drop_table('plan_taxes')
     op.drop_index('ix_plan_entitlements_feature_id', table_name='plan_entitlements')
     op.drop_table('plan_entitlements')
@@ -1062,6 +1177,7 @@ def downgrade() -> None:
     op.drop_table('charges')
     op.drop_table('billing_entity_taxes')
     op.drop_table('add_on_taxes')
+    op.drop_table('usage_marks')
     op.drop_index('uq_taxes_code', table_name='taxes', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_table('taxes')
     op.drop_index('uq_pricing_units_code', table_name='pricing_units', postgresql_where=sa.text('deleted_at IS NULL'))

@@ -41,12 +41,15 @@ from lago_python_client.models import (
     Plan,
     Subscription,
     Tax,
+    UsageThreshold,
+    UsageThresholds,
 )
+from lago_python_client.models.alert import Alert, AlertResponse, AlertsList, AlertThreshold, AlertThresholdList
 from lago_python_client.models.charge import AppliedPricingUnit
 from lago_python_client.models.payment import Payment
 from lago_python_client.models.payment_request import PaymentRequest
 
-from tests.factories import make_plan, ok, set_clock
+from tests.factories import make_metric, make_plan, ok, set_clock
 from tests.support import Server
 
 NOON = 1_715_342_400
@@ -313,6 +316,58 @@ def test_a_sale_paid_refunded_and_voided(lago: Client) -> None:
         lago.payment_requests.create(request)
     assert early.value.response["code"] == "invoices_not_overdue"
     assert lago.payment_requests.find_all()["payment_requests"] == []
+
+
+def test_usage_thresholds_and_alerts(lago: Client, api: httpx.Client) -> None:
+    metric = make_metric(api, "calls", "sum_agg")
+    charge = Charge(billable_metric_id=metric["lago_id"], charge_model="standard", properties={"amount": "1"})
+    thresholds = UsageThresholds(
+        __root__=[
+            UsageThreshold(amount_cents=1_000, threshold_display_name="First"),
+            UsageThreshold(amount_cents=500, recurring=True),
+        ]
+    )
+    plan = Plan(
+        name="Plan", code="plan", interval="monthly", amount_cents=0, amount_currency="EUR", pay_in_advance=False,
+        charges=Charges(__root__=[charge]),
+        usage_thresholds=thresholds,
+    )  # fmt: skip
+    made = lago.plans.create(plan).usage_thresholds.__root__
+    assert [(one.amount_cents, one.recurring, one.threshold_display_name) for one in made] == [
+        (1_000, False, "First"), (500, True, None),
+    ]  # fmt: skip
+    lago.subscriptions.create(Subscription(external_customer_id="acme", external_id="sub", plan_code="plan"))
+    steps = AlertThresholdList(
+        __root__=[AlertThreshold(code="warn", value="500"), AlertThreshold(value="250.5", recurring=True)]
+    )
+    alerts = AlertsList(
+        alerts=[
+            Alert(alert_type="current_usage_amount", code="spend", name="Spend", thresholds=steps),
+            Alert(
+                alert_type="billable_metric_current_usage_units", code="calls", billable_metric_code="calls",
+                thresholds=steps,
+            ),
+        ]
+    )  # fmt: skip
+    created = lago.subscriptions.create_alerts("sub", alerts)["alerts"]
+    assert [(one.code, one.direction, one.lago_wallet_id) for one in created] == [
+        ("spend", "increasing", None), ("calls", "increasing", None),
+    ]  # fmt: skip
+    assert [one.value for one in created[0].thresholds.__root__] == ["500.0", "250.5"]
+    lago.events.create(
+        Event(transaction_id="1", external_subscription_id="sub", code="calls", properties={"value": 12})
+    )
+    (invoice,) = lago.invoices.find_all({"external_customer_id": "acme"})["invoices"]
+    whole = lago.invoices.find(invoice.lago_id)
+    assert (whole.invoice_type, whole.fees_amount_cents) == ("progressive_billing", 1_200)
+    (applied,) = whole.applied_usage_thresholds.__root__
+    assert applied.usage_threshold.amount_cents == 1_000
+    completions = lago.subscriptions.lifetime_usage("sub").usage_thresholds
+    assert [(one.amount_cents, one.completion_ratio) for one in completions] == [(1_000, 1.0), (1_500, 0.4)]
+    found = api.get("/api/v1/subscriptions/sub/alerts/spend").json()["alert"]
+    assert AlertResponse.parse_obj(found).previous_value == "1200"
+    lago.subscriptions.delete_alerts("sub")
+    assert api.get("/api/v1/subscriptions/sub/alerts").json()["alerts"] == []
 
 
 def test_errors(lago: Client) -> None:

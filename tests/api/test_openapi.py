@@ -43,7 +43,7 @@ ROOTS = {
     "add_ons": "add_on", "fixed_charges": "fixed_charge", "billing_runs": "billing_run", "rehearsal": "billing_run",
     "billing_entities": "billing_entity",
     "coupons": "coupon", "applied_coupons": "applied_coupon",
-    "payments": "payment", "payment_requests": "payment_request",
+    "payments": "payment", "payment_requests": "payment_request", "alerts": "alert",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
@@ -62,6 +62,7 @@ WRITES = [
     ("PATCH", "/api/v1/credit_notes/none/metadata"),
     ("POST", "/api/v1/pricing_units"), ("PUT", "/api/v1/pricing_units/credits"),
     ("PUT", "/api/v1/subscriptions/sub/lifetime_usage"),
+    ("POST", "/api/v1/subscriptions/sub/alerts"), ("PUT", "/api/v1/subscriptions/sub/alerts/spend"),
     ("POST", "/api/v1/add_ons"), ("PUT", "/api/v1/add_ons/seat"), ("POST", "/api/v1/plans/plan/fixed_charges"),
     ("PUT", "/api/v1/plans/plan/fixed_charges/seat"), ("PUT", "/api/v1/subscriptions/sub/fixed_charges/seat"),
     ("POST", "/api/v1/billing_entities"), ("PUT", "/api/v1/billing_entities/default"),
@@ -131,6 +132,8 @@ def victim(server: Server) -> httpx.Client:
     make_subscription(api)
     unit = {"code": "credits", "name": "Credits", "short_name": "CR"}
     ok(api.post("/api/v1/pricing_units", json={"pricing_unit": unit}))
+    alert = {"code": "spend", "alert_type": "current_usage_amount", "thresholds": [{"value": 1}]}
+    ok(api.post("/api/v1/subscriptions/sub/alerts", json={"alert": alert}))
     return api
 
 

@@ -159,12 +159,9 @@ class TestPlan:
         assert plan_of(put(api, tax_codes=None))["taxes"] == []
 
     def test_options_together(self, api: httpx.Client) -> None:
-        later = {
-            "bill_charges_monthly": True, "bill_fixed_charges_monthly": True,
-            "usage_thresholds": [{"amount_cents": 100, "threshold_display_name": "t", "recurring": True}],
-        }  # fmt: skip
+        later = {"bill_charges_monthly": True, "bill_fixed_charges_monthly": True}
         made = plan_of(post(api, **later, interval="yearly"))
-        assert [made[field] for field in later] == [None, None, []]
+        assert [made[field] for field in later] == [None, None]
 
     def test_pages_newest_first(self, api: httpx.Client) -> None:
         for number in range(3):

@@ -140,7 +140,8 @@ def store(db: Session, one: Settlement) -> None:
     """Keep that an invoice was lowered."""
     payer = one.draft.payer
     invoice = Invoice(
-        id=one.draft.id, organization_id=payer.organization_id, customer_id=payer.customer_id, invoice_type="subscription",
+        id=one.draft.id, organization_id=payer.organization_id, billing_entity_id=payer.billing_entity_id,
+        customer_id=payer.customer_id, invoice_type="subscription",
         status="finalized", payment_status="pending", currency="EUR", timezone="UTC", issuing_date=JULY.date(),
         expected_finalization_date=JULY.date(), payment_due_date=JULY.date(), net_payment_term=0, taxes_rate=ZERO,
         fees_amount_cents=one.fees_cents, taxes_amount_cents=0, sub_total_excluding_taxes_amount_cents=one.sub_total_cents,
