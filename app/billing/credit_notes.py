@@ -1,7 +1,7 @@
 """Credit notes: made by hand, or when days that are paid for will not be used (billing spec 6)."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -107,7 +107,7 @@ def credit_unused(
     """Give back what of a subscription fee paid in advance is for days after the end (billing spec 6.7), none when nothing
     is. `period` is the whole one, first and last day; the day of an upgrade is given back, too.
     """
-    invoice = _invoice(db, fee.organization_id, str(fee.invoice_id))
+    invoice = _invoice(db, fee.organization_id, str(fee.invoice_id), ("draft", "finalized"))
     left = _left(db, invoice)
     first, last = period
     amount = unused_amount(
@@ -127,12 +127,14 @@ def credit_unused(
     return _write(db, estimate, (total, 0, 0), reason=reason, description=None, metadata={}, now=now)
 
 
-def _invoice(db: Session, organization_id: UUID, invoice_id: object) -> Invoice:
-    """The finalized invoice that a note is for, locked, with its fees and their taxes."""
+def _invoice(
+    db: Session, organization_id: UUID, invoice_id: object, statuses: Collection[str] = ("finalized",)
+) -> Invoice:
+    """The invoice that a note is for, locked, with its fees and their taxes."""
     known = as_uuid(invoice_id)
     query = (
         select(Invoice)
-        .where(Invoice.organization_id == organization_id, Invoice.id == known, Invoice.status == "finalized")
+        .where(Invoice.organization_id == organization_id, Invoice.id == known, Invoice.status.in_(statuses))
         .options(
             joinedload(Invoice.customer).joinedload(Customer.billing_entity),
             selectinload(Invoice.fees).selectinload(Fee.applied_taxes),
@@ -194,7 +196,8 @@ def _items(invoice: Invoice, left: Left, sent: object) -> Wanted:
     return items
 
 
-def _amounts(items: Wanted, left: Left) -> NoteAmounts:
+def wanted_amounts(items: Wanted, left: Left | None = None) -> NoteAmounts:
+    """What a note with these items comes to; one that takes all that is `left` takes what rounding has left, too."""
     return note_amounts(
         [
             NoteItem(
@@ -204,15 +207,15 @@ def _amounts(items: Wanted, left: Left) -> NoteAmounts:
             )
             for fee, amount in items
         ],
-        left.rest if left.is_all(items) else None,
+        left.rest if left is not None and left.is_all(items) else None,
     )
 
 
 def _estimate(invoice: Invoice, left: Left, items: Wanted) -> Estimate:
-    creditable = _amounts([(fee, left.fees[fee.id]) for fee in invoice.fees], left).expected_cents
+    creditable = wanted_amounts([(fee, left.fees[fee.id]) for fee in invoice.fees], left).expected_cents
     # Nothing has been paid through the service, so there is nothing to be paid back.
     owed = max(invoice.total_amount_cents - invoice.offset_amount_cents, 0)
-    return Estimate(invoice, items, _amounts(items, left), creditable, 0, min(owed, creditable))
+    return Estimate(invoice, items, wanted_amounts(items, left), creditable, 0, min(owed, creditable))
 
 
 def _check_totals(problems: Problems, estimate: Estimate, credit: int, refund: int, offset: int) -> None:
@@ -251,6 +254,7 @@ def _write(
         refund += difference
     else:
         offset += difference
+    is_draft = invoice.status == "draft"
     number = 1 + (
         db.scalar(select(func.count()).select_from(CreditNote).where(CreditNote.invoice_id == invoice.id)) or 0
     )
@@ -259,7 +263,8 @@ def _write(
         customer_id=invoice.customer_id,
         invoice_id=invoice.id,
         sequential_id=number,
-        number=f"{invoice.number}-CN{number:03d}",
+        number=None if is_draft else note_number(invoice, number),
+        status="draft" if is_draft else "finalized",
         issuing_date=local_date(now, timezone_of(invoice.customer)),
         credit_status="available" if credit else None,
         refund_status="pending" if refund else None,
@@ -297,12 +302,18 @@ def _write(
         )
     applied = {str(tax.tax_id): tax for fee, _ in estimate.items for tax in fee.applied_taxes}
     for line in amounts.taxes.lines:
-        db.add(_tax(note, applied[line.tax_id], line.amount_cents, line.fees_amount_cents, now))
+        db.add(note_tax(note, applied[line.tax_id], line.amount_cents, line.fees_amount_cents, now))
     db.flush()
     return note
 
 
-def _tax(note: CreditNote, tax: FeeTax, amount_cents: int, base_cents: int, now: datetime) -> CreditNoteTax:
+def note_number(invoice: Invoice, number: int) -> str:
+    """The document number of an invoice's note."""
+    return f"{invoice.number}-CN{number:03d}"
+
+
+def note_tax(note: CreditNote, tax: FeeTax, amount_cents: int, base_cents: int, now: datetime) -> CreditNoteTax:
+    """A tax that a note takes back."""
     return CreditNoteTax(
         organization_id=note.organization_id,
         credit_note_id=note.id,

@@ -42,14 +42,15 @@ ROOTS = {
     "lifetime_usage": "lifetime_usage", "credit_notes": "credit_note",
     "add_ons": "add_on", "fixed_charges": "fixed_charge", "billing_runs": "billing_run", "rehearsal": "billing_run",
     "billing_entities": "billing_entity",
-    "coupons": "coupon", "applied_coupons": "applied_coupon",
+    "coupons": "coupon", "applied_coupons": "applied_coupon", "adjusted_fees": "adjusted_fee",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
     ("POST", "/api/v1/billable_metrics"), ("PUT", "/api/v1/billable_metrics/calls"),
     ("POST", "/api/v1/plans"), ("PUT", "/api/v1/plans/plan"), ("POST", "/api/v1/taxes"), ("PUT", "/api/v1/taxes/none"),
     ("POST", "/api/v1/customers"), ("POST", "/api/v1/subscriptions"), ("PUT", "/api/v1/subscriptions/sub"),
-    ("PUT", "/api/v1/invoices/none"), ("PUT", "/api/v1/fees/none"), ("PUT", "/api/v1/test_clock"),
+    ("PUT", "/api/v1/invoices/none"), ("POST", "/api/v1/invoices/none/adjusted_fees"),
+    ("PUT", "/api/v1/fees/none"), ("PUT", "/api/v1/test_clock"),
     ("POST", "/api/v1/plans/plan/charges"), ("PUT", "/api/v1/plans/plan/charges/calls"),
     ("POST", "/api/v1/plans/plan/charges/calls/filters"),
     ("PUT", "/api/v1/plans/plan/charges/calls/filters/00000000-0000-0000-0000-000000000000"),
