@@ -140,11 +140,13 @@ def _rehearse(told: RehearsalObject, console: Console) -> int:
 def _failures(failures: list[Any], count: int, console: Console) -> None:
     if not count:
         return
-    console.print(f"{count:,} could not be billed, and stay due:")
+    console.print(f"{count:,} could not be billed. They stay due, or have a failed invoice to retry:")
     for one in failures:
         which = f"customer {one.lago_customer_id}"
         if one.lago_subscription_id is not None:
             which += f", subscription {one.lago_subscription_id}"
+        if one.lago_invoice_id is not None:
+            which += f", invoice {one.lago_invoice_id}"
         console.print(f"  {which}, due {one.due_at}: {one.reason}", markup=False)
     if count > len(failures):
         console.print(f"  and {count - len(failures):,} more")

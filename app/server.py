@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from app.api import errors
 from app.api.access import Access, Caller, require_admin_key, require_key
 from app.api.add_ons import AddOnController
+from app.api.adjusted_fees import AdjustedFeeController
 from app.api.alerts import SubscriptionAlertController, TriggeredAlertController
 from app.api.applied_coupons import AppliedCouponController, CustomerAppliedCouponController
 from app.api.billable_metrics import BillableMetricController
@@ -158,6 +159,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             CustomerAppliedCouponController,
             CustomerController,
             CustomerCreditNoteController,
+            AdjustedFeeController,
             CustomerInvoiceController,
             CustomerPaymentController,
             CustomerPaymentRequestController,

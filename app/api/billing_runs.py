@@ -21,6 +21,7 @@ from app.validation import as_uuid
 class FailureObject(Struct):
     lago_customer_id: UUID
     lago_subscription_id: UUID | None
+    lago_invoice_id: UUID | None
     due_at: str
     reason: str
 
@@ -124,13 +125,14 @@ def _until(sent: BillingRunInput, now: datetime) -> datetime:
 
 
 def _failure_object(one: Failure) -> FailureObject:
-    return FailureObject(one.customer_id, one.subscription_id, instant(one.due_at), one.reason)
+    return FailureObject(one.customer_id, one.subscription_id, one.invoice_id, instant(one.due_at), one.reason)
 
 
 def _kept_failure(one: dict[str, Any]) -> FailureObject:
     return FailureObject(
         UUID(one["customer_id"]),
         as_uuid(one["subscription_id"]),
+        as_uuid(one["invoice_id"]),
         instant(datetime.fromisoformat(one["due_at"])),
         one["reason"],
     )

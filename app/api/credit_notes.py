@@ -179,7 +179,7 @@ def credit_note_object(note: CreditNote) -> CreditNoteObject:
         lago_id=note.id,
         billing_entity_code=note.invoice.billing_entity.code,
         sequential_id=note.sequential_id,
-        number=note.number,
+        number=note.number or "",
         lago_invoice_id=note.invoice_id,
         invoice_number=note.invoice.number or "",
         issuing_date=note.issuing_date.isoformat(),

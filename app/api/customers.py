@@ -12,20 +12,21 @@ from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, post
 from app.api.taxes import TaxObject, tax_object
 from app.api.wire import Count, Opt, PageMeta, Str, changes, fill, instant, paginate
-from app.customers.applied_coupons import end_applied_coupons
+from app.billing.draft_dates import move_drafts
 from app.customers.billing_entities import ids_of
 from app.customers.customers import (
     ACCOUNT_TYPES,
     ADDRESS,
     CUSTOMER_TYPES,
-    delete_customer,
+    ISSUING,
     find_customer,
     search_customers,
     upsert_customer,
 )
-from app.customers.subscriptions import end_all, reschedule
+from app.customers.ending import end_customer
+from app.customers.subscriptions import reschedule
 from app.errors import Problems
-from app.models import Customer, CustomerMetadata
+from app.models import Customer, CustomerMetadata, Invoice
 from app.validation import check_one_of
 
 METADATA_FILTER = re.compile(r"metadata\[(.+)\]").fullmatch
@@ -120,9 +121,9 @@ class AddressObject(Struct):
 
 class CustomerBillingConfigurationObject(Struct):
     document_locale: str | None
-    invoice_grace_period: int = 0
-    subscription_invoice_issuing_date_anchor: str | None = None
-    subscription_invoice_issuing_date_adjustment: str | None = None
+    invoice_grace_period: int | None
+    subscription_invoice_issuing_date_anchor: str | None
+    subscription_invoice_issuing_date_adjustment: str | None
     payment_provider: str | None = None
     payment_provider_code: str | None = None
     provider_customer_id: str | None = None
@@ -202,7 +203,7 @@ def customer_object(customer: Customer, extended: bool = True) -> CustomerObject
         applicable_timezone=customer.applicable_timezone,
         created_at=instant(customer.created_at),
         updated_at=instant(customer.updated_at),
-        billing_configuration=CustomerBillingConfigurationObject(customer.document_locale),
+        billing_configuration=fill(CustomerBillingConfigurationObject, customer),
         shipping_address=AddressObject(**{field: customer.shipping_address.get(field) for field in ADDRESS}),
         metadata=[_metadata_object(entry) for entry in customer.customer_metadata],
     )
@@ -229,6 +230,8 @@ class CustomerController(Controller):
         customer = upsert_customer(db, organization, sent, now)
         if "timezone" in sent or "billing_entity_code" in sent:
             reschedule(db, organization.id, now, customer=customer)
+        if "net_payment_term" in sent or not set(ISSUING).isdisjoint(sent.get("billing_configuration") or ()):
+            move_drafts(db, Invoice.customer_id == customer.id, now)
         return CustomerAnswer(customer_object(customer))
 
     @get()
@@ -290,10 +293,9 @@ class CustomerController(Controller):
     def remove_customer(
         self, external_id: str, db: Db, service: Running, organization: Org, now: Now
     ) -> CustomerAnswer:
-        """Delete a customer; its subscriptions end and are billed for the last time, and its coupons end after that."""
+        """Delete a customer; its subscriptions end and are billed for the last time, its drafts become final,
+        and its coupons end after that."""
         service.wait_until_readable(organization.id)
         customer = find_customer(db, organization.id, external_id, lock=True)
-        end_all(db, customer, now, service.billing_meter)
-        end_applied_coupons(db, customer.id, now)
-        delete_customer(customer, now)
+        end_customer(db, customer, now, service.billing_meter)
         return CustomerAnswer(customer_object(customer))

@@ -16,9 +16,10 @@ from app.api.fees import AppliedTaxObject, FeeObject, applied_tax_object, fee_ob
 from app.api.given import Db, Now, Org, Paging, Running
 from app.api.plans import UsageThresholdObject, threshold_object
 from app.api.request import ExactRequest
-from app.api.routes import get, post, put
+from app.api.routes import delete, get, post, put
 from app.api.subscriptions import SubscriptionObject, subscription_object
 from app.api.wire import Cents, Opt, PageMeta, Str, changes, instant, instant_or_none, paginate, parse_instant
+from app.billing.drafts import delete_draft, finalize_invoice, refresh_invoice, retry_invoice
 from app.billing.issued import (
     INVOICE_TYPES,
     SETTLEMENTS,
@@ -133,12 +134,18 @@ class CreditObject(Struct):
     invoice: CreditInvoice
 
 
+class ErrorDetail(Struct):
+    lago_id: UUID | None
+    error_code: str
+    details: dict[str, str]
+
+
 class InvoiceObject(InvoiceListed, kw_only=True):
     billing_periods: list[BillingPeriodObject]
     subscriptions: list[SubscriptionObject]
     fees: list[FeeObject]
     credits: list[CreditObject]
-    error_details: list[Any] = []
+    error_details: list[ErrorDetail]
     applied_invoice_custom_sections: list[Any] = []
 
 
@@ -193,7 +200,6 @@ def invoice_base(invoice: Invoice) -> dict[str, Any]:
     """The fields of an invoice that it has wherever it is shown."""
     same = (
         "sequential_id",
-        "number",
         "purchase_order_number",
         "net_payment_term",
         "invoice_type",
@@ -218,6 +224,7 @@ def invoice_base(invoice: Invoice) -> dict[str, Any]:
         **{field: getattr(invoice, field) for field in same},
         "lago_id": invoice.id,
         "billing_entity_code": invoice.billing_entity.code,
+        "number": invoice.number or f"{invoice.billing_entity.document_number_prefix}-DRAFT",
         "issuing_date": invoice.issuing_date.isoformat(),
         "payment_due_date": invoice.payment_due_date.isoformat(),
         "total_due_amount_cents": invoice.total_due_amount_cents,
@@ -279,6 +286,7 @@ def invoice_object(invoice: Invoice, now: datetime) -> InvoiceObject:
         subscriptions=[subscription_object(period.subscription, now) for period in invoice.billing_periods],
         fees=[fee_object(fee) for fee in invoice.fees],
         credits=[credit_object(credit) for credit in invoice.credits],
+        error_details=[ErrorDetail(invoice.id, **invoice.error_details)] if invoice.error_details else [],
     )
 
 
@@ -290,7 +298,7 @@ def credit_object(credit: Credit) -> CreditObject:
         item = CreditItem(coupon.id, "coupon", coupon.code, coupon.name, coupon.description)
         invoice = credit.invoice
     elif note is not None:
-        item = CreditItem(note.id, "credit_note", note.number, note.invoice.number or "")
+        item = CreditItem(note.id, "credit_note", note.number or "", note.invoice.number or "")
         invoice = note.invoice
     elif progressive is not None:
         item = CreditItem(progressive.id, "invoice", progressive.number or "", progressive.number or "")
@@ -391,6 +399,33 @@ class InvoiceController(Controller):
         update_invoice(invoice, changes(data.invoice), now)
         db.flush()
         return InvoiceAnswer(invoice_object(invoice, now))
+
+    @put("/{lago_id:str}/refresh")
+    def refresh_invoice(self, lago_id: str, db: Db, service: Running, organization: Org, now: Now) -> InvoiceAnswer:
+        """Make a draft anew, with the usage and the prices that there are now. Any other invoice is returned as it is."""
+        service.wait_until_readable(organization.id)
+        meter = service.billing_meter
+        return InvoiceAnswer(invoice_object(refresh_invoice(db, organization.id, as_uuid(lago_id), now, meter), now))
+
+    @put("/{lago_id:str}/finalize")
+    def finalize_invoice(self, lago_id: str, db: Db, service: Running, organization: Org, now: Now) -> InvoiceAnswer:
+        """Make a draft final before its grace period ends: it is made anew, takes the customer's credits and gets its
+        number."""
+        service.wait_until_readable(organization.id)
+        meter = service.billing_meter
+        return InvoiceAnswer(invoice_object(finalize_invoice(db, organization.id, as_uuid(lago_id), now, meter), now))
+
+    @post("/{lago_id:str}/retry")
+    def retry_invoice(self, lago_id: str, db: Db, service: Running, organization: Org, now: Now) -> InvoiceAnswer:
+        """Make a failed invoice again. Where it fails again, it says why."""
+        service.wait_until_readable(organization.id)
+        meter = service.billing_meter
+        return InvoiceAnswer(invoice_object(retry_invoice(db, organization.id, as_uuid(lago_id), now, meter), now))
+
+    @delete("/{lago_id:str}")
+    def remove_invoice(self, lago_id: str, db: Db, organization: Org, now: Now) -> InvoiceAnswer:
+        """Delete a draft. The periods that it is for are not billed again."""
+        return InvoiceAnswer(invoice_object(delete_draft(db, organization.id, as_uuid(lago_id), now), now))
 
 
 class CustomerInvoiceController(Controller):

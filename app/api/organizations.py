@@ -42,6 +42,8 @@ Resource = Annotated[str, Meta(pattern="^[a-z_]{1,50}$")]
 class BillingConfigurationInput(Struct):
     invoice_footer: Str | Opt | None = UNSET
     invoice_grace_period: Count | Opt | None = UNSET
+    subscription_invoice_issuing_date_anchor: Str | Opt | None = UNSET
+    subscription_invoice_issuing_date_adjustment: Str | Opt | None = UNSET
     document_locale: Str | Opt | None = UNSET
 
 

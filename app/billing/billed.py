@@ -1,10 +1,11 @@
 """Who is billed and for what: a subscription with its plan, and one line of an invoice. No I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from app.billing.adjustments import Adjustments
 from app.billing.book import ChargeTerms, PlanTerms
 from app.core.boundaries import Boundaries, Stretch, Terms
 from app.core.charges.proration import ProratedSpan
@@ -83,12 +84,15 @@ class BilledSubscription:
 
 @dataclass(frozen=True, slots=True)
 class BilledLine:
-    """One subscription on one invoice: why, when, and between which boundaries."""
+    """One subscription on one invoice: why, when, and between which boundaries. Of a draft that is made anew:
+    `first_measured_at` is when it was made first, and `adjustments` are the fees of it that have been adjusted."""
 
     subscription: BilledSubscription
     reason: str
     billed_at: datetime
     boundaries: Boundaries
+    first_measured_at: datetime | None = None
+    adjustments: Adjustments = field(default_factory=dict)
 
     @property
     def has_subscription_fee(self) -> bool:
@@ -142,3 +146,13 @@ class BilledLine:
         """Whether a period follows the one that is billed: after its end, also where a cheaper plan follows then; not where
         the subscription ends within it, or a dearer plan has followed (metering spec 3.12)."""
         return self.boundaries.charges_to < self.billed_at and not self.subscription.ended_by_upgrade
+
+    def without_continued(self, successor: PlanTerms) -> "BilledLine":
+        """The line of a plan that a dearer one has followed, without the charges of recurring metrics that go on there and
+        are billed there, unless they are prorated (billing spec 1.7)."""
+        going_on = {charge.metric_id for charge in successor.charges}
+        plan = self.subscription.plan
+        charges = tuple(
+            one for one in plan.charges if not (one.recurring and not one.prorated and one.metric_id in going_on)
+        )
+        return replace(self, subscription=replace(self.subscription, plan=replace(plan, charges=charges)))

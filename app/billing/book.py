@@ -182,7 +182,8 @@ class CommitmentTerms:
 
 @dataclass(frozen=True, slots=True)
 class FixedChargeTerms:
-    """A fixed charge with its add-on, and its price as a function. Units are noted under `root_id`."""
+    """A fixed charge with its add-on, and its price as a function. Units are noted under `root_id`. `needs_days`: whether
+    the price looks at how long each unit was there."""
 
     id: UUID
     root_id: UUID
@@ -195,6 +196,7 @@ class FixedChargeTerms:
     prorated: bool
     taxes: Taxes
     price: PriceFunction
+    needs_days: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,6 +440,7 @@ def _fixed_charge_terms(charge: FixedCharge) -> FixedChargeTerms:
         prorated=charge.prorated,
         taxes=applied_taxes(charge.taxes),
         price=compile_price(ChargeModel(charge.charge_model), charge.properties, prorated=charge.prorated),
+        needs_days=charge.prorated and charge.charge_model == ChargeModel.GRADUATED,
     )
 
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
+from app.billing.adjustments import Adjustment
 from app.billing.billed import BilledSubscription
 from app.billing.book import ChargeFilterTerms, ChargeTerms
 from app.core.aggregation import Aggregation, Sample, Units, round_units
@@ -70,11 +71,12 @@ class BucketFee:
     presented: tuple[Presented, ...] = ()
     projected: Projected | None = None
     figures: Figures | None = None
+    adjustment: Adjustment | None = None
 
     @property
     def is_nothing(self) -> bool:
-        """Whether it is no fee: it has neither units nor amount nor events (metering spec 3.10)."""
-        return not (self.amounts.units or self.amounts.amount_cents or self.events_count)
+        """Whether it is no fee: it has neither units nor amount nor events (metering spec 3.10), and nobody adjusted it."""
+        return self.adjustment is None and not (self.amounts.units or self.amounts.amount_cents or self.events_count)
 
 
 @dataclass(frozen=True, slots=True)

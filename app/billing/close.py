@@ -8,9 +8,11 @@ mistakes. The number of ClickHouse queries depends on the number of chunks and a
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import structlog
 from sqlalchemy import ColumnElement, DateTime, Select, cast, exists, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, contains_eager, joinedload
@@ -20,6 +22,7 @@ from app.billing.billed import BilledLine, BilledSubscription
 from app.billing.book import PlanTerms, load_plans, load_taxes
 from app.billing.charge_usage import AS_BILLED, charge_usage
 from app.billing.commitments import commitment_fees
+from app.billing.failures import is_of_the_store, reason_of
 from app.billing.fees import FeeDraft, line_fees
 from app.billing.fixed_charges import fixed_charge_fees, load_units, start_units
 from app.billing.invoice_drafts import Payer, Payers, group_lines
@@ -27,9 +30,12 @@ from app.billing.invoices import write_fees, write_invoices
 from app.billing.statements import write_statements
 from app.catalog.retirement import retire_copies
 from app.core.boundaries import Boundaries, joined, periodic, starting
+from app.core.issuing_dates import Adjustment, Anchor, IssuingRules
 from app.core.periods import local_date, local_start
 from app.metering.meter import Meter
 from app.models import BillingEntity, BillingPeriod, Customer, Invoice, Organization, Subscription
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,43 @@ def close_chunk(
 
 
 def bill_lines(db: Session, lines: Sequence[BilledLine], payers: Payers, made_at: datetime, meter: Meter) -> list[UUID]:
-    """Measure, price and invoice lines; returns the ids of the invoices. Fees that stand alone are on none of them."""
+    """Measure, price and invoice lines; returns the ids of the invoices. Fees that stand alone are on none of them.
+
+    What cannot be billed holds up nobody else: the invoice is stored as failed, with the reason, to be tried again
+    (billing spec 2.7). Most fail alone, so the rest is told apart by halves.
+    """
+    if not lines:
+        return []
+    try:
+        with db.begin_nested():
+            return _bill(db, lines, payers, made_at, meter)
+    except Exception as error:
+        if is_of_the_store(error):
+            raise
+        customers = sorted({line.subscription.customer_id for line in lines})
+        if len(customers) == 1:
+            log.warning("invoice.failed", customer_id=str(customers[0]), exc_info=error)
+            failed = group_lines([(line, ()) for line in lines], payers)
+            return write_invoices(db, [replace(one, failure=reason_of(error)) for one in failed], made_at)
+    half = set(customers[: len(customers) // 2])
+    first = [line for line in lines if line.subscription.customer_id in half]
+    second = [line for line in lines if line.subscription.customer_id not in half]
+    return bill_lines(db, first, payers, made_at, meter) + bill_lines(db, second, payers, made_at, meter)
+
+
+def _bill(db: Session, lines: Sequence[BilledLine], payers: Payers, made_at: datetime, meter: Meter) -> list[UUID]:
+    drafted = draft_fees(db, lines, payers, meter)
+    write_fees(db, [fee for _, fees in drafted for fee in fees if not fee.invoiceable], made_at)
+    invoiced = [(line, [fee for fee in fees if fee.invoiceable]) for line, fees in drafted]
+    invoices = write_invoices(db, group_lines(invoiced, payers), made_at)
+    write_statements(db, lines, payers, made_at)
+    return invoices
+
+
+def draft_fees(
+    db: Session, lines: Sequence[BilledLine], payers: Payers, meter: Meter
+) -> list[tuple[BilledLine, list[FeeDraft]]]:
+    """All fees of these lines, measured and priced, in as many queries for many lines as for one."""
     with_charges = [line for line in lines if line.charges]
     items = [
         (replace(line.subscription, plan=replace(line.subscription.plan, charges=line.charges)), line.boundaries)
@@ -93,14 +135,7 @@ def bill_lines(db: Session, lines: Sequence[BilledLine], payers: Payers, made_at
         for line in lines
     ]
     lacking = commitment_fees(db, drafted, taxes)
-    write_fees(db, [fee for _, fees in drafted for fee in fees if not fee.invoiceable], made_at)
-    invoiced = [
-        (line, [*(fee for fee in fees if fee.invoiceable), *lacking.get(line.subscription.id, ())])
-        for line, fees in drafted
-    ]
-    invoices = write_invoices(db, group_lines(invoiced, payers), made_at)
-    write_statements(db, lines, payers, made_at)
-    return invoices
+    return [(line, [*fees, *lacking.get(line.subscription.id, ())]) for line, fees in drafted]
 
 
 def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]) -> BilledSubscription:
@@ -143,7 +178,6 @@ def payer_of(customer: Customer, issuer: BillingEntity | None = None) -> Payer:
     another. Terms that the customer has not of its own are the issuer's."""
     issuer = issuer or customer.billing_entity
     policy = customer.finalize_zero_amount_invoice
-    term = customer.net_payment_term
     return Payer(
         customer_id=customer.id,
         organization_id=customer.organization_id,
@@ -151,10 +185,25 @@ def payer_of(customer: Customer, issuer: BillingEntity | None = None) -> Payer:
         customer_number=customer.sequential_id,
         tz=timezone_of(customer),
         issuer_tz=ZoneInfo(issuer.timezone),
-        net_payment_term=issuer.net_payment_term if term is None else term,
+        issuing=issuing_rules(customer, issuer),
         finalize_zero=issuer.finalize_zero_amount_invoice if policy == "inherit" else policy == "finalize",
         numbering=issuer.document_numbering,
         prefix=issuer.document_number_prefix,
+    )
+
+
+def issuing_rules(customer: Customer, issuer: BillingEntity) -> IssuingRules:
+    """What decides the dates of a customer's invoices: what it says itself, else who issues them (billing spec 3.2)."""
+
+    def own(field: str) -> Any:
+        value = getattr(customer, field)
+        return getattr(issuer, field) if value is None else value
+
+    return IssuingRules(
+        grace_period=own("invoice_grace_period"),
+        anchor=Anchor(own("subscription_invoice_issuing_date_anchor")),
+        adjustment=Adjustment(own("subscription_invoice_issuing_date_adjustment")),
+        net_payment_term=own("net_payment_term"),
     )
 
 

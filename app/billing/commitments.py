@@ -18,6 +18,7 @@ from app.core.minimum_commitment import commitment_true_up
 from app.core.money import from_minor
 from app.core.periods import Period, local_date, local_end, local_start
 from app.models import Fee, Invoice
+from app.models.invoice import UNBILLED
 
 NAME = "Minimum commitment"
 COUNTED = ("subscription", "charge", "fixed_charge")
@@ -107,7 +108,7 @@ def _billed(db: Session, reckonings: Sequence[_Reckoning]) -> dict[UUID, int]:
             Fee.to_datetime <= window.c.finish,
             Fee.fee_type.in_(COUNTED),
             Fee.deleted_at.is_(None),
-            func.coalesce(Invoice.status, "") != "voided",
+            func.coalesce(Invoice.status, "").not_in(UNBILLED),
             func.coalesce(Invoice.invoice_type, "") != "progressive_billing",
         )
         .group_by(Fee.subscription_id)

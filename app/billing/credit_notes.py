@@ -1,7 +1,7 @@
 """Credit notes: made by hand, or when days that are paid for will not be used (billing spec 6)."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -133,7 +133,7 @@ def credit_unused(
     By `mode` it becomes `credit`; or a `refund` of what was paid for the unused days, and the rest credit; or `offset`: the
     same refund, and the rest taken off what is due of the invoice. An upgrade gives credit.
     """
-    invoice = _invoice(db, fee.organization_id, str(fee.invoice_id))
+    invoice = _invoice(db, fee.organization_id, str(fee.invoice_id), ("draft", "finalized"))
     left = _left(db, invoice)
     own = next(one for one in invoice.fees if one.id == fee.id)
     first, last = period
@@ -152,8 +152,8 @@ def credit_unused(
         refund = paid_for_unused(
             invoice.total_paid_amount_cents,
             invoice.sub_total_including_taxes_amount_cents,
-            _amounts([(own, Decimal(own.amount_cents))]).expected_cents,
-            _amounts([(own, used)]).expected_cents,
+            wanted_amounts([(own, Decimal(own.amount_cents))]).expected_cents,
+            wanted_amounts([(own, used)]).expected_cents,
             min(total, estimate.refundable_cents),
         )
         offset = min(total - refund, estimate.offsettable_cents) if mode == "offset" else 0
@@ -213,12 +213,14 @@ def credit_excess(db: Session, organization_id: UUID, invoice_id: UUID, amount_c
             credit_excess(db, organization_id, earlier, minor_int(rest), now)
 
 
-def _invoice(db: Session, organization_id: UUID, invoice_id: object) -> Invoice:
-    """The finalized invoice that a note is for, locked, with its fees and their taxes."""
+def _invoice(
+    db: Session, organization_id: UUID, invoice_id: object, statuses: Collection[str] = ("finalized",)
+) -> Invoice:
+    """The invoice that a note is for, locked, with its fees and their taxes."""
     known = as_uuid(invoice_id)
     query = (
         select(Invoice)
-        .where(Invoice.organization_id == organization_id, Invoice.id == known, Invoice.status == "finalized")
+        .where(Invoice.organization_id == organization_id, Invoice.id == known, Invoice.status.in_(statuses))
         .options(
             joinedload(Invoice.customer).joinedload(Customer.billing_entity),
             selectinload(Invoice.fees).selectinload(Fee.applied_taxes),
@@ -292,7 +294,8 @@ def _items(invoice: Invoice, left: Left, sent: object) -> Wanted:
     return items
 
 
-def _amounts(items: Wanted, rest: Rest | None = None) -> NoteAmounts:
+def wanted_amounts(items: Wanted, rest: Rest | None = None) -> NoteAmounts:
+    """What a note with these items comes to; one that takes all that is left takes what rounding has left, too."""
     return note_amounts(
         [
             NoteItem(
@@ -310,7 +313,7 @@ def _estimate(invoice: Invoice, left: Left, items: Wanted) -> Estimate:
     """What a note with these items comes to. One that takes all comes to what the notes before it have left, and none comes
     to more (billing spec 6.2, 6.3)."""
     creditable = left.rest.total_cents if any(left.fees.values()) else 0
-    amounts = _amounts(items, left.rest if left.is_all(items) else None)
+    amounts = wanted_amounts(items, left.rest if left.is_all(items) else None)
     if amounts.total_cents > creditable:
         amounts = amounts.coming_to(creditable)
     return Estimate(
@@ -362,12 +365,14 @@ def _write(
         offset += difference
     else:
         credit += difference
+    is_draft = invoice.status == "draft"
     note = CreditNote(
         organization_id=invoice.organization_id,
         customer_id=invoice.customer_id,
         invoice_id=invoice.id,
         sequential_id=estimate.number,
-        number=f"{invoice.number}-CN{estimate.number:03d}",
+        number=None if is_draft else note_number(invoice, estimate.number),
+        status="draft" if is_draft else "finalized",
         issuing_date=local_date(now, ZoneInfo(invoice.customer.applicable_timezone)),
         credit_status="available" if credit else None,
         refund_status="pending" if refund else None,
@@ -405,12 +410,18 @@ def _write(
         )
     applied = {str(tax.tax_id): tax for fee, _ in estimate.items for tax in fee.applied_taxes}
     for line in amounts.taxes.lines:
-        db.add(_tax(note, applied[line.tax_id], line.amount_cents, line.fees_amount_cents, now))
+        db.add(note_tax(note, applied[line.tax_id], line.amount_cents, line.fees_amount_cents, now))
     db.flush()
     return note
 
 
-def _tax(note: CreditNote, tax: FeeTax, amount_cents: int, base_cents: int, now: datetime) -> CreditNoteTax:
+def note_number(invoice: Invoice, number: int) -> str:
+    """The document number of an invoice's note."""
+    return f"{invoice.number}-CN{number:03d}"
+
+
+def note_tax(note: CreditNote, tax: FeeTax, amount_cents: int, base_cents: int, now: datetime) -> CreditNoteTax:
+    """A tax that a note takes back."""
     return CreditNoteTax(
         organization_id=note.organization_id,
         credit_note_id=note.id,

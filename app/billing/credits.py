@@ -25,7 +25,11 @@ def take_credit_notes(db: Session, settlements: Sequence[Settlement], now: datet
         return
     notes = db.scalars(
         select(CreditNote)
-        .where(CreditNote.customer_id.in_(customers), CreditNote.credit_status == "available")
+        .where(
+            CreditNote.customer_id.in_(customers),
+            CreditNote.credit_status == "available",
+            CreditNote.status == "finalized",
+        )
         .order_by(CreditNote.created_at, CreditNote.number, CreditNote.id)
         .with_for_update()
         .execution_options(populate_existing=True)

@@ -6,43 +6,53 @@ that was missed is billed at its own date, however late the run is.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, func, select, true
+from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.billing.close import claim, close_chunk, lock_customer, lock_customers
+from app.billing.failures import reason_of
+from app.billing.redrawing import of_subscriptions, redraw_chunk
 from app.catalog.coupons import expire_coupons, expiring
-from app.catalog.plans import finish_deletions, of_plans_to_delete
+from app.catalog.plans import finish_deletions, has_plans_to_delete, of_plans_to_delete, was_on_plans_to_delete
 from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_subscriptions, end_trial
 from app.errors import ApiError
 from app.metering.meter import Meter
-from app.models import Coupon, Customer, Organization, Plan, Subscription
+from app.models import Coupon, Customer, Invoice, Organization, Plan, Subscription
+from app.models.invoice import FAILED, UNPAID
 from app.stores.postgres import Postgres
 
 log = structlog.get_logger(__name__)
 
+STALE = Invoice.ready_to_be_refreshed.is_(True)
 LIVE = Organization.sandbox.is_(False)
 """The organizations on the system's time."""
-LONGEST_REASON = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What could not be done for a customer, and why. It stays due, and the next run tries it again."""
+    """What could not be done for a customer, and why. It stays due, and the next run tries it again; an invoice that has
+    been stored as failed somebody has to retry."""
 
     customer_id: UUID
     subscription_id: UUID | None
     due_at: datetime
     reason: str
+    invoice_id: UUID | None = None
 
     @staticmethod
     def of(error: Exception, customer_id: UUID, subscription_id: UUID | None, due_at: datetime) -> "Failure":
         """A failure whose reason is an error's first line."""
-        reason = (str(error).splitlines() or [""])[0][:LONGEST_REASON]
-        return Failure(customer_id, subscription_id, due_at, f"{type(error).__name__}: {reason}")
+        return Failure(customer_id, subscription_id, due_at, reason_of(error))
+
+    @staticmethod
+    def of_invoice(invoice: Invoice, due_at: datetime) -> "Failure":
+        """That of an invoice that is stored as failed."""
+        details = (invoice.error_details or {}).get("details", {})
+        return Failure(invoice.customer_id, None, due_at, details.get("reason", ""), invoice.id)
 
 
 @dataclass(slots=True)
@@ -53,18 +63,20 @@ class Run:
     terminated: int = 0
     customers: int = 0
     invoices: int = 0
+    finalized: int = 0
+    refreshed: int = 0
     failures: list[Failure] = field(default_factory=list)
     told: Callable[["Run"], None] = lambda _: None
 
     @property
     def is_nothing(self) -> bool:
         """Whether there was nothing to do."""
-        return not (self.activated or self.terminated or self.customers or self.failures)
+        return not (self.activated or self.terminated or self.customers or self.finalized or self.failures)
 
     @property
     def failed_customers(self) -> set[UUID]:
         """Customers whose periods this run could not close: it leaves their later boundaries, too."""
-        return {one.customer_id for one in self.failures if one.subscription_id is None}
+        return {one.customer_id for one in self.failures if one.subscription_id is None and one.invoice_id is None}
 
     @property
     def failed_subscriptions(self) -> set[UUID]:
@@ -104,6 +116,7 @@ class DueRunner:
     def _run_until(self, run: Run, until: datetime, now: datetime, delay: timedelta) -> Run:
         for instant in self._instants(LIVE, until, delay):
             self._run_at(run, LIVE, instant, made_at=now)
+        run.refreshed += self._redraw(LIVE, STALE, now, now, final=False)
         return run
 
     def run_sandbox(self, organization_id: UUID, until: datetime) -> Iterator[datetime]:
@@ -113,6 +126,7 @@ class DueRunner:
         for instant in self._instants(scope, until, timedelta(0)):
             yield instant
             self._run_at(Run(), scope, instant, made_at=instant, wait=True)
+        self._redraw(scope, STALE, until, until, final=False, wait=True)
 
     def _instants(self, scope: ColumnElement[bool], until: datetime, delay: timedelta) -> Iterator[datetime]:
         """The instants at which something is due, until there are none; each is looked up after the one before is done."""
@@ -128,8 +142,8 @@ class DueRunner:
         self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool = False
     ) -> None:
         """Expire coupons, end what is on a plan that is to be deleted, start what starts, close what can be closed, end the
-        trials and subscriptions that end. `wait` for customers that something else bills just now; otherwise they are left
-        to the next run."""
+        trials and subscriptions that end, make drafts final, and see which invoices are overdue. `wait` for customers that
+        something else bills just now; otherwise they are left to the next run."""
         starts, ends = Subscription.activation_due_at, Subscription.termination_due_at
         with self._postgres.session() as db:
             expire_coupons(db, scope, instant, made_at)
@@ -138,11 +152,18 @@ class DueRunner:
         self._close(run, scope, instant, made_at, wait=wait)
         self._one_by_one(run, scope, Subscription.trial_due_at, instant, made_at, self._end_trial, wait=wait)
         run.terminated += self._one_by_one(run, scope, ends, instant, made_at, self._terminate, wait=wait)
+        due = Invoice.finalization_due_at <= instant
+        run.finalized += self._redraw(scope, due, instant, made_at, final=True, wait=wait)
+        self._mark_overdue(scope, instant, made_at)
+        self._tell_failed(run, scope, instant, made_at)
         run.told(run)
 
     def _delete_plans(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> None:
-        """End the subscriptions of plans that are to be deleted, in chunks as periods are closed; a plan goes when the last
-        one has ended."""
+        """End the subscriptions of plans that are to be deleted, in chunks as periods are closed, and make their drafts
+        final; a plan goes when the last one has ended."""
+        with self._postgres.session() as db:
+            if not has_plans_to_delete(db, scope, instant):
+                return
         size, failed = self._chunk, run.failed_subscriptions
         while True:
             with self._postgres.session() as db:
@@ -154,8 +175,7 @@ class DueRunner:
                     .limit(size)
                 ).all()
                 if not open_:
-                    finish_deletions(db, scope, instant, made_at)
-                    return
+                    break
                 lock_customers(db, {one.customer_id for one in open_})
                 found = db.scalars(
                     select(Subscription)
@@ -180,6 +200,10 @@ class DueRunner:
                 else:
                     run.terminated += len(found)
             run.told(run)
+        of_plans = of_subscriptions(was_on_plans_to_delete(instant))
+        run.finalized += self._redraw(scope, of_plans, instant, made_at, final=True, wait=True)
+        with self._postgres.session() as db:
+            finish_deletions(db, scope, instant, made_at)
 
     def _close(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool) -> None:
         """Close in chunks. A chunk that fails is tried again customer by customer, so that one cannot hold up the rest."""
@@ -208,6 +232,50 @@ class DueRunner:
                 run.customers += len(closed.customers)
                 run.invoices += len(closed.invoices)
             run.told(run)
+
+    def _redraw(
+        self,
+        scope: ColumnElement[bool],
+        which: ColumnElement[bool],
+        instant: datetime,
+        made_at: datetime,
+        *,
+        final: bool,
+        wait: bool = False,
+    ) -> int:
+        """Make drafts anew in chunks, and `final`."""
+        done = 0
+        while True:
+            with self._postgres.session() as db:
+                count = redraw_chunk(
+                    db, scope, which, instant, made_at, self._chunk, self._meter, final=final, wait=wait
+                )
+            if not count:
+                return done
+            done += count
+
+    def _tell_failed(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> None:
+        """Tell of the invoices that the run has stored as failed."""
+        told = {one.invoice_id for one in run.failures}
+        with self._postgres.session() as db:
+            invoices = select(Invoice).join(Organization, Organization.id == Invoice.organization_id)
+            for one in db.scalars(invoices.where(scope, FAILED, Invoice.updated_at == made_at).order_by(Invoice.id)):
+                if one.id not in told:
+                    run.failures.append(Failure.of_invoice(one, instant))
+
+    def _mark_overdue(self, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> None:
+        """Mark what was to be paid before the day of an instant, in UTC (billing spec 3.6)."""
+        with self._postgres.session() as db:
+            db.execute(
+                update(Invoice)
+                .where(
+                    Invoice.organization_id.in_(select(Organization.id).where(scope)),
+                    Invoice.payment_due_date < instant.astimezone(UTC).date(),
+                    UNPAID,
+                )
+                .values(payment_overdue=True, updated_at=made_at),
+                execution_options={"synchronize_session": False},
+            )
 
     def _one_by_one(
         self,
@@ -277,8 +345,22 @@ def _earliest(
         (Subscription.termination_due_at, until, true()),
         (Plan.deletion_due_at, until, Plan.deleted_at.is_(None)),
         (Coupon.expiration_at, until, expiring(until)),
+        (Invoice.finalization_due_at, until, true()),
     ):
         due = select(func.min(column)).join(Organization, Organization.id == column.class_.organization_id)
         due = due.where(scope, column <= limit, condition)
         candidates.append(db.scalar(due if after is None else due.where(column > after)))
+    candidates.append(_earliest_overdue(db, scope, until, after))
     return min((one for one in candidates if one is not None), default=None)
+
+
+def _earliest_overdue(
+    db: Session, scope: ColumnElement[bool], until: datetime, after: datetime | None
+) -> datetime | None:
+    """The first midnight in UTC at which an unpaid invoice is overdue; at once for one whose day is past already."""
+    unpaid = select(func.min(Invoice.payment_due_date)).join(Organization, Organization.id == Invoice.organization_id)
+    unpaid = unpaid.where(scope, UNPAID, Invoice.payment_due_date < until.astimezone(UTC).date())
+    if after is not None:
+        unpaid = unpaid.where(Invoice.payment_due_date >= after.astimezone(UTC).date())
+    day = db.scalar(unpaid)
+    return None if day is None else datetime.combine(day + timedelta(days=1), time.min, UTC)

@@ -1,18 +1,20 @@
 """Fees: the lines of an invoice, from a plan's terms and the usage of a period. No I/O."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+from app.billing.adjustments import Adjustment, FeeKey, group_key, times
 from app.billing.billed import BilledLine, BilledSubscription, Buyer
 from app.billing.book import ChargeFilterTerms, ChargeTerms, TaxBook, Taxes
 from app.billing.charge_usage import BucketFee, ChargeUsage, Group, Presented
 from app.core.boundaries import current
-from app.core.charges.fees import FeeAmounts
+from app.core.charges.fees import FeeAmounts, fee_amounts
 from app.core.charges.spending_minimum import true_up
+from app.core.charges.usage import BucketUsage
 from app.core.explanation.figures import Figures
 from app.core.money import ZERO, exact, from_minor, minor_int
 from app.core.subscription_fee import days_billed, subscription_fee
@@ -70,6 +72,18 @@ class FeeDraft:
     figures: Figures | Mapping[str, Any] | None = None
 
     @property
+    def key(self) -> FeeKey:
+        """Which fee of its line it is."""
+        return FeeKey(
+            self.item.fee_type,
+            self.charge_id,
+            self.charge_filter_id,
+            self.fixed_charge_id,
+            group_key(self.group),
+            self.true_up_parent_id is not None,
+        )
+
+    @property
     def owning_subscription(self) -> BilledSubscription:
         """The subscription of a fee that has one."""
         if self.subscription is None:
@@ -85,8 +99,37 @@ def line_fees(line: BilledLine, usage: Sequence[ChargeUsage], taxes: TaxBook) ->
     """
     fees = [_subscription_fee(line, taxes)] if line.has_subscription_fee else []
     for one in usage:
-        fees += _charge_fees(line, one, taxes)
+        fees += _charge_fees(line, _adjusted(line, one) if line.adjustments else one, taxes)
     return fees
+
+
+def _adjusted(line: BilledLine, usage: ChargeUsage) -> ChargeUsage:
+    """The usage of a charge with what somebody has set instead (billing spec 3.3)."""
+    return replace(usage, fees=tuple(_adjusted_bucket(line, usage.charge, one) for one in usage.fees))
+
+
+def _adjusted_bucket(line: BilledLine, charge: ChargeTerms, bucket: BucketFee) -> BucketFee:
+    key = FeeKey("charge", charge.id, bucket.filter.id if bucket.filter else None, group=group_key(bucket.group))
+    adjustment = line.adjustments.get(key)
+    if adjustment is None:
+        return bucket
+    currency = line.subscription.plan.currency
+    priced_in, price = charge.priced_in(currency), bucket.filter.price if bucket.filter else charge.price
+
+    def reprice(units: Decimal) -> FeeAmounts:
+        usage = BucketUsage(units, bucket.events_count)
+        return fee_amounts(usage, price(usage), priced_in)
+
+    priced = adjustment.amounts(bucket.priced, priced_in, reprice)
+    changed = adjustment.units is not None
+    return replace(
+        bucket,
+        priced=priced,
+        amounts=charge.in_money(priced, currency),
+        total_aggregated_units=priced.units if changed else bucket.total_aggregated_units,
+        figures=None if changed else bucket.figures,
+        adjustment=adjustment,
+    )
 
 
 def _charge_fees(line: BilledLine, usage: ChargeUsage, taxes: TaxBook) -> list[FeeDraft]:
@@ -144,7 +187,7 @@ def _charge_fee(
         id=id_,
         buyer=subscription.buyer,
         subscription=subscription,
-        item=charge_item(charge, filter_),
+        item=_renamed(charge_item(charge, filter_), bucket.adjustment if bucket else None),
         amounts=amounts,
         from_=boundaries.charges_from,
         to=boundaries.charges_to,
@@ -160,9 +203,14 @@ def _charge_fee(
         events_count=bucket.events_count if bucket else 0,
         presented=bucket.presented if bucket else (),
         pricing_unit=charge.pricing_unit.details(priced) if charge.pricing_unit else None,
-        terms=charge,
+        terms=None if bucket and bucket.adjustment and bucket.adjustment.units is not None else charge,
         figures=bucket.figures if bucket else None,
     )
+
+
+def _renamed(item: FeeItem, adjustment: Adjustment | None) -> FeeItem:
+    """What a fee is for, by the name that somebody has given it."""
+    return replace(item, display_name=adjustment.display_name) if adjustment and adjustment.display_name else item
 
 
 def charge_item(charge: ChargeTerms, filter_: ChargeFilterTerms | None) -> FeeItem:
@@ -209,28 +257,33 @@ def _subscription_fee(line: BilledLine, taxes: TaxBook) -> FeeDraft:
             precise_unit_amount=from_minor(amount, plan.currency),
             amount_details=details,
         )
+    adjustment = line.adjustments.get(FeeKey("subscription"))
+    if adjustment is not None:
+        whole = amounts
+        amounts = adjustment.amounts(whole, plan.currency, lambda units: times(units, whole, plan.currency))
     own = taxes.taxes(
         plan.taxes,
         customer_id=subscription.customer_id,
+    )
+    item = FeeItem(
+        fee_type="subscription",
+        id=subscription.id,
+        code=plan.code,
+        name=plan.name,
+        description=plan.description,
+        display_name=plan.invoice_display_name or subscription.name or plan.name,
     )
     return FeeDraft(
         id=uuid4(),
         buyer=subscription.buyer,
         subscription=subscription,
-        item=FeeItem(
-            fee_type="subscription",
-            id=subscription.id,
-            code=plan.code,
-            name=plan.name,
-            description=plan.description,
-            display_name=plan.invoice_display_name or subscription.name or plan.name,
-        ),
+        item=_renamed(item, adjustment),
         amounts=amounts,
         from_=boundaries.from_,
         to=boundaries.to,
         taxes=own,
         tax_amounts=tax_amounts(amounts, own),
-        figures=_subscription_figures(line),
+        figures=None if adjustment and adjustment.units is not None else _subscription_figures(line),
     )
 
 

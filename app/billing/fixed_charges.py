@@ -4,25 +4,36 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from sqlalchemy import func, insert, or_, select
 from sqlalchemy.orm import Session
 
+from app.billing.adjustments import FeeKey
 from app.billing.billed import BilledLine
 from app.billing.book import FixedChargeTerms, TaxBook
 from app.billing.fees import FeeDraft, FeeItem, tax_amounts
 from app.core.boundaries import SAME_END, Stretch
-from app.core.charges.fees import fee_amounts
+from app.core.charges.fees import FeeAmounts, fee_amounts
 from app.core.charges.fixed_charges import UnitsChange, period_usage, raised, units_in_force
 from app.core.charges.proration import ProratedSpan
 from app.core.charges.usage import BucketUsage, Priced
 from app.core.money import ZERO
 from app.core.periods import calendar_days, local_date, local_start
-from app.models import Fee, FixedCharge, Invoice, OwnUnits, Subscription, SubscriptionUnits
+from app.models import BillingPeriod, Fee, FixedCharge, Invoice, OwnUnits, Subscription, SubscriptionUnits
+from app.models.invoice import UNBILLED
 
 Key = tuple[UUID, UUID]
 """A subscription and a fixed charge, the one that others are copies of."""
+
+
+class Billed(NamedTuple):
+    """Units that an invoice has billed in advance, until the end of a period, and when that was measured first."""
+
+    to: datetime
+    units: Decimal
+    measured_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +41,20 @@ class FixedUnits:
     """The changes of units, and the units billed in advance by the end of their period."""
 
     changes: Mapping[Key, Sequence[UnitsChange]] = field(default_factory=dict)
-    billed: Mapping[Key, Sequence[tuple[datetime, Decimal]]] = field(default_factory=dict)
+    billed: Mapping[Key, Sequence[Billed]] = field(default_factory=dict)
 
-    def billed_for(self, key: Key, stretch: Stretch) -> Decimal | None:
-        """The units billed for a period already; None where nothing was."""
-        units = [units for to, units in self.billed.get(key, ()) if stretch.is_same_period(to)]
+    def changes_of(self, key: Key, known_at: datetime | None = None) -> list[UnitsChange]:
+        """The changes of a fixed charge's units; those that were recorded by an instant, if one is given."""
+        known = self.changes.get(key, ())
+        return [one for one in known if known_at is None or one.recorded_at is None or one.recorded_at <= known_at]
+
+    def billed_for(self, key: Key, stretch: Stretch, before: datetime | None = None) -> Decimal | None:
+        """The units billed for a period already, before an instant if one is given; None where nothing was."""
+        units = [
+            one.units
+            for one in self.billed.get(key, ())
+            if stretch.is_same_period(one.to) and (before is None or one.measured_at < before)
+        ]
         return sum(units, ZERO) if units else None
 
 
@@ -59,13 +79,15 @@ def load_changes(db: Session, subscription_ids: Collection[UUID]) -> dict[Key, l
             SubscriptionUnits.units,
             SubscriptionUnits.effective_at,
             SubscriptionUnits.created_at,
+            SubscriptionUnits.recorded_at,
         )
         .where(SubscriptionUnits.subscription_id.in_(subscription_ids))
         .order_by(SubscriptionUnits.number)
     )
     changes: dict[Key, list[UnitsChange]] = {}
-    for subscription_id, charge_id, units, effective_at, created_at in rows:
-        changes.setdefault((subscription_id, charge_id), []).append(UnitsChange(units, effective_at, created_at))
+    for subscription_id, charge_id, units, effective_at, created_at, recorded_at in rows:
+        change = UnitsChange(units, effective_at, created_at, recorded_at)
+        changes.setdefault((subscription_id, charge_id), []).append(change)
     return changes
 
 
@@ -119,13 +141,21 @@ def write_units(db: Session, rows: Sequence[Mapping[str, object]]) -> None:
         db.execute(insert(SubscriptionUnits), list(rows))
 
 
-def _load_billed(
-    db: Session, subscription_ids: Collection[UUID], since: datetime
-) -> dict[Key, list[tuple[datetime, Decimal]]]:
+def _load_billed(db: Session, subscription_ids: Collection[UUID], since: datetime) -> dict[Key, list[Billed]]:
     root_id = func.coalesce(FixedCharge.parent_id, FixedCharge.id)
     rows = db.execute(
-        select(Fee.subscription_id, root_id, Fee.to_datetime, func.sum(Fee.units))
+        select(
+            Fee.subscription_id,
+            root_id,
+            Fee.to_datetime,
+            func.sum(Fee.units),
+            func.min(BillingPeriod.first_measured_at),
+        )
         .join(Invoice, Invoice.id == Fee.invoice_id)
+        .join(
+            BillingPeriod,
+            (BillingPeriod.invoice_id == Invoice.id) & (BillingPeriod.subscription_id == Fee.subscription_id),
+        )
         .join(FixedCharge, FixedCharge.id == Fee.fixed_charge_id)
         .where(
             Fee.subscription_id.in_(subscription_ids),
@@ -133,14 +163,14 @@ def _load_billed(
             Fee.pay_in_advance,
             Fee.to_datetime >= since,
             or_(Fee.units != 0, Fee.amount_cents != 0),
-            Invoice.status != "voided",
+            Invoice.status.not_in(UNBILLED),
         )
-        .group_by(Fee.subscription_id, root_id, Fee.to_datetime)
+        .group_by(Invoice.id, Fee.subscription_id, root_id, Fee.to_datetime)
     )
-    billed: dict[Key, list[tuple[datetime, Decimal]]] = {}
-    for subscription_id, charge_id, to, units in rows:
+    billed: dict[Key, list[Billed]] = {}
+    for subscription_id, charge_id, to, units, measured_at in rows:
         if subscription_id is not None:
-            billed.setdefault((subscription_id, charge_id), []).append((to, units))
+            billed.setdefault((subscription_id, charge_id), []).append(Billed(to, units, measured_at))
     return billed
 
 
@@ -151,12 +181,15 @@ def fixed_charge_fees(line: BilledLine, units: FixedUnits, taxes: TaxBook) -> li
     for charge in subscription.plan.fixed_charges:
         stretch = line.fixed_charges_ahead if charge.pay_in_advance else line.fixed_charges
         key = subscription.id, charge.root_id
-        if stretch is None or (charge.pay_in_advance and units.billed_for(key, stretch) is not None):
+        # What a draft has billed in advance stays as it was then: later changes have been billed by themselves.
+        first = line.first_measured_at if charge.pay_in_advance else None
+        if stretch is None or (charge.pay_in_advance and units.billed_for(key, stretch, first) is not None):
             continue
         span = _span(line, stretch, prorated=charge.prorated)
-        usage = period_usage(units.changes.get(key, ()), span, prorated=charge.prorated)
+        usage = period_usage(units.changes_of(key, first), span, prorated=charge.prorated)
         fees.append(_fee(line, charge, stretch, usage, charge.price(usage), taxes))
-    return [fee for fee in fees if fee.amounts.units or fee.amounts.amount_cents]
+    adjusted = line.adjustments
+    return [fee for fee in fees if fee.amounts.units or fee.amounts.amount_cents or fee.key in adjusted]
 
 
 def _span(line: BilledLine, stretch: Stretch, *, prorated: bool) -> ProratedSpan:
@@ -178,7 +211,7 @@ def raised_fees(line: BilledLine, charge_ids: Collection[UUID], units: FixedUnit
         if stretch is None or charge.root_id not in charge_ids or not charge.pay_in_advance:
             continue
         key = subscription.id, charge.root_id
-        new = units_in_force(units.changes.get(key, ()), line.billed_at)
+        new = units_in_force(units.changes_of(key), line.billed_at)
         days = calendar_days(line.billed_at, stretch.to, subscription.tz) if charge.prorated else None
         usage, priced = raised(charge.price, new, units.billed_for(key, stretch), days, stretch.period.days)
         fees.append(_fee(line, charge, stretch, usage, priced, taxes))
@@ -191,6 +224,9 @@ def _fee(
     subscription = line.subscription
     plan = subscription.plan
     amounts = fee_amounts(usage, priced, plan.currency)
+    adjustment = line.adjustments.get(FeeKey("fixed_charge", fixed_charge_id=charge.id))
+    if adjustment is not None:
+        amounts = adjustment.amounts(amounts, plan.currency, lambda new: _at(charge, new, plan.currency))
     own = taxes.taxes(
         charge.taxes,
         plan.taxes,
@@ -206,7 +242,7 @@ def _fee(
             code=charge.add_on_code,
             name=charge.add_on_name,
             description=charge.add_on_description,
-            display_name=charge.display_name,
+            display_name=(adjustment and adjustment.display_name) or charge.display_name,
         ),
         amounts=amounts,
         from_=stretch.from_,
@@ -216,3 +252,9 @@ def _fee(
         fixed_charge_id=charge.id,
         pay_in_advance=charge.pay_in_advance,
     )
+
+
+def _at(charge: FixedChargeTerms, units: Decimal, currency: str) -> FeeAmounts:
+    """What so many units of a fixed charge come to."""
+    usage = BucketUsage(units, 0)
+    return fee_amounts(usage, charge.price(usage), currency)

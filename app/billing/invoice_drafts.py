@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 from app.billing.billed import BilledLine
 from app.billing.fees import FeeDraft
+from app.core.issuing_dates import IssuingDates, IssuingRules, issuing_dates
 from app.core.periods import local_date
 
 
@@ -23,10 +24,23 @@ class Payer:
     customer_number: int
     tz: ZoneInfo
     issuer_tz: ZoneInfo
-    net_payment_term: int
+    issuing: IssuingRules
     finalize_zero: bool
     numbering: str
     prefix: str
+
+    @property
+    def net_payment_term(self) -> int:
+        """Days from the issuing date until an invoice is to be paid."""
+        return self.issuing.net_payment_term
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An invoice that is there already and is made anew under its own id: its dates, and whether it is final now."""
+
+    dates: IssuingDates
+    is_final: bool
 
 
 Payers = Mapping[tuple[UUID, UUID], Payer]
@@ -35,7 +49,8 @@ Payers = Mapping[tuple[UUID, UUID], Payer]
 
 @dataclass(frozen=True, slots=True)
 class InvoiceDraft:
-    """An invoice that has not been numbered or stored: its lines, each with its fees, or the fees of none."""
+    """An invoice that has not been numbered or stored, or that is made anew: its lines, each with its fees, or the fees of
+    none. `failure`: why it has no fees, where they could not be made."""
 
     payer: Payer
     currency: str
@@ -45,15 +60,39 @@ class InvoiceDraft:
     other_fees: tuple[FeeDraft, ...] = ()
     invoice_type: str = "subscription"
     id: UUID = field(default_factory=uuid4)
+    stored: Stored | None = None
+    failure: str | None = None
 
     @property
     def fees(self) -> list[FeeDraft]:
         return [*(fee for _, fees in self.lines for fee in fees), *self.other_fees]
 
     @property
-    def issuing_date(self) -> date:
-        """The local date of what is billed, however late the close runs."""
-        return local_date(self.billed_at, self.payer.tz)
+    def has_grace(self) -> bool:
+        """Whether it is of a kind that has a grace period: what single events or new units bring is final at once (billing
+        spec 3.1)."""
+        is_advance = any(line.reason == "in_advance_charge" for line, _ in self.lines)
+        return self.invoice_type == "subscription" and bool(self.lines) and not is_advance
+
+    @property
+    def is_periodic(self) -> bool:
+        """Whether it closes a period."""
+        return any(line.reason == "subscription_periodic" for line, _ in self.lines)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is final, and not a draft within its grace period."""
+        if self.stored is not None:
+            return self.stored.is_final
+        return not (self.has_grace and self.payer.issuing.grace_period)
+
+    @property
+    def dates(self) -> IssuingDates:
+        """Its dates, by the local date of what is billed, however late the close runs."""
+        if self.stored is not None:
+            return self.stored.dates
+        billed_on = local_date(self.billed_at, self.payer.tz)
+        return issuing_dates(billed_on, self.payer.issuing, has_grace=self.has_grace, is_periodic=self.is_periodic)
 
 
 def group_lines(lines: Iterable[tuple[BilledLine, Sequence[FeeDraft]]], payers: Payers) -> list[InvoiceDraft]:

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -15,25 +16,30 @@ from app.billing.invoice_drafts import InvoiceDraft, Payer
 from app.billing.progressive_credits import take_progressive_credits
 from app.billing.rows import Rows
 from app.billing.settlement import Settlement
+from app.core.issuing_dates import IssuingDates
 from app.core.money import ZERO
 from app.models import BillingEntity, Customer, Invoice, among
 
 LARGEST_TOTAL = 2**63 - 1
+FAILED = "invoice_generation_error"
+"""The code of what went wrong with an invoice that could not be made."""
 
 
 def write_invoices(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetime) -> list[UUID]:
-    """Number and store invoices, finalized, in one go; the caller holds the customers' rows and owns the transaction.
+    """Settle and store invoices in one go, and number those that are final; the caller holds the customers' rows and owns
+    the transaction. Of one that is stored already, everything but the invoice itself and its lines must be gone.
 
-    An invoice without amount is closed instead, unnumbered and invisible, where the customer's policy says so
+    A final invoice without amount is closed instead, unnumbered and invisible, where the customer's policy says so
     (billing spec 2.4). Returns the invoices' ids in the drafts' order.
     """
     if not drafts:
         return []
     settlements = settle(db, drafts, made_at)
-    numbers = iter(next_numbers(db, [one.draft.payer for one in settlements if not one.is_closed], made_at))
+    numbered = [one.draft.payer for one in settlements if one.status == "finalized"]
+    numbers = iter(next_numbers(db, numbered, made_at))
     rows = Rows(made_at)
     for one in settlements:
-        _add(rows, one, (None, None) if one.is_closed else next(numbers))
+        _add(rows, one, next(numbers) if one.status == "finalized" else (None, None))
     rows.copy(db)
     return [draft.id for draft in drafts]
 
@@ -43,7 +49,7 @@ def settle(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetime) -> li
 
     The invoices of one customer are settled in the drafts' order: what one takes is not there for the next.
     """
-    settlements = [Settlement(draft) for draft in drafts]
+    settlements = [Settlement(draft, final=draft.is_final and draft.failure is None) for draft in drafts]
     take_progressive_credits(db, settlements, made_at)
     take_coupons(db, settlements, made_at)
     for one in settlements:
@@ -84,6 +90,16 @@ def next_numbers(db: Session, payers: Sequence[Payer], made_at: datetime) -> Ite
             yield of_customer[key], f"{payer.prefix}-{payer.customer_number:03d}-{of_customer[key]:03d}"
 
 
+def finalization_due_at(billed_at: datetime, dates: IssuingDates) -> datetime:
+    """When a draft becomes final by itself: on its date in UTC (billing spec 3.3), and not before it was billed."""
+    return max(datetime.combine(dates.finalization, time.min, UTC), billed_at)
+
+
+def failure_details(reason: str) -> dict[str, Any]:
+    """What a failed invoice says about why it could not be made."""
+    return {"error_code": FAILED, "details": {"reason": reason}}
+
+
 def _given(db: Session, pairs: Collection[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], int]:
     """The last running number that each of these customers has had with each entity. Locks the customers in the order of
     their ids."""
@@ -122,45 +138,54 @@ def _advance(db: Session, by: Mapping[UUID, int]) -> dict[UUID, int]:
 
 def _add(rows: Rows, settlement: Settlement, number: tuple[int | None, str | None]) -> None:
     """Add the rows of an invoice and of everything that belongs to it."""
-    draft = settlement.draft
-    payer, is_paid = draft.payer, settlement.total_cents == 0
-    rows.add_invoice(
-        id=draft.id,
-        organization_id=payer.organization_id,
-        customer_id=payer.customer_id,
-        billing_entity_id=payer.billing_entity_id,
-        sequential_id=number[0],
-        number=number[1],
-        invoice_type=draft.invoice_type,
-        status="closed" if settlement.is_closed else "finalized",
-        payment_status="succeeded" if is_paid else "pending",
-        currency=draft.currency,
-        timezone=payer.tz.key,
-        issuing_date=draft.issuing_date,
-        expected_finalization_date=draft.issuing_date,
-        payment_due_date=draft.issuing_date + timedelta(days=payer.net_payment_term),
-        net_payment_term=payer.net_payment_term,
-        fees_amount_cents=settlement.fees_cents,
-        progressive_billing_credit_amount_cents=settlement.progressive_cents,
-        coupons_amount_cents=settlement.coupons_cents,
-        taxes_amount_cents=settlement.taxes.amount_cents,
-        taxes_rate=settlement.taxes.rate,
-        sub_total_excluding_taxes_amount_cents=settlement.sub_total_cents,
-        sub_total_including_taxes_amount_cents=settlement.with_taxes_cents,
-        credit_notes_amount_cents=settlement.notes_cents,
-        prepaid_credit_amount_cents=settlement.prepaid_cents,
-        prepaid_granted_credit_amount_cents=settlement.prepaid_granted_cents,
-        prepaid_purchased_credit_amount_cents=settlement.prepaid_purchased_cents,
-        total_amount_cents=settlement.total_cents,
-        purchase_order_number=draft.purchase_order_number,
-    )
+    draft, status = settlement.draft, settlement.status
+    payer, dates = draft.payer, draft.dates
+    is_paid = settlement.total_cents == 0 and draft.failure is None
+    made: dict[str, Any] = {
+        "sequential_id": number[0],
+        "number": number[1],
+        "status": status,
+        "payment_status": "succeeded" if is_paid else "pending",
+        "issuing_date": dates.issuing,
+        "expected_finalization_date": dates.finalization,
+        "payment_due_date": dates.payment_due,
+        "finalization_due_at": finalization_due_at(draft.billed_at, dates) if status == "draft" else None,
+        "error_details": None if draft.failure is None else failure_details(draft.failure),
+        "fees_amount_cents": settlement.fees_cents,
+        "progressive_billing_credit_amount_cents": settlement.progressive_cents,
+        "coupons_amount_cents": settlement.coupons_cents,
+        "taxes_amount_cents": settlement.taxes.amount_cents,
+        "taxes_rate": settlement.taxes.rate,
+        "sub_total_excluding_taxes_amount_cents": settlement.sub_total_cents,
+        "sub_total_including_taxes_amount_cents": settlement.with_taxes_cents,
+        "credit_notes_amount_cents": settlement.notes_cents,
+        "prepaid_credit_amount_cents": settlement.prepaid_cents,
+        "prepaid_granted_credit_amount_cents": settlement.prepaid_granted_cents,
+        "prepaid_purchased_credit_amount_cents": settlement.prepaid_purchased_cents,
+        "total_amount_cents": settlement.total_cents,
+    }
+    if draft.stored is not None:
+        rows.change_invoice(draft.id, **made)
+    else:
+        rows.add_invoice(
+            id=draft.id,
+            organization_id=payer.organization_id,
+            customer_id=payer.customer_id,
+            billing_entity_id=payer.billing_entity_id,
+            invoice_type=draft.invoice_type,
+            currency=draft.currency,
+            timezone=payer.tz.key,
+            net_payment_term=payer.net_payment_term,
+            purchase_order_number=draft.purchase_order_number,
+            **made,
+        )
+        for place, (line, _) in enumerate(draft.lines):
+            rows.add_period(line, draft.id, place)
     for place, credited in enumerate(settlement.credits):
         rows.add_credit(draft.id, payer.organization_id, credited, place, draft.currency)
     applied = {str(tax.id): tax for fee in draft.fees for tax in fee.taxes}
     for tax_line in settlement.taxes.lines:
         rows.add_invoice_tax(draft.id, payer.organization_id, applied[tax_line.tax_id], tax_line, draft.currency)
-    for place, (line, _) in enumerate(draft.lines):
-        rows.add_period(line, draft.id, place)
     for place, fee in enumerate(draft.fees):
         rows.add_fee(
             fee,

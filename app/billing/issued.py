@@ -32,6 +32,7 @@ from app.validation import Changes
 
 VISIBLE = ("draft", "finalized", "voided", "failed", "pending")
 """Statuses a client ever sees; a closed invoice is not found."""
+STATUSES = (*VISIBLE, "closed", "deleted")
 INVOICE_TYPES = ("subscription", "add_on", "credit", "one_off", "advance_charges", "progressive_billing")
 FEE_TYPES = ("charge", "add_on", "subscription", "credit", "commitment", "fixed_charge")
 SETTLEMENTS = ("credit_note", "payment")
@@ -69,11 +70,11 @@ WHOLE_PARTS = (
 )
 
 
-def visible_invoices(organization_id: UUID) -> Select[Invoice]:
+def visible_invoices(organization_id: UUID, statuses: Collection[str] = VISIBLE) -> Select[Invoice]:
     """An organization's invoices, latest issuing date first."""
     return (
         select(Invoice)
-        .where(Invoice.organization_id == organization_id, Invoice.status.in_(VISIBLE))
+        .where(Invoice.organization_id == organization_id, Invoice.status.in_(statuses))
         .order_by(Invoice.issuing_date.desc(), Invoice.created_at.desc(), Invoice.id)
         .options(*LIST_PARTS)
     )
@@ -152,7 +153,9 @@ def search_invoices(
     return query
 
 
-def find_invoice(db: Session, organization_id: UUID, invoice_id: UUID | None) -> Invoice:
+def find_invoice(
+    db: Session, organization_id: UUID, invoice_id: UUID | None, statuses: Collection[str] = VISIBLE
+) -> Invoice:
     """One invoice with all its parts.
 
     Raises:
@@ -160,7 +163,7 @@ def find_invoice(db: Session, organization_id: UUID, invoice_id: UUID | None) ->
     """
     invoice = None
     if invoice_id is not None:
-        query = visible_invoices(organization_id).where(Invoice.id == invoice_id).options(*WHOLE_PARTS)
+        query = visible_invoices(organization_id, statuses).where(Invoice.id == invoice_id).options(*WHOLE_PARTS)
         invoice = db.scalars(query).first()
     if invoice is None:
         raise NotFound("invoice")

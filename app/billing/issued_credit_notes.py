@@ -36,10 +36,10 @@ NOTE_PARTS = (
 
 
 def notes(organization_id: UUID) -> Select[CreditNote]:
-    """An organization's credit notes, latest issuing date first."""
+    """An organization's credit notes, latest issuing date first; not those of draft invoices."""
     return (
         select(CreditNote)
-        .where(CreditNote.organization_id == organization_id)
+        .where(CreditNote.organization_id == organization_id, CreditNote.status == "finalized")
         .order_by(CreditNote.issuing_date.desc(), CreditNote.created_at.desc(), CreditNote.id)
         .options(*NOTE_PARTS)
     )

@@ -78,7 +78,7 @@ def credit_rest(db: Session, subscription: Subscription, ends_at: datetime, *, u
             Fee.fee_type == "subscription",
             Fee.amount_cents > 0,
             Fee.to_datetime >= ends_at,
-            Invoice.status == "finalized",
+            Invoice.status.in_(("draft", "finalized")),
         )
         .order_by(Fee.to_datetime.desc())
         .limit(1)
@@ -106,12 +106,7 @@ def bill_upgrade(db: Session, before: Subscription, after: Subscription, now: da
     plans = load_plans(db, [before.plan_id, after.plan_id])
     old = replace(_line(before, plans, "subscription_terminating", now), billed_at=billed_at)
     new = replace(_line(after, plans, "subscription_starting", now), billed_at=billed_at)
-    going_on = {charge.metric_id for charge in new.subscription.plan.charges}
-    plan = old.subscription.plan
-    charges = tuple(
-        one for one in plan.charges if not (one.recurring and not one.prorated and one.metric_id in going_on)
-    )
-    old = replace(old, subscription=replace(old.subscription, plan=replace(plan, charges=charges)))
+    old = old.without_continued(new.subscription.plan)
     begins = new.has_subscription_fee or new.subscription.plan.has_fixed_charges_in_advance
     lines = [old, new] if begins else [old]
     bill_lines(db, lines, payers_of([before, after]), now, meter)

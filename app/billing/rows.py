@@ -1,12 +1,14 @@
 """Rows of invoices, their periods, fees and taxes, gathered and written with COPY."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app.billing.billed import BilledLine
@@ -30,10 +32,11 @@ class Rows:
         self._tables: dict[Any, list[dict[str, Any]]] = {
             table: [] for table in (Invoice, BillingPeriod, Fee, FeeTax, InvoiceTax, Credit)
         }
+        self._changed: list[dict[str, Any]] = []
         self._terms: dict[UUID, dict[UUID, KeptTerms]] = defaultdict(dict)
         self._known_terms: dict[int, tuple[ChargeTerms, UUID]] = {}
 
-    def add_invoice(self, **values: Any) -> None:
+    def add_invoice(self, *, error_details: Mapping[str, Any] | None = None, **values: Any) -> None:
         """Add an invoice, of which these are the columns."""
         row = {
             "total_paid_amount_cents": 0,
@@ -41,10 +44,15 @@ class Rows:
             "payment_overdue": False,
             "offset_amount_cents": 0,
             "ready_to_be_refreshed": False,
+            "error_details": error_details and _json.encode(error_details).decode(),
             "created_at": self._made_at,
             "updated_at": self._made_at,
         }
         self._tables[Invoice].append(row)
+
+    def change_invoice(self, invoice_id: UUID, **values: Any) -> None:
+        """Change an invoice that is made anew: these are its columns."""
+        self._changed.append({"id": invoice_id, **values, "ready_to_be_refreshed": False, "updated_at": self._made_at})
 
     def add_invoice_tax(
         self, invoice_id: UUID, organization_id: UUID, tax: AppliedTax, line: TaxLine, currency: str
@@ -199,6 +207,8 @@ class Rows:
         """Write everything, parents first."""
         for organization_id, terms in self._terms.items():
             keep(db, organization_id, terms, self._made_at)
+        if self._changed:
+            db.execute(update(Invoice), self._changed, execution_options={"synchronize_session": None})
         cursor = db.connection().connection.cursor()
         for table, rows in self._tables.items():
             if not rows:

@@ -17,6 +17,7 @@ from app.clock import system_now
 from app.errors import NotAllowed, NotFound
 from app.metering.meter import Meter
 from app.models import BillingRun, Customer, Invoice, Organization, Subscription
+from app.models.invoice import FAILED
 from app.stores.postgres import Postgres
 
 log = structlog.get_logger(__name__)
@@ -105,6 +106,8 @@ class BillingRuns:
                     with db.begin_nested() as undone:
                         closed = close_chunk(db, _beyond(last), until, now, size, self._meter)
                         sums = _totals(db, closed.invoices)
+                        failed = db.scalars(select(Invoice).where(Invoice.id.in_(closed.invoices), FAILED))
+                        failures = [Failure.of_invoice(one, until) for one in failed]
                         undone.rollback()
                 except Exception as error:  # noqa: BLE001 (one customer must not hide the rest)
                     if size > 1:
@@ -118,6 +121,7 @@ class BillingRuns:
             if not closed.customers:
                 return told
             told.customers += len(closed.customers)
+            told.failures += failures
             for currency, (count, total) in sums.items():
                 invoices, before = told.totals.get(currency, (0, 0))
                 told.totals[currency] = invoices + count, before + total
@@ -198,5 +202,5 @@ def _beyond(last: UUID | None) -> ColumnElement[bool]:
 
 def _totals(db: Session, invoices: tuple[UUID, ...]) -> dict[str, tuple[int, int]]:
     sums = select(Invoice.currency, func.count(), func.sum(Invoice.total_amount_cents))
-    rows = db.execute(sums.where(Invoice.id.in_(invoices)).group_by(Invoice.currency))
+    rows = db.execute(sums.where(Invoice.id.in_(invoices), Invoice.status != "failed").group_by(Invoice.currency))
     return {currency: (count, int(total)) for currency, count, total in rows}

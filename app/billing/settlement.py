@@ -52,7 +52,16 @@ class Settlement:
     @property
     def is_closed(self) -> bool:
         """Whether it is left out for want of an amount, as its customer wants (billing spec 2.4)."""
-        return not self.fees_cents and not self.draft.payer.finalize_zero
+        return self.final and not self.fees_cents and not self.draft.payer.finalize_zero
+
+    @property
+    def status(self) -> str:
+        """The status of the invoice that it makes."""
+        if self.draft.failure is not None:
+            return "failed"
+        if not self.final:
+            return "draft"
+        return "closed" if self.is_closed else "finalized"
 
     @property
     def takes_credits(self) -> bool:

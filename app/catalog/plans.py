@@ -155,10 +155,21 @@ def delete_plan(db: Session, plan: Plan, now: datetime) -> None:
 
 def of_plans_to_delete(due: datetime) -> ColumnElement[bool]:
     """The open subscriptions on plans that were to be deleted by an instant, and on copies of them."""
+    return Subscription.status.in_(OPEN) & was_on_plans_to_delete(due)
+
+
+def was_on_plans_to_delete(due: datetime) -> ColumnElement[bool]:
+    """All subscriptions on such plans, whatever has become of them."""
     is_to_go = (Plan.deletion_due_at <= due) & Plan.deleted_at.is_(None)
     copy = aliased(Plan)
     copies = select(copy.id).join_from(Plan, copy, copy.parent_id == Plan.id).where(is_to_go)
-    return Subscription.status.in_(OPEN) & Subscription.plan_id.in_(union_all(select(Plan.id).where(is_to_go), copies))
+    return Subscription.plan_id.in_(union_all(select(Plan.id).where(is_to_go), copies))
+
+
+def has_plans_to_delete(db: Session, scope: ColumnElement[bool], due: datetime) -> bool:
+    """Whether there are plans that were to be deleted by an instant. `scope` limits the organizations."""
+    plans = select(Plan.id).join(Organization, Organization.id == Plan.organization_id)
+    return db.scalar(plans.where(scope, Plan.deletion_due_at <= due, Plan.deleted_at.is_(None)).limit(1)) is not None
 
 
 def finish_deletions(db: Session, scope: ColumnElement[bool], due: datetime, now: datetime) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
 
 from app.catalog.taxes import taxes_by_code
+from app.core.issuing_dates import Adjustment, Anchor
 from app.customers.billing_entities import default_entity, find_entity
 from app.errors import NotFound, Problems, invalid
 from app.models import BillingEntity, Customer, CustomerMetadata, Organization
@@ -28,6 +29,12 @@ from app.validation import (
 ACCOUNT_TYPES = ("customer", "partner")
 CUSTOMER_TYPES = ("company", "individual")
 ZERO_AMOUNT_CHOICES = ("inherit", "skip", "finalize")
+ISSUING = (
+    "invoice_grace_period",
+    "subscription_invoice_issuing_date_anchor",
+    "subscription_invoice_issuing_date_adjustment",
+)
+"""What of the billing configuration decides the dates of invoices, besides the net payment term (billing spec 3.2)."""
 ADDRESS = ("address_line1", "address_line2", "city", "zipcode", "state", "country")
 LONGEST_NAME = 255
 MOST_METADATA = 5
@@ -72,6 +79,7 @@ _FIELDS = (
     "net_payment_term",
     "finalize_zero_amount_invoice",
     "document_locale",
+    *ISSUING,
 )
 
 
@@ -221,8 +229,9 @@ def _complete(sent: Changes) -> dict[str, Any]:
     if "shipping_address" in changes:
         changes["shipping_address"] = tidy(changes["shipping_address"] or {})
     configuration = changes.get("billing_configuration") or {}
-    if "document_locale" in configuration:
-        changes["document_locale"] = configuration["document_locale"]
+    for field in ("document_locale", *ISSUING):
+        if field in configuration:
+            changes[field] = None if configuration[field] == "" else configuration[field]
     return changes
 
 
@@ -237,6 +246,8 @@ def _check(changes: Changes) -> None:
     check_currency(problems, changes, "currency")
     check_one_of(problems, changes, "account_type", ACCOUNT_TYPES)
     check_one_of(problems, changes, "customer_type", CUSTOMER_TYPES)
+    check_one_of(problems, changes, "subscription_invoice_issuing_date_anchor", [*Anchor])
+    check_one_of(problems, changes, "subscription_invoice_issuing_date_adjustment", [*Adjustment])
     check_one_of(problems, changes, "finalize_zero_amount_invoice", ZERO_AMOUNT_CHOICES, "invalid_value")
     if len(changes.get("metadata") or ()) > MOST_METADATA:
         problems.add("metadata", "invalid_count")

@@ -25,7 +25,7 @@ from app.stores.clickhouse import ClickHouse, Query
 STRETCH = 5_000
 """How many subscriptions' spans are sent to ClickHouse with one query."""
 NEVER = 2**62
-INVOICED = ("finalized", "closed", "voided")
+INVOICED = ("finalized", "closed", "voided", "deleted")
 BILLS_USAGE = ("subscription_periodic", "subscription_terminating")
 NUMERIC = {Aggregation.SUM, Aggregation.MAX, Aggregation.LATEST, Aggregation.WEIGHTED_SUM}
 

@@ -29,7 +29,16 @@ from app.models.customer import (
     SubscriptionEntitlement,
     SubscriptionUnits,
 )
-from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetadata, InvoiceTax, PricedTerms
+from app.models.invoice import (
+    AdjustedFee,
+    BillingPeriod,
+    Fee,
+    FeeTax,
+    Invoice,
+    InvoiceMetadata,
+    InvoiceTax,
+    PricedTerms,
+)
 from app.models.metering import EventCheck
 from app.models.organization import ApiKey, Organization, Setting
 from app.models.payment import Payment, PaymentReceipt, PaymentRequest, payment_request_invoices
@@ -38,6 +47,7 @@ from app.models.versions import catalog_changed
 
 __all__ = [
     "AddOn",
+    "AdjustedFee",
     "AdvanceLevel",
     "AdvanceMark",
     "Alert",

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 class CreditNote(Base):
     """A credit note (billing spec 6.1). Amounts are integers in the currency's minor unit, taxes included but for the sub
-    total; `balance_amount_cents` is what of the credit has not been spent."""
+    total; `balance_amount_cents` is what of the credit has not been spent. One on a draft invoice is a draft itself: it has
+    no number, and is neither seen nor spent until the invoice is final."""
 
     __tablename__ = "credit_notes"
     __table_args__ = (
@@ -28,7 +29,7 @@ class CreditNote(Base):
             "ix_credit_notes_available",
             "customer_id",
             "created_at",
-            postgresql_where=text("credit_status = 'available'"),
+            postgresql_where=text("credit_status = 'available' AND status = 'finalized'"),
         ),
     )
 
@@ -37,7 +38,8 @@ class CreditNote(Base):
     customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"))
     invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"))
     sequential_id: Mapped[int]
-    number: Mapped[str]
+    number: Mapped[str | None]
+    status: Mapped[str] = mapped_column(default="finalized")
     issuing_date: Mapped[date]
     credit_status: Mapped[str | None]
     refund_status: Mapped[str | None]
@@ -71,7 +73,7 @@ class CreditNoteItem(Base):
     id: Mapped[Id]
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     credit_note_id: Mapped[UUID] = mapped_column(ForeignKey("credit_notes.id"), index=True)
-    fee_id: Mapped[UUID] = mapped_column(ForeignKey("fees.id"), index=True)
+    fee_id: Mapped[UUID] = mapped_column(ForeignKey("fees.id", deferrable=True, initially="DEFERRED"), index=True)
     position: Mapped[int]
     amount_cents: Mapped[Cents]
     precise_amount_cents: Mapped[PreciseCents]

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Identity, Index, Table, text
+from sqlalchemy import BigInteger, Column, ForeignKey, Identity, Index, Table, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Cents, FixedUnits, Id, Json
@@ -62,6 +62,9 @@ class Customer(Base):
     currency: Mapped[str | None]
     timezone: Mapped[str | None]
     net_payment_term: Mapped[int | None]
+    invoice_grace_period: Mapped[int | None]
+    subscription_invoice_issuing_date_anchor: Mapped[str | None]
+    subscription_invoice_issuing_date_adjustment: Mapped[str | None]
     finalize_zero_amount_invoice: Mapped[str] = mapped_column(default="inherit")
     document_locale: Mapped[str | None]
     last_receipt_number: Mapped[int] = mapped_column(default=0)
@@ -259,7 +262,8 @@ class OwnUnits(Base):
 
 class SubscriptionUnits(Base):
     """The history of a subscription's units of a fixed charge, the one that others are copies of: a row for each change
-    (metering spec 3.14). `number` tells rows written at one instant apart."""
+    (metering spec 3.14). `number` tells rows written at one instant apart; `recorded_at` is when their transaction began,
+    on PostgreSQL's clock also in a sandbox."""
 
     __tablename__ = "subscription_units"
     __table_args__ = (Index("ix_subscription_units_subscription_id", "subscription_id"),)
@@ -271,3 +275,4 @@ class SubscriptionUnits(Base):
     units: Mapped[FixedUnits]
     effective_at: Mapped[datetime]
     created_at: Mapped[datetime]
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())

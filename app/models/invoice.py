@@ -21,15 +21,39 @@ DROPPED = ("voided", "closed", "deleted")
 """Statuses of invoices that have given back what coupons took of them."""
 
 
+UNBILLED = ("voided", "deleted")
+"""Statuses of invoices whose fees count no more."""
+FAILED = text("invoices.status = 'failed'")
+UNPAID = text(
+    "status = 'finalized' AND payment_status <> 'succeeded' AND NOT payment_overdue AND payment_dispute_lost_at IS NULL"
+)
+"""Invoices that become overdue when their time comes (billing spec 3.6)."""
+
+
 class Invoice(Base):
     """An invoice (billing spec 3). Amounts are integers in the currency's minor unit. `offset_amount_cents`: what its own
-    credit notes have taken off what is due. `voided_invoice_id`: the voided invoice that it was made anew from."""
+    credit notes have taken off what is due. `voided_invoice_id`: the voided invoice that it was made anew from.
+    `finalization_due_at`: when a draft becomes final by itself. `error_details`: why an invoice has failed."""
 
     __tablename__ = "invoices"
     __table_args__ = (
         Index("uq_invoices_number", "billing_entity_id", "number", unique=True),
         Index("uq_invoices_sequential_id", "customer_id", "billing_entity_id", "sequential_id", unique=True),
         Index("ix_invoices_listing", "organization_id", "issuing_date", "created_at", "id"),
+        Index(
+            "ix_invoices_finalization",
+            "organization_id",
+            "finalization_due_at",
+            postgresql_where=text("finalization_due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_invoices_refresh",
+            "organization_id",
+            "customer_id",
+            postgresql_where=text("status = 'draft' AND ready_to_be_refreshed"),
+        ),
+        Index("ix_invoices_failed", "organization_id", "updated_at", postgresql_where=FAILED),
+        Index("ix_invoices_unpaid", "organization_id", "payment_due_date", postgresql_where=UNPAID),
     )
 
     id: Mapped[Id]
@@ -64,6 +88,8 @@ class Invoice(Base):
     offset_amount_cents: Mapped[Cents] = mapped_column(default=0)
     purchase_order_number: Mapped[str | None]
     ready_to_be_refreshed: Mapped[bool] = mapped_column(default=False)
+    finalization_due_at: Mapped[datetime | None]
+    error_details: Mapped[Json | None] = mapped_column(JSON(none_as_null=True))
     voided_invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoices.id"))
     voided_at: Mapped[datetime | None]
     payment_dispute_lost_at: Mapped[datetime | None]
@@ -114,6 +140,7 @@ class BillingPeriod(Base):
     """One subscription's boundaries on one invoice. The unique key is what keeps a boundary from being billed twice:
     `billed_at` is the boundary itself, not the moment the close happened to run. `measured_at` is when the transaction that
     measured its usage began, on PostgreSQL's clock also in a sandbox: an event ingested later came too late for it.
+    `first_measured_at` is the same of the first time, where a draft has been measured again.
 
     What is billed in advance in the middle of a period has no boundary: for single events their fees keep it from coming
     twice, for new units of fixed charges what has been billed already, and for usage thresholds that they were passed."""
@@ -149,9 +176,32 @@ class BillingPeriod(Base):
     fixed_charges_from_datetime: Mapped[datetime | None]
     fixed_charges_to_datetime: Mapped[datetime | None]
     measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    first_measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     invoice: Mapped[Invoice] = relationship(lazy="raise_on_sql", back_populates="billing_periods")
     subscription: Mapped[Subscription] = relationship(lazy="raise_on_sql")
+
+
+class AdjustedFee(Base):
+    """What somebody has set a fee of a draft to, however often the draft is made anew (billing spec 3.3): other units, or
+    units and the price of one in currency units, or only another name. The other columns say which fee is meant."""
+
+    __tablename__ = "adjusted_fees"
+
+    id: Mapped[Id]
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), index=True)
+    subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"))
+    fee_type: Mapped[str]
+    charge_id: Mapped[UUID | None] = mapped_column(ForeignKey("charges.id"))
+    charge_filter_id: Mapped[UUID | None] = mapped_column(ForeignKey("charge_filters.id"))
+    fixed_charge_id: Mapped[UUID | None] = mapped_column(ForeignKey("fixed_charges.id"))
+    grouped_by: Mapped[Json] = mapped_column(JSON, default=dict)
+    units: Mapped[PreciseUnits | None]
+    unit_precise_amount: Mapped[PreciseCents | None]
+    invoice_display_name: Mapped[str | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
 
 
 class PricedTerms(Base):

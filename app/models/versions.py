@@ -22,6 +22,7 @@ from app.models.catalog import (
     Tax,
 )
 from app.models.organization import Organization
+from app.models.stale_drafts import flag_stale_drafts
 
 _CATALOG = (AddOn, BillableMetric, Charge, ChargeFilter, FixedCharge, MinimumCommitment, Plan, PricingUnit, Tax)
 _CHANGED = "organizations whose catalog has changed"
@@ -47,6 +48,7 @@ def _look(db: Session, *_: Any) -> None:
 def _raise(db: Session) -> None:
     """The very last statement: the organization's row is locked by it, and nothing else is waited for after that."""
     db.flush()
+    flag_stale_drafts(db)
     changed = db.info.pop(_CHANGED, None)
     if changed:
         db.execute(

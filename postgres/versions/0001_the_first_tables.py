@@ -353,6 +353,9 @@ def upgrade() -> None:
     sa.Column('currency', sa.Text(), nullable=True),
     sa.Column('timezone', sa.Text(), nullable=True),
     sa.Column('net_payment_term', sa.Integer(), nullable=True),
+    sa.Column('invoice_grace_period', sa.Integer(), nullable=True),
+    sa.Column('subscription_invoice_issuing_date_anchor', sa.Text(), nullable=True),
+    sa.Column('subscription_invoice_issuing_date_adjustment', sa.Text(), nullable=True),
     sa.Column('finalize_zero_amount_invoice', sa.Text(), nullable=False),
     sa.Column('document_locale', sa.Text(), nullable=True),
     sa.Column('last_receipt_number', sa.Integer(), nullable=False),
@@ -565,6 +568,8 @@ def upgrade() -> None:
     sa.Column('offset_amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('purchase_order_number', sa.Text(), nullable=True),
     sa.Column('ready_to_be_refreshed', sa.Boolean(), nullable=False),
+    sa.Column('finalization_due_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('error_details', sa.JSON(none_as_null=True), nullable=True),
     sa.Column('voided_invoice_id', sa.Uuid(), nullable=True),
     sa.Column('voided_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('payment_dispute_lost_at', sa.DateTime(timezone=True), nullable=True),
@@ -577,7 +582,11 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_invoices'))
     )
     op.create_index(op.f('ix_invoices_customer_id'), 'invoices', ['customer_id'], unique=False)
+    op.create_index('ix_invoices_failed', 'invoices', ['organization_id', 'updated_at'], unique=False, postgresql_where=sa.text("invoices.status = 'failed'"))
+    op.create_index('ix_invoices_finalization', 'invoices', ['organization_id', 'finalization_due_at'], unique=False, postgresql_where=sa.text('finalization_due_at IS NOT NULL'))
     op.create_index('ix_invoices_listing', 'invoices', ['organization_id', 'issuing_date', 'created_at', 'id'], unique=False)
+    op.create_index('ix_invoices_refresh', 'invoices', ['organization_id', 'customer_id'], unique=False, postgresql_where=sa.text("status = 'draft' AND ready_to_be_refreshed"))
+    op.create_index('ix_invoices_unpaid', 'invoices', ['organization_id', 'payment_due_date'], unique=False, postgresql_where=sa.text("status = 'finalized' AND payment_status <> 'succeeded' AND NOT payment_overdue AND payment_dispute_lost_at IS NULL"))
     op.create_index('uq_invoices_number', 'invoices', ['billing_entity_id', 'number'], unique=True)
     op.create_index('uq_invoices_sequential_id', 'invoices', ['customer_id', 'billing_entity_id', 'sequential_id'], unique=True)
     op.create_table('lifetime_usages',
@@ -663,6 +672,30 @@ def upgrade() -> None:
     op.create_index('ix_subscriptions_termination', 'subscriptions', ['organization_id', 'termination_due_at'], unique=False, postgresql_where=sa.text('termination_due_at IS NOT NULL'))
     op.create_index('ix_subscriptions_trial', 'subscriptions', ['organization_id', 'trial_due_at'], unique=False, postgresql_where=sa.text('trial_due_at IS NOT NULL'))
     op.create_index('uq_subscriptions_active_external_id', 'subscriptions', ['organization_id', 'external_id'], unique=True, postgresql_where=sa.text("status = 'active'"))
+    op.create_table('adjusted_fees',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('invoice_id', sa.Uuid(), nullable=False),
+    sa.Column('subscription_id', sa.Uuid(), nullable=False),
+    sa.Column('fee_type', sa.Text(), nullable=False),
+    sa.Column('charge_id', sa.Uuid(), nullable=True),
+    sa.Column('charge_filter_id', sa.Uuid(), nullable=True),
+    sa.Column('fixed_charge_id', sa.Uuid(), nullable=True),
+    sa.Column('grouped_by', sa.JSON(), nullable=False),
+    sa.Column('units', sa.Numeric(precision=80, scale=30), nullable=True),
+    sa.Column('unit_precise_amount', sa.Numeric(precision=60, scale=30), nullable=True),
+    sa.Column('invoice_display_name', sa.Text(), nullable=True),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['charge_filter_id'], ['charge_filters.id'], name=op.f('fk_adjusted_fees_charge_filter_id')),
+    sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_adjusted_fees_charge_id')),
+    sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_adjusted_fees_fixed_charge_id')),
+    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_adjusted_fees_invoice_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_adjusted_fees_organization_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_adjusted_fees_subscription_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_adjusted_fees'))
+    )
+    op.create_index(op.f('ix_adjusted_fees_invoice_id'), 'adjusted_fees', ['invoice_id'], unique=False)
     op.create_table('advance_levels',
     sa.Column('subscription_id', sa.Uuid(), nullable=False),
     sa.Column('charge_id', sa.Uuid(), nullable=False),
@@ -698,6 +731,7 @@ def upgrade() -> None:
     sa.Column('fixed_charges_from_datetime', sa.DateTime(timezone=True), nullable=True),
     sa.Column('fixed_charges_to_datetime', sa.DateTime(timezone=True), nullable=True),
     sa.Column('measured_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('first_measured_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_billing_periods_invoice_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_billing_periods_organization_id')),
     sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_billing_periods_subscription_id')),
@@ -712,7 +746,8 @@ def upgrade() -> None:
     sa.Column('customer_id', sa.Uuid(), nullable=False),
     sa.Column('invoice_id', sa.Uuid(), nullable=False),
     sa.Column('sequential_id', sa.Integer(), nullable=False),
-    sa.Column('number', sa.Text(), nullable=False),
+    sa.Column('number', sa.Text(), nullable=True),
+    sa.Column('status', sa.Text(), nullable=False),
     sa.Column('issuing_date', sa.Date(), nullable=False),
     sa.Column('credit_status', sa.Text(), nullable=True),
     sa.Column('refund_status', sa.Text(), nullable=True),
@@ -737,7 +772,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_credit_notes')),
     sa.UniqueConstraint('invoice_id', 'sequential_id', name=op.f('uq_credit_notes_invoice_id_sequential_id'))
     )
-    op.create_index('ix_credit_notes_available', 'credit_notes', ['customer_id', 'created_at'], unique=False, postgresql_where=sa.text("credit_status = 'available'"))
+    op.create_index('ix_credit_notes_available', 'credit_notes', ['customer_id', 'created_at'], unique=False, postgresql_where=sa.text("credit_status = 'available' AND status = 'finalized'"))
     op.create_index('ix_credit_notes_listing', 'credit_notes', ['organization_id', 'issuing_date', 'created_at', 'id'], unique=False)
     op.create_table('fees',
     sa.Column('id', sa.Uuid(), nullable=False),
@@ -896,6 +931,7 @@ def upgrade() -> None:
     sa.Column('units', sa.Numeric(precision=30, scale=15), nullable=False),
     sa.Column('effective_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('recorded_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_subscription_units_fixed_charge_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_subscription_units_organization_id')),
     sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_subscription_units_subscription_id')),
@@ -976,7 +1012,7 @@ def upgrade() -> None:
     sa.Column('amount_cents', sa.BigInteger(), nullable=False),
     sa.Column('precise_amount_cents', sa.Numeric(precision=60, scale=30), nullable=False),
     sa.ForeignKeyConstraint(['credit_note_id'], ['credit_notes.id'], name=op.f('fk_credit_note_items_credit_note_id')),
-    sa.ForeignKeyConstraint(['fee_id'], ['fees.id'], name=op.f('fk_credit_note_items_fee_id')),
+    sa.ForeignKeyConstraint(['fee_id'], ['fees.id'], name=op.f('fk_credit_note_items_fee_id'), initially='DEFERRED', deferrable=True),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_credit_note_items_organization_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_credit_note_items'))
     )
@@ -1110,13 +1146,15 @@ def downgrade() -> None:
     op.drop_index('ix_fees_event', table_name='fees', postgresql_using='hash', postgresql_where=sa.text('event_transaction_id IS NOT NULL'))
     op.drop_table('fees')
     op.drop_index('ix_credit_notes_listing', table_name='credit_notes')
-    op.drop_index('ix_credit_notes_available', table_name='credit_notes', postgresql_where=sa.text("credit_status = 'available'"))
+    op.drop_index('ix_credit_notes_available', table_name='credit_notes', postgresql_where=sa.text("credit_status = 'available' AND status = 'finalized'"))
     op.drop_table('credit_notes')
     op.drop_index('uq_billing_periods_boundary', table_name='billing_periods', postgresql_where=sa.text("invoicing_reason NOT IN ('in_advance_charge', 'progressive_billing')"))
     op.drop_index('ix_billing_periods_progressive', table_name='billing_periods', postgresql_where=sa.text("invoicing_reason = 'progressive_billing'"))
     op.drop_index(op.f('ix_billing_periods_invoice_id'), table_name='billing_periods')
     op.drop_table('billing_periods')
     op.drop_table('advance_levels')
+    op.drop_index(op.f('ix_adjusted_fees_invoice_id'), table_name='adjusted_fees')
+    op.drop_table('adjusted_fees')
     op.drop_index('uq_subscriptions_active_external_id', table_name='subscriptions', postgresql_where=sa.text("status = 'active'"))
     op.drop_index('ix_subscriptions_trial', table_name='subscriptions', postgresql_where=sa.text('trial_due_at IS NOT NULL'))
     op.drop_index('ix_subscriptions_termination', table_name='subscriptions', postgresql_where=sa.text('termination_due_at IS NOT NULL'))
@@ -1134,7 +1172,11 @@ def downgrade() -> None:
     op.drop_table('lifetime_usages')
     op.drop_index('uq_invoices_sequential_id', table_name='invoices')
     op.drop_index('uq_invoices_number', table_name='invoices')
+    op.drop_index('ix_invoices_unpaid', table_name='invoices', postgresql_where=sa.text("status = 'finalized' AND payment_status <> 'succeeded' AND NOT payment_overdue AND payment_dispute_lost_at IS NULL"))
+    op.drop_index('ix_invoices_refresh', table_name='invoices', postgresql_where=sa.text("status = 'draft' AND ready_to_be_refreshed"))
     op.drop_index('ix_invoices_listing', table_name='invoices')
+    op.drop_index('ix_invoices_finalization', table_name='invoices', postgresql_where=sa.text('finalization_due_at IS NOT NULL'))
+    op.drop_index('ix_invoices_failed', table_name='invoices', postgresql_where=sa.text("invoices.status = 'failed'"))
     op.drop_index(op.f('ix_invoices_customer_id'), table_name='invoices')
     op.drop_table('invoices')
     op.drop_table('fixed_charge_taxes')

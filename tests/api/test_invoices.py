@@ -226,7 +226,7 @@ class TestFind:
             ({"payment_status": "succeeded"}, []),
             ({"payment_statuses[]": ["pending"]}, ["a1", "a2", "b1"]),
             ({"invoice_type": "one_off"}, []),
-            ({"payment_overdue": "true"}, []),
+            ({"payment_overdue": "true"}, ["a1"]),
             ({"search_term": "100%"}, ["a1", "a2"]),
             ({"search_term": "%"}, ["a1", "a2"]),
             ({"search_term": "A@X"}, ["a1", "a2"]),

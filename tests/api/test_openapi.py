@@ -44,13 +44,15 @@ ROOTS = {
     "billing_entities": "billing_entity",
     "coupons": "coupon", "applied_coupons": "applied_coupon",
     "payments": "payment", "payment_requests": "payment_request", "alerts": "alert",
+    "adjusted_fees": "adjusted_fee",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
     ("POST", "/api/v1/billable_metrics"), ("PUT", "/api/v1/billable_metrics/calls"),
     ("POST", "/api/v1/plans"), ("PUT", "/api/v1/plans/plan"), ("POST", "/api/v1/taxes"), ("PUT", "/api/v1/taxes/none"),
     ("POST", "/api/v1/customers"), ("POST", "/api/v1/subscriptions"), ("PUT", "/api/v1/subscriptions/sub"),
-    ("PUT", "/api/v1/invoices/none"), ("PUT", "/api/v1/fees/none"), ("PUT", "/api/v1/test_clock"),
+    ("PUT", "/api/v1/invoices/none"), ("POST", "/api/v1/invoices/none/adjusted_fees"),
+    ("PUT", "/api/v1/fees/none"), ("PUT", "/api/v1/test_clock"),
     ("POST", "/api/v1/plans/plan/charges"), ("PUT", "/api/v1/plans/plan/charges/calls"),
     ("POST", "/api/v1/plans/plan/charges/calls/filters"),
     ("PUT", "/api/v1/plans/plan/charges/calls/filters/00000000-0000-0000-0000-000000000000"),

@@ -18,11 +18,13 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class UnitsChange:
-    """A new number of units: since when it counts, and when it was written down (aware instants)."""
+    """A new number of units: since when it counts, and when it was written down (aware instants); `recorded_at` is the
+    latter on the clock of the store, which tells what was known when something was measured."""
 
     units: Decimal
     effective_at: datetime
     created_at: datetime
+    recorded_at: datetime | None = None
 
 
 def fixed_charge_errors(model: ChargeModel, *, pay_in_advance: bool, prorated: bool) -> dict[str, list[str]]:
