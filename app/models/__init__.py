@@ -31,8 +31,17 @@ from app.models.invoice import BillingPeriod, Fee, FeeTax, Invoice, InvoiceMetad
 from app.models.metering import EventCheck
 from app.models.organization import ApiKey, Organization, Setting
 from app.models.versions import catalog_changed
+from app.models.wallet import (
+    DEFAULT_PRIORITY,
+    RecurringTransactionRule,
+    Wallet,
+    WalletConsumption,
+    WalletTransaction,
+    wallet_metrics,
+)
 
 __all__ = [
+    "DEFAULT_PRIORITY",
     "AddOn",
     "AdvanceLevel",
     "AdvanceMark",
@@ -66,11 +75,16 @@ __all__ = [
     "PlanEntitlement",
     "PricedTerms",
     "PricingUnit",
+    "RecurringTransactionRule",
     "Setting",
     "Subscription",
     "SubscriptionEntitlement",
     "SubscriptionUnits",
     "Tax",
+    "Wallet",
+    "WalletConsumption",
+    "WalletTransaction",
     "among",
     "catalog_changed",
+    "wallet_metrics",
 ]
