@@ -35,7 +35,8 @@ Payers = Mapping[tuple[UUID, UUID], Payer]
 
 @dataclass(frozen=True, slots=True)
 class InvoiceDraft:
-    """An invoice that has not been numbered or stored: its lines, each with its fees, or the fees of none."""
+    """An invoice that has not been numbered or stored: its lines, each with its fees, or the fees of none. `paid_first`: it
+    is made final by being paid."""
 
     payer: Payer
     currency: str
@@ -44,6 +45,7 @@ class InvoiceDraft:
     lines: tuple[tuple[BilledLine, tuple[FeeDraft, ...]], ...] = ()
     other_fees: tuple[FeeDraft, ...] = ()
     invoice_type: str = "subscription"
+    paid_first: bool = False
     id: UUID = field(default_factory=uuid4)
 
     @property

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.billing.credits import take_credit_notes
 from app.billing.fees import FeeDraft
 from app.billing.invoice_drafts import InvoiceDraft, Payer
+from app.billing.prepaid_credits import take_prepaid_credits
 from app.billing.rows import Rows
 from app.billing.settlement import Settlement
 from app.core.money import ZERO
@@ -22,16 +23,16 @@ LARGEST_TOTAL = 2**63 - 1
 def write_invoices(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetime) -> list[UUID]:
     """Number and store invoices, finalized, in one go; the caller holds the customers' rows and owns the transaction.
 
-    An invoice without amount is closed instead, unnumbered and invisible, where the customer's policy says so
-    (billing spec 2.4). Returns the invoices' ids in the drafts' order.
+    One that is to be paid first is open until then, and one without amount is closed where the customer's policy says so
+    (billing spec 2.4): both unnumbered and invisible. Returns the invoices' ids in the drafts' order.
     """
     if not drafts:
         return []
     settlements = settle(db, drafts, made_at)
-    numbers = iter(next_numbers(db, [one.draft.payer for one in settlements if not one.is_closed], made_at))
+    numbers = iter(next_numbers(db, [one.draft.payer for one in settlements if _is_numbered(one)], made_at))
     rows = Rows(made_at)
     for one in settlements:
-        _add(rows, one, (None, None) if one.is_closed else next(numbers))
+        _add(rows, one, next(numbers) if _is_numbered(one) else (None, None))
     rows.copy(db)
     return [draft.id for draft in drafts]
 
@@ -49,6 +50,7 @@ def settle(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetime) -> li
                 f"the invoice of customer {one.draft.payer.customer_id} exceeds what an amount can hold"
             )
     take_credit_notes(db, settlements, made_at)
+    take_prepaid_credits(db, settlements, made_at)
     return settlements
 
 
@@ -116,6 +118,10 @@ def _advance(db: Session, by: Mapping[UUID, int]) -> dict[UUID, int]:
     return {one: after - by[one] for one, after in rows}
 
 
+def _is_numbered(settlement: Settlement) -> bool:
+    return not settlement.is_closed and not settlement.draft.paid_first
+
+
 def _add(rows: Rows, settlement: Settlement, number: tuple[int | None, str | None]) -> None:
     """Add the rows of an invoice and of everything that belongs to it."""
     draft = settlement.draft
@@ -128,7 +134,7 @@ def _add(rows: Rows, settlement: Settlement, number: tuple[int | None, str | Non
         sequential_id=number[0],
         number=number[1],
         invoice_type=draft.invoice_type,
-        status="closed" if settlement.is_closed else "finalized",
+        status="closed" if settlement.is_closed else "open" if draft.paid_first else "finalized",
         payment_status="succeeded" if is_paid else "pending",
         currency=draft.currency,
         timezone=payer.tz.key,

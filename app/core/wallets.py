@@ -79,9 +79,7 @@ class Purse:
         """Whether it may pay fees of a type and metric. Where events name a wallet, that one pays and no other."""
         if target is not None:
             return self.code == target
-        return (
-            not (self.fee_types or self.metric_ids) or fee_type in self.fee_types or metric_id in self.metric_ids
-        )
+        return not (self.fee_types or self.metric_ids) or fee_type in self.fee_types or metric_id in self.metric_ids
 
 
 def payments(owed: Iterable[Owed], total_cents: int, purses: Iterable[Purse]) -> dict[UUID, int]:

@@ -121,7 +121,9 @@ class WalletTransaction(Base):
     number: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     wallet_id: Mapped[UUID] = mapped_column(ForeignKey("wallets.id"))
-    invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoices.id"))
+    invoice_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("invoices.id", deferrable=True, initially="DEFERRED")  # invoices are written when all is settled
+    )
     credit_note_id: Mapped[UUID | None] = mapped_column(ForeignKey("credit_notes.id"))
     voided_invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoices.id"))
     transaction_type: Mapped[str]

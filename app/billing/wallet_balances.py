@@ -1,0 +1,113 @@
+"""What goes into wallets and out of them: balances, and which top-ups the money comes out of (billing spec 7.2, 7.4).
+
+Whoever calls holds the customer's row, and the wallets' rows locked.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.core.wallets import Balance, Part, Source, draw
+from app.models import Wallet, WalletConsumption, WalletTransaction, among
+
+
+def balance_of(wallet: Wallet) -> Balance:
+    """What a wallet holds."""
+    return Balance(wallet.balance_cents, wallet.credits_balance)
+
+
+def put_in(wallet: Wallet, transaction: WalletTransaction, now: datetime) -> None:
+    """Settle what goes into a wallet: from now on it can be spent."""
+    transaction.status = "settled"
+    transaction.settled_at = transaction.updated_at = now
+    transaction.failed_at = None
+    transaction.remaining_amount_cents = transaction.amount_cents
+    wallet.balance_cents += transaction.amount_cents
+    wallet.credits_balance += transaction.credit_amount
+    _moved(wallet, now)
+
+
+def take_out(
+    db: Session,
+    wallet: Wallet,
+    going: Balance,
+    sources: Sequence[WalletTransaction],
+    now: datetime,
+    **fields: Any,
+) -> list[Part]:
+    """Take money and credits out of a wallet, and the money out of these top-ups, in the order in which they are used.
+
+    `fields` are those of the new outbound transaction that say what it is for. Raises ValueError when the top-ups hold
+    less than that.
+    """
+    by_id = {one.id: one for one in sources}
+    parts = draw([_source(one) for one in sources], going.amount_cents)
+    outbound = WalletTransaction(
+        id=uuid4(),
+        organization_id=wallet.organization_id,
+        wallet_id=wallet.id,
+        transaction_type="outbound",
+        status="settled",
+        amount_cents=going.amount_cents,
+        credit_amount=going.credits,
+        settled_at=now,
+        created_at=now,
+        updated_at=now,
+        **fields,
+    )
+    db.add(outbound)
+    for part in parts:
+        inbound = by_id[part.source]
+        inbound.remaining_amount_cents = (inbound.remaining_amount_cents or 0) - part.amount_cents
+        inbound.updated_at = now
+        db.add(
+            WalletConsumption(
+                organization_id=wallet.organization_id,
+                inbound_id=inbound.id,
+                outbound_id=outbound.id,
+                amount_cents=part.amount_cents,
+                created_at=now,
+            )
+        )
+    wallet.balance_cents -= going.amount_cents
+    wallet.credits_balance -= going.credits
+    wallet.consumed_credits += going.credits
+    wallet.last_consumed_credit_at = now
+    _moved(wallet, now)
+    return parts
+
+
+def sources_of(db: Session, wallets: Collection[UUID]) -> dict[UUID, list[WalletTransaction]]:
+    """The top-ups of wallets that have something left, by wallet, as they are now."""
+    rows = db.scalars(
+        select(WalletTransaction)
+        .where(among(WalletTransaction.wallet_id, wallets), WalletTransaction.remaining_amount_cents > 0)
+        .execution_options(populate_existing=True)
+    )
+    sources: dict[UUID, list[WalletTransaction]] = defaultdict(list)
+    for one in rows:
+        sources[one.wallet_id].append(one)
+    return sources
+
+
+def _source(transaction: WalletTransaction) -> Source:
+    return Source(
+        transaction.id,
+        transaction.priority,
+        transaction.transaction_status == "granted",
+        transaction.number,
+        transaction.remaining_amount_cents or 0,
+    )
+
+
+def _moved(wallet: Wallet, now: datetime) -> None:
+    """What follows from a new balance: what will be left of it when the usage that falls to it is billed."""
+    wallet.ongoing_balance_cents = wallet.balance_cents - wallet.ongoing_usage_balance_cents
+    wallet.credits_ongoing_balance = wallet.credits_balance - wallet.credits_ongoing_usage_balance
+    wallet.ready_to_be_refreshed = True
+    wallet.last_balance_sync_at = wallet.updated_at = now
