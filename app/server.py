@@ -61,6 +61,9 @@ from app.api.test_clock import TestClockController
 from app.api.usage import UsageController
 from app.api.usage_analytics import UsageAnalyticsController
 from app.api.usage_over_time import UsageOverTimeController
+from app.api.wallet_metadata import CustomerWalletMetadataController, WalletMetadataController
+from app.api.wallet_transactions import OneWalletTransactionController, WalletTransactionController
+from app.api.wallets import CustomerWalletController, WalletController
 from app.api.wire import provide_page
 from app.catalog.changes import billed_in_advance, changed_metrics
 from app.clock import now_of
@@ -147,6 +150,8 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             CustomerController,
             CustomerInvoiceController,
             CustomerSubscriptionController,
+            CustomerWalletController,
+            CustomerWalletMetadataController,
             EnrichedEventController,
             EstimateController,
             EventController,
@@ -159,6 +164,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             FixedChargeController,
             InvoiceController,
             LifetimeUsageController,
+            OneWalletTransactionController,
             OrganizationController,
             PlanController,
             PlanEntitlementController,
@@ -177,6 +183,9 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             UsageController,
             UsageExplanationController,
             UsageOverTimeController,
+            WalletController,
+            WalletMetadataController,
+            WalletTransactionController,
         ],
         guards=[require_key],
         security=[{"api_key": []}],

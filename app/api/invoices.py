@@ -26,6 +26,7 @@ from app.billing.issued import (
     set_payment_status,
     write_metadata,
 )
+from app.billing.top_ups import settle_top_up
 from app.customers.customers import find_customer
 from app.errors import Problems
 from app.models import BillingPeriod, Credit, Invoice, InvoiceMetadata
@@ -311,6 +312,8 @@ class InvoiceController(Controller):
         sent = changes(data.invoice)
         if "payment_status" in sent:
             set_payment_status(invoice, sent["payment_status"], now)
+            if invoice.payment_status != "pending":
+                settle_top_up(db, invoice, succeeded=invoice.payment_status == "succeeded", now=now)
         if "metadata" in sent:
             write_metadata(invoice, sent["metadata"] or [], now)
         db.flush()

@@ -14,11 +14,12 @@ from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.billing.close import claim, close_chunk, lock_customer, lock_customers
+from app.billing.wallets import expire_wallets
 from app.catalog.plans import finish_deletions, of_plans_to_delete
 from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_subscriptions, end_trial
 from app.errors import ApiError
 from app.metering.meter import Meter
-from app.models import Customer, Organization, Plan, Subscription
+from app.models import Customer, Organization, Plan, Subscription, Wallet
 from app.stores.postgres import Postgres
 
 log = structlog.get_logger(__name__)
@@ -126,10 +127,12 @@ class DueRunner:
     def _run_at(
         self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool = False
     ) -> None:
-        """End what is on a plan that is to be deleted, start what starts, close what can be closed, end the trials and
-        subscriptions that end. `wait` for customers that something else bills just now; otherwise they are left to the
-        next run."""
+        """End the wallets that expire, which pay for nothing more; end what is on a plan that is to be deleted, start what
+        starts, close what can be closed, end the trials and subscriptions that end. `wait` for customers that something
+        else bills just now; otherwise they are left to the next run."""
         starts, ends = Subscription.activation_due_at, Subscription.termination_due_at
+        with self._postgres.session() as db:
+            expire_wallets(db, scope, instant, made_at, wait=wait)
         self._delete_plans(run, scope, instant, made_at)
         run.activated += self._one_by_one(run, scope, starts, instant, made_at, self._activate, wait=wait)
         self._close(run, scope, instant, made_at, wait=wait)
@@ -273,6 +276,7 @@ def _earliest(
         (Subscription.trial_due_at, until, true()),
         (Subscription.termination_due_at, until, true()),
         (Plan.deletion_due_at, until, Plan.deleted_at.is_(None)),
+        (Wallet.expiration_at, until, Wallet.status == "active"),
     ):
         due = select(func.min(column)).join(Organization, Organization.id == column.class_.organization_id)
         due = due.where(scope, column <= limit, condition)

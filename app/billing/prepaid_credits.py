@@ -41,7 +41,7 @@ def take_prepaid_credits(db: Session, settlements: Sequence[Settlement], now: da
         for wallet_id, amount in payments(_owed(one), one.total_cents, purses).items():
             wallet = wallets[wallet_id]
             going = spent(balance_of(wallet), amount, wallet.rate_amount, wallet.currency)
-            parts = take_out(
+            _, parts = take_out(
                 db, wallet, going, sources[wallet_id], now, transaction_status="invoiced", invoice_id=draft.id
             )
             granted = granted_part(parts)

@@ -39,8 +39,9 @@ def take_out(
     sources: Sequence[WalletTransaction],
     now: datetime,
     **fields: Any,
-) -> list[Part]:
-    """Take money and credits out of a wallet, and the money out of these top-ups, in the order in which they are used.
+) -> tuple[WalletTransaction, list[Part]]:
+    """Take money and credits out of a wallet, and the money out of these top-ups, in the order in which they are used; what
+    of it came from which.
 
     `fields` are those of the new outbound transaction that say what it is for. Raises ValueError when the top-ups hold
     less than that.
@@ -79,7 +80,7 @@ def take_out(
     wallet.consumed_credits += going.credits
     wallet.last_consumed_credit_at = now
     _moved(wallet, now)
-    return parts
+    return outbound, parts
 
 
 def sources_of(db: Session, wallets: Collection[UUID]) -> dict[UUID, list[WalletTransaction]]:
