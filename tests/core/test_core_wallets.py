@@ -30,7 +30,11 @@ currencies = st.sampled_from(["JPY", "EUR", "KWD"])
 
 
 def owed(
-    amount: str, fee_type: str = "charge", metric: UUID | None = None, target: str | None = None, base: str | None = None
+    amount: str,
+    fee_type: str = "charge",
+    metric: UUID | None = None,
+    target: str | None = None,
+    base: str | None = None,
 ) -> Owed:
     return Owed(fee_type, metric, target, Decimal(base or amount), Decimal(amount))
 
@@ -191,7 +195,7 @@ moves = st.lists(
 @quick
 @given(moves, rates, currencies)
 def test_a_life_of_a_wallet(life: list[tuple[str, Decimal]], rate: Decimal, currency: str) -> None:
-    """Whatever is done to it, neither money nor credits are ever negative, and what is left of the top-ups is its balance."""
+    """Neither money nor credits are ever negative, and what is left of the top-ups is the balance."""
     balance, left = Balance(0, Decimal(0)), dict[UUID, int]()
     flows = defaultdict[UUID, int](int)
     put_in = 0
