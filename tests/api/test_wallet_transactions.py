@@ -5,6 +5,8 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.factories import (
     Json,
@@ -189,6 +191,33 @@ def test_what_cannot_be_moved(api: httpx.Client, fields: Json, wrong: Json) -> N
     assert problems(post(api, wallet, **{"granted_credits": "1", **fields})) == wrong
     assert len(transactions_of(api, wallet)) == 1
     assert wallet_of(api, wallet["lago_id"]) == wallet
+
+
+AMOUNTS = st.none() | st.sampled_from(["", "0", "1", "2.5", "0.001", "-1", "1e3", "9" * 30, "NaN", 3, True, [], {}])
+NOTES = st.lists(
+    st.dictionaries(st.sampled_from(["key", "value", "else"]), st.none() | st.text(max_size=3)), max_size=3
+)
+
+
+def test_no_request_is_a_server_error_or_moves_what_is_not_there(api: httpx.Client) -> None:
+    wallet = make_wallet(api, granted_credits="10")
+    fields = {
+        "paid_credits": AMOUNTS, "granted_credits": AMOUNTS, "voided_credits": AMOUNTS, "metadata": NOTES,
+        "voided_transaction_id": st.none() | st.text(max_size=3), "priority": st.none() | st.integers(-1, 2**40),
+        "name": st.none() | st.text(max_size=3), "payment_method": st.none() | st.just({"payment_method_id": "x"}),
+    }  # fmt: skip
+
+    @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.fixed_dictionaries({}, optional=fields))
+    def never_fails(sent: Json) -> None:
+        answer = post(api, wallet, **sent)
+        assert answer.status_code in {200, 400, 422}, sent
+        now = wallet_of(api, wallet["lago_id"])
+        inbound = transactions_of(api, wallet, transaction_type="inbound")
+        assert now["balance_cents"] == sum(one["remaining_amount_cents"] or 0 for one in inbound) >= 0
+        assert not now["credits_balance"].startswith("-")
+
+    never_fails()
 
 
 def test_limits_of_top_ups_hold_for_what_is_bought_and_can_be_ignored(api: httpx.Client) -> None:
