@@ -12,6 +12,7 @@ from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, post
 from app.api.taxes import TaxObject, tax_object
 from app.api.wire import Count, Opt, PageMeta, Str, changes, fill, instant, paginate
+from app.billing.wallets import terminate_wallets
 from app.customers.billing_entities import ids_of
 from app.customers.customers import (
     ACCOUNT_TYPES,
@@ -293,5 +294,6 @@ class CustomerController(Controller):
         service.wait_until_readable(organization.id)
         customer = find_customer(db, organization.id, external_id, lock=True)
         end_all(db, customer, now, service.billing_meter)
+        terminate_wallets(db, customer.id, now)
         delete_customer(customer, now)
         return CustomerAnswer(customer_object(customer))

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.billing.fees import FeeDraft
 from app.billing.settlement import Settlement
-from app.billing.wallet_balances import balance_of, put_in, sources_of, take_out
+from app.billing.wallet_balances import balance_of, put_in, sources_of, take_out, write_outflows
 from app.core.charges.properties import TARGET_WALLET
 from app.core.money import ZERO, exact
 from app.core.wallets import Owed, Purse, granted_part, payments, spent
@@ -27,28 +27,30 @@ def take_prepaid_credits(db: Session, settlements: Sequence[Settlement], now: da
     wallets = _lock_paying(db, {one.draft.payer.customer_id for one in owing}, now)
     if not wallets:
         return
-    limits = _metrics_of(db, wallets)
+    limits = metrics_of(db, wallets)
     sources = sources_of(db, wallets)
     by_payer: dict[tuple[UUID, str], list[Wallet]] = defaultdict(list)
     for wallet in wallets.values():
         by_payer[wallet.customer_id, wallet.currency].append(wallet)
+    outflows = []
     for one in owing:
         draft = one.draft
         theirs = by_payer.get((draft.payer.customer_id, draft.currency))
         if theirs is None:
             continue
-        purses = [_purse(wallet, limits.get(wallet.id, frozenset())) for wallet in theirs]
+        purses = [purse_of(wallet, limits.get(wallet.id, frozenset())) for wallet in theirs]
         for wallet_id, amount in payments(_owed(one), one.total_cents, purses).items():
             wallet = wallets[wallet_id]
             going = spent(balance_of(wallet), amount, wallet.rate_amount, wallet.currency)
-            _, parts = take_out(
-                db, wallet, going, sources[wallet_id], now, transaction_status="invoiced", invoice_id=draft.id
+            outflow = take_out(
+                wallet, going, sources[wallet_id], now, transaction_status="invoiced", invoice_id=draft.id
             )
-            granted = granted_part(parts)
+            outflows.append(outflow)
+            granted = granted_part(outflow.parts)
             one.prepaid_cents += amount
             one.prepaid_granted_cents = (one.prepaid_granted_cents or 0) + granted
             one.prepaid_purchased_cents = (one.prepaid_purchased_cents or 0) + amount - granted
-    db.flush()
+    write_outflows(db, outflows, now)
 
 
 def give_back_prepaid_credits(db: Session, invoice: Invoice, now: datetime) -> None:
@@ -102,7 +104,7 @@ def _lock_paying(db: Session, customers: Collection[UUID], now: datetime) -> dic
     return {one.id: one for one in sorted(wallets, key=lambda one: (one.priority, one.created_at, one.id))}
 
 
-def _metrics_of(db: Session, wallets: Collection[UUID]) -> dict[UUID, frozenset[UUID]]:
+def metrics_of(db: Session, wallets: Collection[UUID]) -> dict[UUID, frozenset[UUID]]:
     """The metrics that wallets are limited to, by wallet."""
     rows = db.execute(
         select(wallet_metrics.c.wallet_id, wallet_metrics.c.billable_metric_id).where(
@@ -115,7 +117,8 @@ def _metrics_of(db: Session, wallets: Collection[UUID]) -> dict[UUID, frozenset[
     return {wallet_id: frozenset(metrics) for wallet_id, metrics in found.items()}
 
 
-def _purse(wallet: Wallet, metrics: frozenset[UUID]) -> Purse:
+def purse_of(wallet: Wallet, metrics: frozenset[UUID]) -> Purse:
+    """A wallet as one that may pay, given the metrics that it is limited to."""
     return Purse(wallet.id, wallet.code, wallet.balance_cents, frozenset(wallet.fee_types), metrics)
 
 

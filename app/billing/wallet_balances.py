@@ -4,16 +4,30 @@ Whoever calls holds the customer's row, and the wallets' rows locked.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.wallets import Balance, Part, Source, draw
-from app.models import Wallet, WalletConsumption, WalletTransaction, among
+from app.models import DEFAULT_PRIORITY, Wallet, WalletConsumption, WalletTransaction, among
+
+
+@dataclass(frozen=True, slots=True)
+class Outflow:
+    """What has been taken out of a wallet, and which top-ups it came out of; it becomes an outbound transaction of this id.
+    `fields`: what it is for."""
+
+    wallet: Wallet
+    going: Balance
+    parts: Sequence[Part]
+    fields: Mapping[str, Any]
+    id: UUID = field(default_factory=uuid4)
 
 
 def balance_of(wallet: Wallet) -> Balance:
@@ -33,54 +47,50 @@ def put_in(wallet: Wallet, transaction: WalletTransaction, now: datetime) -> Non
 
 
 def take_out(
-    db: Session,
-    wallet: Wallet,
-    going: Balance,
-    sources: Sequence[WalletTransaction],
-    now: datetime,
-    **fields: Any,
-) -> tuple[WalletTransaction, list[Part]]:
-    """Take money and credits out of a wallet, and the money out of these top-ups, in the order in which they are used; what
-    of it came from which.
+    wallet: Wallet, going: Balance, sources: Sequence[WalletTransaction], now: datetime, **fields: Any
+) -> Outflow:
+    """Take money and credits out of a wallet, and the money out of these top-ups, in the order in which they are used. The
+    outflow is to be written.
 
-    `fields` are those of the new outbound transaction that say what it is for. Raises ValueError when the top-ups hold
-    less than that.
+    `fields` are those of its transaction that say what it is for. Raises ValueError when the top-ups hold less than that.
     """
     by_id = {one.id: one for one in sources}
-    parts = draw([_source(one) for one in sources], going.amount_cents)
-    outbound = WalletTransaction(
-        id=uuid4(),
-        organization_id=wallet.organization_id,
-        wallet_id=wallet.id,
-        transaction_type="outbound",
-        status="settled",
-        amount_cents=going.amount_cents,
-        credit_amount=going.credits,
-        settled_at=now,
-        created_at=now,
-        updated_at=now,
-        **fields,
-    )
-    db.add(outbound)
-    for part in parts:
+    outflow = Outflow(wallet, going, draw([_source(one) for one in sources], going.amount_cents), fields)
+    for part in outflow.parts:
         inbound = by_id[part.source]
         inbound.remaining_amount_cents = (inbound.remaining_amount_cents or 0) - part.amount_cents
         inbound.updated_at = now
-        db.add(
-            WalletConsumption(
-                organization_id=wallet.organization_id,
-                inbound_id=inbound.id,
-                outbound_id=outbound.id,
-                amount_cents=part.amount_cents,
-                created_at=now,
-            )
-        )
     wallet.balance_cents -= going.amount_cents
     wallet.credits_balance -= going.credits
     wallet.consumed_credits += going.credits
     wallet.last_consumed_credit_at = now
     _moved(wallet, now)
-    return outbound, parts
+    return outflow
+
+
+def write_outflows(db: Session, outflows: Sequence[Outflow], now: datetime) -> None:
+    """Store outflows in one go, and the wallets and top-ups that they came out of."""
+    db.flush()
+    transactions = [_transaction(one, now) for one in outflows]
+    consumptions = [
+        {
+            "id": uuid4(),
+            "organization_id": one.wallet.organization_id,
+            "inbound_id": part.source,
+            "outbound_id": one.id,
+            "amount_cents": part.amount_cents,
+            "created_at": now,
+        }
+        for one in outflows
+        for part in one.parts
+    ]
+    cursor = db.connection().connection.cursor()
+    for table, rows in ((WalletTransaction, transactions), (WalletConsumption, consumptions)):
+        columns = ", ".join(rows[0]) if rows else ""
+        if rows:
+            with cursor.copy(f"COPY {table.__tablename__} ({columns}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(tuple(row.values()))
 
 
 def sources_of(db: Session, wallets: Collection[UUID]) -> dict[UUID, list[WalletTransaction]]:
@@ -94,6 +104,28 @@ def sources_of(db: Session, wallets: Collection[UUID]) -> dict[UUID, list[Wallet
     for one in rows:
         sources[one.wallet_id].append(one)
     return sources
+
+
+def _transaction(outflow: Outflow, now: datetime) -> dict[str, Any]:
+    """The row of an outbound transaction."""
+    row = {
+        "id": outflow.id,
+        "organization_id": outflow.wallet.organization_id,
+        "wallet_id": outflow.wallet.id,
+        "transaction_type": "outbound",
+        "status": "settled",
+        "source": "manual",
+        "priority": DEFAULT_PRIORITY,
+        "amount_cents": outflow.going.amount_cents,
+        "credit_amount": outflow.going.credits,
+        "invoice_requires_successful_payment": False,
+        "transaction_metadata": [],
+        "settled_at": now,
+        "created_at": now,
+        "updated_at": now,
+        **outflow.fields,
+    }
+    return {name: Jsonb(value) if isinstance(value, list | dict) else value for name, value in row.items()}
 
 
 def _source(transaction: WalletTransaction) -> Source:

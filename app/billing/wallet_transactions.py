@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from app.billing.credit_amounts import check_notes, check_worth, credits_sent
 from app.billing.top_ups import invoice_top_ups
-from app.billing.wallet_balances import balance_of, put_in, sources_of, take_out
+from app.billing.wallet_balances import Outflow, balance_of, put_in, sources_of, take_out, write_outflows
 from app.billing.wallets import LOWEST_PRIORITY, check_active, find_wallet
 from app.core.money import ZERO
 from app.core.wallets import Balance, credits_of, voided, worth
@@ -271,7 +271,7 @@ def _void(db: Session, wallet: Wallet, credit_amount: Decimal, now: datetime, **
     """Take credits out of a wallet for nothing, out of its top-ups in the order in which they are used."""
     going = voided(balance_of(wallet), credit_amount, wallet.rate_amount, wallet.currency)
     sources = sources_of(db, [wallet.id])[wallet.id]
-    return take_out(db, wallet, going, sources, now, transaction_status="voided", **fields)[0]
+    return _voided(db, take_out(wallet, going, sources, now, transaction_status="voided", **fields), now)
 
 
 def _void_one(db: Session, wallet: Wallet, transaction_id: object, now: datetime, **fields: Any) -> WalletTransaction:
@@ -298,7 +298,12 @@ def _void_one(db: Session, wallet: Wallet, transaction_id: object, now: datetime
     going = Balance(left, min(credit_amount, wallet.credits_balance))
     if left == wallet.balance_cents:
         going = balance_of(wallet)
-    return take_out(db, wallet, going, [inbound], now, transaction_status="voided", **fields)[0]
+    return _voided(db, take_out(wallet, going, [inbound], now, transaction_status="voided", **fields), now)
+
+
+def _voided(db: Session, outflow: Outflow, now: datetime) -> WalletTransaction:
+    write_outflows(db, [outflow], now)
+    return db.get_one(WalletTransaction, outflow.id)
 
 
 def credits_left(inbound: WalletTransaction, wallet: Wallet) -> Decimal:

@@ -8,8 +8,11 @@ import pytest
 
 from tests.factories import (
     Json,
+    invoices_of,
     make_customer,
     make_metric,
+    make_plan,
+    make_subscription,
     make_wallet,
     move_credits,
     ok,
@@ -219,6 +222,19 @@ def test_a_wallet_ends_when_it_expires(api: httpx.Client) -> None:
         "2024-05-10T12:00:00Z",
         500,
     )
+
+
+def test_the_wallets_of_a_customer_that_is_deleted_end(api: httpx.Client) -> None:
+    """They pay for the invoices that its end makes."""
+    make_plan(api, amount_cents=3_100)
+    make_subscription(api)
+    wallet = make_wallet(api, granted_credits="2")
+    set_clock(api, "2024-05-10T00:00:00Z")
+    ok(api.delete("/api/v1/customers/customer"))
+    ended = wallet_of(api, wallet["lago_id"])
+    assert (ended["status"], ended["balance_cents"]) == ("terminated", 0)
+    (invoice,) = invoices_of(api)
+    assert invoice["prepaid_credit_amount_cents"] == 200
 
 
 def test_lists(api: httpx.Client, other: httpx.Client) -> None:
