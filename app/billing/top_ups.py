@@ -13,9 +13,10 @@ from app.billing.close import lock_customer, payer_of
 from app.billing.fees import FeeDraft, FeeItem, tax_amounts
 from app.billing.invoice_drafts import InvoiceDraft
 from app.billing.invoices import next_numbers, write_invoices
-from app.billing.wallet_balances import put_in
+from app.billing.wallet_balances import balance_of, put_in, take_out, write_outflows
 from app.core.charges.fees import FeeAmounts
 from app.core.periods import local_date
+from app.core.wallets import spent
 from app.models import Customer, Invoice, Wallet, WalletTransaction
 
 TOP_UP = "credit"
@@ -59,7 +60,7 @@ def settle_top_up(db: Session, invoice: Invoice, *, succeeded: bool, now: dateti
     if invoice.invoice_type != TOP_UP or invoice.offset_amount_cents:
         return
     lock_customer(db, invoice.customer_id)
-    purchase, wallet = _purchase_of(db, invoice.id)
+    purchase, wallet = purchase_of(db, invoice.id)
     if purchase.status == "settled":
         return
     if succeeded:
@@ -72,7 +73,7 @@ def settle_top_up(db: Session, invoice: Invoice, *, succeeded: bool, now: dateti
     db.flush()
 
 
-def _purchase_of(db: Session, invoice_id: UUID) -> tuple[WalletTransaction, Wallet]:
+def purchase_of(db: Session, invoice_id: UUID) -> tuple[WalletTransaction, Wallet]:
     """The purchase that an invoice is for, and its wallet, both locked."""
     row = db.execute(
         select(WalletTransaction, Wallet)
@@ -82,6 +83,15 @@ def _purchase_of(db: Session, invoice_id: UUID) -> tuple[WalletTransaction, Wall
         .execution_options(populate_existing=True)
     ).one()
     return row[0], row[1]
+
+
+def take_back_credits(db: Session, invoice: Invoice, amount_cents: int, note_id: UUID, now: datetime) -> None:
+    """Void what a credit note refunds of a purchase: the credits that this money bought (billing spec 6.3). The caller
+    holds the customer's row, and has seen that as much is left of the purchase."""
+    purchase, wallet = purchase_of(db, invoice.id)
+    going = spent(balance_of(wallet), amount_cents, wallet.rate_amount, wallet.currency)
+    outflow = take_out(wallet, going, [purchase], now, transaction_status="voided", credit_note_id=note_id)
+    write_outflows(db, [outflow], now)
 
 
 def _finalize(db: Session, invoice: Invoice, now: datetime) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,12 +17,13 @@ from app.billing.invoice_drafts import InvoiceDraft, Payer
 from app.billing.invoices import write_invoices
 from app.billing.prepaid_credits import give_back_prepaid_credits, take_prepaid_credits
 from app.billing.settlement import Settlement
+from app.billing.top_ups import settle_top_up, take_back_credits
 from app.billing.wallet_transactions import TopUp, top_up
 from app.billing.wallets import create_wallet, find_wallet, terminate_wallet, terminate_wallets
 from app.core.charges.fees import FeeAmounts
 from app.customers.customers import upsert_customer
 from app.customers.organizations import create_organization
-from app.models import Invoice, Organization, Wallet, WalletTransaction
+from app.models import CreditNote, Invoice, Organization, Wallet, WalletTransaction
 from app.stores.postgres import Postgres, open_postgres
 from tests.support import wait_for
 
@@ -183,6 +184,65 @@ def test_what_a_voided_invoice_spent_is_granted_again_in_wallets_that_are_active
         (given,) = db.scalars(select(WalletTransaction).where(WalletTransaction.voided_invoice_id == invoice_id))
         assert (given.transaction_type, given.transaction_status, given.status) == ("inbound", "granted", "settled")
         assert (given.amount_cents, given.remaining_amount_cents, given.credit_amount) == (1_000, 1_000, 10)
+
+
+def buy(postgres: Postgres, owner: UUID, cents: int, *, paid_first: bool) -> tuple[UUID, UUID]:
+    """The transaction of credits that were bought, and its invoice."""
+    make_customer(postgres, owner, 100)
+    with postgres.session() as db:
+        wallet_id = db.scalars(select(Wallet.id).where(Wallet.organization_id == owner)).one()
+        wallet = find_wallet(db, owner, wallet_id, lock=True)
+        (bought,) = top_up(db, wallet, TopUp(paid_credits=Decimal(cents) / 100, paid_first=paid_first), MAY)
+        assert bought.invoice_id is not None
+        return bought.id, bought.invoice_id
+
+
+def test_an_open_invoice_is_final_from_the_day_on_which_it_is_paid(postgres: Postgres, owner: UUID) -> None:
+    _, invoice_id = buy(postgres, owner, 500, paid_first=True)
+    for succeeded, status in ((False, "open"), (True, "finalized"), (True, "finalized")):
+        with postgres.session() as db:
+            settle_top_up(db, db.get_one(Invoice, invoice_id), succeeded=succeeded, now=MAY + timedelta(days=9))
+        with postgres.session() as db:
+            invoice = db.get_one(Invoice, invoice_id)
+            assert (invoice.status, invoice.number is not None) == (status, succeeded)
+        assert balances(postgres, owner) == [600 if succeeded else 100]
+    assert (invoice.issuing_date, invoice.payment_due_date) == (date(2024, 5, 10), date(2024, 5, 10))
+    assert invoice.sequential_id == 1
+
+
+def test_a_purchase_that_a_credit_note_has_settled_gives_nothing(postgres: Postgres, owner: UUID) -> None:
+    _, invoice_id = buy(postgres, owner, 500, paid_first=False)
+    with postgres.session() as db:
+        invoice = db.get_one(Invoice, invoice_id)
+        invoice.offset_amount_cents = 500
+        settle_top_up(db, invoice, succeeded=True, now=MAY)
+    assert balances(postgres, owner) == [100]
+
+
+def test_what_is_refunded_of_a_purchase_is_taken_out_of_it(postgres: Postgres, owner: UUID) -> None:
+    bought, invoice_id = buy(postgres, owner, 500, paid_first=False)
+    with postgres.session() as db:
+        settle_top_up(db, db.get_one(Invoice, invoice_id), succeeded=True, now=MAY)
+    with postgres.session() as db:
+        invoice = db.get_one(Invoice, invoice_id)
+        note = CreditNote(
+            organization_id=owner, customer_id=invoice.customer_id, invoice_id=invoice_id, sequential_id=1, number="n",
+            issuing_date=MAY.date(), reason="other", currency="EUR", sub_total_excluding_taxes_amount_cents=300,
+            taxes_amount_cents=0, taxes_rate=Decimal(0), total_amount_cents=300, credit_amount_cents=0,
+            refund_amount_cents=300, offset_amount_cents=0, balance_amount_cents=0, created_at=MAY, updated_at=MAY,
+        )  # fmt: skip
+        db.add(note)
+        db.flush()
+        take_back_credits(db, invoice, 300, note.id, MAY)
+    assert balances(postgres, owner) == [300]
+    with postgres.session() as db:
+        assert db.get_one(WalletTransaction, bought).remaining_amount_cents == 200
+        (void,) = db.scalars(
+            select(WalletTransaction).where(
+                WalletTransaction.organization_id == owner, WalletTransaction.transaction_type == "outbound"
+            )
+        )
+        assert (void.transaction_status, void.amount_cents, void.credit_note_id) == ("voided", 300, note.id)
 
 
 def test_wallets_of_a_customer_that_is_deleted(postgres: Postgres, owner: UUID) -> None:
