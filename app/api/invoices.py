@@ -17,6 +17,7 @@ from app.api.request import ExactRequest
 from app.api.routes import get, put
 from app.api.subscriptions import SubscriptionObject, subscription_object
 from app.api.wire import Opt, PageMeta, Str, changes, instant, instant_or_none, paginate
+from app.billing.close import lock_customer
 from app.billing.issued import (
     INVOICE_TYPES,
     PAYMENT_STATUSES,
@@ -311,6 +312,7 @@ class InvoiceController(Controller):
         invoice = find_invoice(db, organization.id, as_uuid(lago_id))
         sent = changes(data.invoice)
         if "payment_status" in sent:
+            lock_customer(db, invoice.customer_id)
             set_payment_status(invoice, sent["payment_status"], now)
             if invoice.payment_status != "pending":
                 settle_top_up(db, invoice, succeeded=invoice.payment_status == "succeeded", now=now)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from app.billing.close import lock_customer
 from app.core.money import ZERO, decimal_places
 from app.core.wallets import CREDIT_PLACES
+from app.customers.customers import DEFAULT_BILLING_ENTITY
 from app.errors import NotFound, Problems, invalid
 from app.models import (
     DEFAULT_PRIORITY,
@@ -107,7 +108,7 @@ def create_wallet(
 
     Raises:
         Invalid: a field breaks a rule, or the customer has as many wallets as it may.
-        NotFound: `billable_metrics_not_found`.
+        NotFound: `billable_metrics_not_found`, `billing_entity_not_found`.
     """
     problems = Problems()
     active = db.scalars(select(Wallet.code).where(Wallet.customer_id == customer.id, Wallet.status == "active")).all()
@@ -145,7 +146,7 @@ def update_wallet(db: Session, wallet: Wallet, sent: Changes, now: datetime) -> 
 
     Raises:
         Invalid: a field breaks a rule, or the wallet has ended.
-        NotFound: `billable_metrics_not_found`.
+        NotFound: `billable_metrics_not_found`, `billing_entity_not_found`.
     """
     check_active(wallet)
     problems = Problems()
@@ -294,6 +295,8 @@ def _rate(problems: Problems, sent: Changes) -> Decimal:
 
 def _write(db: Session, wallet: Wallet, sent: Changes, now: datetime) -> None:
     """Write the fields that a wallet is made with and that can be changed."""
+    if sent.get("billing_entity_code") not in (None, DEFAULT_BILLING_ENTITY):
+        raise NotFound("billing_entity")
     assign(wallet, sent, _FIELDS)
     if "priority" in sent:
         wallet.priority = sent["priority"] or DEFAULT_PRIORITY

@@ -104,6 +104,10 @@ def test_buying_makes_an_invoice_and_paying_it_gives_the_credits(api: httpx.Clie
     assert (fee["units"], fee["precise_unit_amount"], fee["amount_cents"]) == ("10.0", "0.003", 3)
     assert (fee["lago_subscription_id"], fee["external_customer_id"]) == (None, "customer")
     assert ok(api.get(f"/api/v1/fees/{fee['lago_id']}"))["fee"]["lago_invoice_id"] == invoice["lago_id"]
+    told = ok(api.get(f"/api/v1/fees/{fee['lago_id']}/explanation"))["explanation"]
+    assert (told["kind"], told["external_subscription_id"], told["amount_cents"]) == ("credit", None, 3)
+    assert "10 units cost €0.03." in told["sentences"]
+    assert ok(api.get(f"/api/v1/fees/{fee['lago_id']}/events"))["events"] == []
     assert wallet_of(api, wallet["lago_id"])["balance_cents"] == 0
     set_clock(api, "2024-05-03T00:00:00Z")
     for _ in range(2):

@@ -133,6 +133,7 @@ def test_what_cannot_be_a_wallet(api: httpx.Client, fields: Json, wrong: Json) -
 def test_unknown_metrics_and_customers(api: httpx.Client) -> None:
     unknown = post(api, applies_to={"billable_metric_codes": ["calls"]})
     assert refusal(unknown) == (404, "billable_metrics_not_found")
+    assert refusal(post(api, billing_entity_code="elsewhere")) == (404, "billing_entity_not_found")
     nested = api.post("/api/v1/customers/nobody/wallets", json={"wallet": {"rate_amount": "1"}})
     assert refusal(nested) == (404, "customer_not_found")
     assert refusal(api.get("/api/v1/customers/nobody/wallets")) == (404, "customer_not_found")
