@@ -6,7 +6,6 @@ from uuid import UUID
 from litestar import Controller
 from litestar.params import Parameter
 from msgspec import UNSET, Struct
-from sqlalchemy import false
 from sqlalchemy.orm import Session
 
 from app.api.given import Db, Now, Org, Paging, Running
@@ -24,7 +23,7 @@ from app.billing.wallets import (
     update_wallet,
 )
 from app.core.money import decimal_text
-from app.customers.customers import DEFAULT_BILLING_ENTITY, find_customer
+from app.customers.customers import find_customer
 from app.errors import NotFound, invalid
 from app.models import Customer, Organization, Wallet
 from app.service import Service
@@ -82,7 +81,7 @@ class WalletObject(Struct, kw_only=True):
     lago_id: UUID
     lago_customer_id: UUID
     external_customer_id: str
-    billing_entity_code: str = DEFAULT_BILLING_ENTITY
+    billing_entity_code: str
     status: str
     currency: str
     name: str | None
@@ -126,6 +125,7 @@ def wallet_object(wallet: Wallet) -> WalletObject:
         lago_id=wallet.id,
         lago_customer_id=wallet.customer_id,
         external_customer_id=wallet.customer.external_id,
+        billing_entity_code=wallet.issuer.code,
         status=wallet.status,
         currency=wallet.currency,
         name=wallet.name,
@@ -282,8 +282,11 @@ def _list(
     currency: str | None,
     billing_entity_codes: list[str] | None,
 ) -> WalletsAnswer:
-    query = search_wallets(organization.id, external_customer_id=external_customer_id, currency=currency)
-    if billing_entity_codes is not None and DEFAULT_BILLING_ENTITY not in billing_entity_codes:
-        query = query.where(false())
+    query = search_wallets(
+        organization.id,
+        external_customer_id=external_customer_id,
+        currency=currency,
+        billing_entity_codes=billing_entity_codes,
+    )
     found, meta = paginate(db, query, paging)
     return WalletsAnswer([wallet_object(wallet) for wallet in found], meta)

@@ -17,7 +17,7 @@ from app.billing.wallet_balances import balance_of, put_in, take_out, write_outf
 from app.core.charges.fees import FeeAmounts
 from app.core.periods import local_date
 from app.core.wallets import spent
-from app.models import Customer, Invoice, Wallet, WalletTransaction
+from app.models import BillingEntity, Customer, Invoice, Wallet, WalletTransaction
 
 TOP_UP = "credit"
 """The type of these invoices and of their only fee."""
@@ -26,18 +26,14 @@ TOP_UP = "credit"
 def invoice_top_ups(db: Session, purchases: Sequence[tuple[Wallet, WalletTransaction]], now: datetime) -> None:
     """Make the invoice of each purchase of credits: final at once, or open and invisible until it is paid. The caller holds
     the customers' rows."""
-    payers = {
-        one.id: payer_of(one)
-        for one in db.scalars(
-            select(Customer)
-            .where(Customer.id.in_({wallet.customer_id for wallet, _ in purchases}))
-            .options(joinedload(Customer.organization))
-        )
-    }
+    theirs = select(Customer).where(Customer.id.in_({wallet.customer_id for wallet, _ in purchases}))
+    customers = {one.id: one for one in db.scalars(theirs.options(joinedload(Customer.billing_entity)))}
+    own = select(BillingEntity).where(BillingEntity.id.in_({wallet.billing_entity_id for wallet, _ in purchases}))
+    issuers: dict[UUID | None, BillingEntity] = {one.id: one for one in db.scalars(own)}
     drafts = []
     for wallet, purchase in purchases:
         draft = InvoiceDraft(
-            payers[wallet.customer_id],
+            payer_of(customers[wallet.customer_id], issuers.get(wallet.billing_entity_id)),
             wallet.currency,
             now,
             purchase.purchase_order_number,
@@ -95,8 +91,8 @@ def take_back_credits(db: Session, invoice: Invoice, amount_cents: int, note_id:
 
 
 def _finalize(db: Session, invoice: Invoice, now: datetime) -> None:
-    customer = db.get_one(Customer, invoice.customer_id, options=[joinedload(Customer.organization)])
-    payer = payer_of(customer)
+    customer = db.get_one(Customer, invoice.customer_id, options=[joinedload(Customer.billing_entity)])
+    payer = payer_of(customer, db.get_one(BillingEntity, invoice.billing_entity_id))
     ((invoice.sequential_id, invoice.number),) = next_numbers(db, [payer], now)
     invoice.status = "finalized"
     invoice.issuing_date = invoice.expected_finalization_date = local_date(now, payer.tz)

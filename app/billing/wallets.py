@@ -8,13 +8,13 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, select, update
+from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from app.billing.close import lock_customer
 from app.core.money import ZERO, decimal_places
 from app.core.wallets import CREDIT_PLACES
-from app.customers.customers import DEFAULT_BILLING_ENTITY
+from app.customers.billing_entities import find_entity, ids_of
 from app.errors import NotFound, Problems, invalid
 from app.models import (
     DEFAULT_PRIORITY,
@@ -41,7 +41,12 @@ FEE_TYPES = ("charge", "subscription", "commitment", "fixed_charge")
 LONGEST_NAME = 255
 LOWEST_PRIORITY = 50
 
-WALLET_PARTS = (joinedload(Wallet.customer), selectinload(Wallet.metrics), selectinload(Wallet.rules))
+WALLET_PARTS = (
+    joinedload(Wallet.customer).joinedload(Customer.billing_entity),
+    joinedload(Wallet.billing_entity),
+    selectinload(Wallet.metrics),
+    selectinload(Wallet.rules),
+)
 """What must be loaded with a wallet to show it whole."""
 
 _LIMITS = ("paid_top_up_min_amount_cents", "paid_top_up_max_amount_cents")
@@ -67,7 +72,11 @@ def wallets(organization_id: UUID) -> Select[Wallet]:
 
 
 def search_wallets(
-    organization_id: UUID, *, external_customer_id: str | None = None, currency: str | None = None
+    organization_id: UUID,
+    *,
+    external_customer_id: str | None = None,
+    currency: str | None = None,
+    billing_entity_codes: Collection[str] | None = None,
 ) -> Select[Wallet]:
     """The wallets that pass all filters given."""
     query = wallets(organization_id)
@@ -77,6 +86,10 @@ def search_wallets(
         )
     if currency is not None:
         query = query.where(Wallet.currency == currency)
+    if billing_entity_codes is not None:
+        of_customer = select(Customer.billing_entity_id).where(Customer.id == Wallet.customer_id)
+        issuer = func.coalesce(Wallet.billing_entity_id, of_customer.scalar_subquery())
+        query = query.where(issuer.in_(ids_of(organization_id, billing_entity_codes)))
     return query
 
 
@@ -295,8 +308,9 @@ def _rate(problems: Problems, sent: Changes) -> Decimal:
 
 def _write(db: Session, wallet: Wallet, sent: Changes, now: datetime) -> None:
     """Write the fields that a wallet is made with and that can be changed."""
-    if sent.get("billing_entity_code") not in (None, DEFAULT_BILLING_ENTITY):
-        raise NotFound("billing_entity")
+    if "billing_entity_code" in sent:
+        code = sent["billing_entity_code"]
+        wallet.billing_entity = None if empty(code) else find_entity(db, wallet.organization_id, code)
     assign(wallet, sent, _FIELDS)
     if "priority" in sent:
         wallet.priority = sent["priority"] or DEFAULT_PRIORITY

@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Identity, Index, Numeric,
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Cents, Id, Json
+from app.models.billing_entity import BillingEntity
 from app.models.catalog import BillableMetric
 from app.models.customer import Customer
 
@@ -32,8 +33,8 @@ class Wallet(Base):
 
     `balance_cents` and `credits_balance` are what has been put in and not spent. `ongoing_usage_balance_cents`: what of the
     usage that has not been billed falls to it; `ongoing_balance_cents`: what is left when that is billed, which may be
-    negative. `ready_to_be_refreshed`: these two are to be computed anew. `fee_types` and `metrics`: what alone it pays
-    for, where one of them is not empty.
+    negative. `ready_to_be_refreshed`: these two are to be computed anew. `fee_types` and `metrics`: what alone it pays for,
+    where one of them is not empty. `billing_entity_id`: which entity sells its credits, where that is not the customer's.
     """
 
     __tablename__ = "wallets"
@@ -58,6 +59,7 @@ class Wallet(Base):
     id: Mapped[Id]
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"))
+    billing_entity_id: Mapped[UUID | None] = mapped_column(ForeignKey("billing_entities.id"))
     status: Mapped[str] = mapped_column(default="active")
     name: Mapped[str | None]
     code: Mapped[str]
@@ -89,6 +91,7 @@ class Wallet(Base):
     terminated_at: Mapped[datetime | None]
 
     customer: Mapped[Customer] = relationship(lazy="raise_on_sql")
+    billing_entity: Mapped[BillingEntity | None] = relationship(lazy="raise_on_sql")
     metrics: Mapped[list[BillableMetric]] = relationship(
         secondary=wallet_metrics, lazy="raise_on_sql", order_by=BillableMetric.code
     )
@@ -99,6 +102,11 @@ class Wallet(Base):
         order_by="RecurringTransactionRule.created_at, RecurringTransactionRule.id",
         viewonly=True,
     )
+
+    @property
+    def issuer(self) -> BillingEntity:
+        """Who sells its credits; the customer's entity must be loaded."""
+        return self.billing_entity or self.customer.billing_entity
 
 
 class WalletTransaction(Base):
