@@ -55,6 +55,7 @@ class Settings:
     scheduler_seconds: int = 30
     billing_delay_seconds: int = 600
     close_chunk: int = 2_000
+    max_wallets: int = 6
     log_level: str = "warning"
 
     @property

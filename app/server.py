@@ -68,6 +68,9 @@ from app.api.test_clock import TestClockController
 from app.api.usage import UsageController
 from app.api.usage_analytics import UsageAnalyticsController
 from app.api.usage_over_time import UsageOverTimeController
+from app.api.wallet_metadata import CustomerWalletMetadataController, WalletMetadataController
+from app.api.wallet_transactions import OneWalletTransactionController, WalletTransactionController
+from app.api.wallets import CustomerWalletController, WalletController
 from app.api.wire import provide_page
 from app.catalog.changes import billed_in_advance, changed_metrics, watched
 from app.clock import now_of
@@ -164,6 +167,8 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             CustomerPaymentController,
             CustomerPaymentRequestController,
             CustomerSubscriptionController,
+            CustomerWalletController,
+            CustomerWalletMetadataController,
             EnrichedEventController,
             EstimateController,
             EventController,
@@ -176,6 +181,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             FixedChargeController,
             InvoiceController,
             LifetimeUsageController,
+            OneWalletTransactionController,
             OrganizationController,
             PaymentController,
             PaymentReceiptController,
@@ -199,6 +205,9 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             UsageController,
             UsageExplanationController,
             UsageOverTimeController,
+            WalletController,
+            WalletMetadataController,
+            WalletTransactionController,
         ],
         guards=[require_key],
         security=[{"api_key": []}],

@@ -18,6 +18,9 @@ Changes = Mapping[str, Any]
 LONGEST_CODE = 255
 """How many characters a code and an external id may have; what is indexed must not be much longer."""
 
+LONGEST_KEY, LONGEST_VALUE = 100, 255
+"""How many characters a key and a value of metadata may have."""
+
 _EMAIL = re.compile(r"[^@\s,;]+@[^@\s,;]+\.[^@\s,;.]+").fullmatch
 _COUNTRY = re.compile(r"[A-Za-z]{2}").fullmatch
 
@@ -70,6 +73,14 @@ def check_length(problems: Problems, changes: Changes, longest: Mapping[str, int
     for field, most in longest.items():
         if len(changes.get(field) or "") > most:
             problems.add(field, "value_is_too_long")
+
+
+def check_metadata(problems: Problems, metadata: Mapping[str, str | None]) -> None:
+    """Note on `metadata` what is wrong with its keys and values."""
+    if any(len(key) > LONGEST_KEY or len(value or "") > LONGEST_VALUE for key, value in metadata.items()):
+        problems.add("metadata", "value_is_too_long")
+    if "" in metadata:
+        problems.add("metadata", "value_is_invalid")
 
 
 def check_one_of(

@@ -199,3 +199,32 @@ def invoices_of(api: httpx.Client, customer: str | None = None, **query: Any) ->
     listed = ok(api.get("/api/v1/invoices", params=asked))["invoices"]
     whole = [ok(api.get(f"/api/v1/invoices/{one['lago_id']}"))["invoice"] for one in listed]
     return sorted(whole, key=lambda one: (one["customer"]["external_id"], one["sequential_id"]))
+
+
+def make_wallet(api: httpx.Client, customer: str = "customer", **fields: object) -> Json:
+    """A wallet in EUR at 1.00 a credit, unless told otherwise, as it is once its credits are there."""
+    sent = {"external_customer_id": customer, "rate_amount": "1", "currency": "EUR", **fields}
+    made = ok(api.post("/api/v1/wallets", json={"wallet": sent}))["wallet"]
+    return wallet_of(api, made["lago_id"])
+
+
+def wallet_of(api: httpx.Client, lago_id: str) -> Json:
+    """A wallet as it is now."""
+    wallet: Json = ok(api.get(f"/api/v1/wallets/{lago_id}"))["wallet"]
+    return wallet
+
+
+def move_credits(api: httpx.Client, wallet: Json, **fields: object) -> list[Json]:
+    """Sell, give or void credits: the transactions that were made."""
+    sent = {"wallet_id": wallet["lago_id"], **fields}
+    made: list[Json] = ok(api.post("/api/v1/wallet_transactions", json={"wallet_transaction": sent}))[
+        "wallet_transactions"
+    ]
+    return made
+
+
+def transactions_of(api: httpx.Client, wallet: Json, **query: Any) -> list[Json]:
+    """The transactions of a wallet, newest first."""
+    path = f"/api/v1/wallets/{wallet['lago_id']}/wallet_transactions"
+    found: list[Json] = ok(api.get(path, params=query))["wallet_transactions"]
+    return found

@@ -125,7 +125,7 @@ class ExplanationObject(Struct, kw_only=True):
     lago_charge_id: UUID | None
     lago_charge_filter_id: UUID | None
     external_customer_id: str
-    external_subscription_id: str
+    external_subscription_id: str | None
     currency: str
     window: WindowObject
     usage: MeasuredObject | None
@@ -175,7 +175,7 @@ class FeeExplanationController(Controller):
             fee_id=fee.id,
             charge_id=fee.charge_id,
             customer=fee.customer.external_id,
-            subscription=fee.owning_subscription.external_id,
+            subscription=fee.subscription.external_id if fee.subscription else None,
         )
         return ExplanationAnswer(told)
 
@@ -345,7 +345,7 @@ def _object(
     fee_id: UUID | None,
     charge_id: UUID | None,
     customer: str,
-    subscription: str,
+    subscription: str | None,
 ) -> ExplanationObject:
     facts = told.facts
     return ExplanationObject(

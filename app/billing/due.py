@@ -16,12 +16,13 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from app.billing.close import claim, close_chunk, lock_customer, lock_customers
 from app.billing.failures import reason_of
 from app.billing.redrawing import of_subscriptions, redraw_chunk
+from app.billing.wallets import expire_wallets
 from app.catalog.coupons import expire_coupons, expiring
 from app.catalog.plans import finish_deletions, has_plans_to_delete, of_plans_to_delete, was_on_plans_to_delete
 from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_subscriptions, end_trial
 from app.errors import ApiError
 from app.metering.meter import Meter
-from app.models import Coupon, Customer, Invoice, Organization, Plan, Subscription
+from app.models import Coupon, Customer, Invoice, Organization, Plan, Subscription, Wallet
 from app.models.invoice import FAILED, UNPAID
 from app.stores.postgres import Postgres
 
@@ -141,12 +142,14 @@ class DueRunner:
     def _run_at(
         self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool = False
     ) -> None:
-        """Expire coupons, end what is on a plan that is to be deleted, start what starts, close what can be closed, end the
+        """Expire coupons and wallets, end what is on a plan that is to be deleted, start what starts, close what can be closed, end the
         trials and subscriptions that end, make drafts final, and see which invoices are overdue. `wait` for customers that
         something else bills just now; otherwise they are left to the next run."""
         starts, ends = Subscription.activation_due_at, Subscription.termination_due_at
         with self._postgres.session() as db:
             expire_coupons(db, scope, instant, made_at)
+        with self._postgres.session() as db:
+            expire_wallets(db, scope, instant, made_at, wait=wait)
         self._delete_plans(run, scope, instant, made_at)
         run.activated += self._one_by_one(run, scope, starts, instant, made_at, self._activate, wait=wait)
         self._close(run, scope, instant, made_at, wait=wait)
@@ -345,6 +348,7 @@ def _earliest(
         (Subscription.termination_due_at, until, true()),
         (Plan.deletion_due_at, until, Plan.deleted_at.is_(None)),
         (Coupon.expiration_at, until, expiring(until)),
+        (Wallet.expiration_at, until, Wallet.status == "active"),
         (Invoice.finalization_due_at, until, true()),
     ):
         due = select(func.min(column)).join(Organization, Organization.id == column.class_.organization_id)

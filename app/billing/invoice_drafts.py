@@ -50,7 +50,7 @@ Payers = Mapping[tuple[UUID, UUID], Payer]
 @dataclass(frozen=True, slots=True)
 class InvoiceDraft:
     """An invoice that has not been numbered or stored, or that is made anew: its lines, each with its fees, or the fees of
-    none. `failure`: why it has no fees, where they could not be made."""
+    none. `failure`: why it has no fees, where they could not be made. `paid_first`: it is made final by being paid."""
 
     payer: Payer
     currency: str
@@ -59,6 +59,7 @@ class InvoiceDraft:
     lines: tuple[tuple[BilledLine, tuple[FeeDraft, ...]], ...] = ()
     other_fees: tuple[FeeDraft, ...] = ()
     invoice_type: str = "subscription"
+    paid_first: bool = False
     id: UUID = field(default_factory=uuid4)
     stored: Stored | None = None
     failure: str | None = None

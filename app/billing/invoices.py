@@ -13,6 +13,7 @@ from app.billing.coupon_credits import take_coupons
 from app.billing.credits import take_credit_notes
 from app.billing.fees import FeeDraft
 from app.billing.invoice_drafts import InvoiceDraft, Payer
+from app.billing.prepaid_credits import take_prepaid_credits
 from app.billing.progressive_credits import take_progressive_credits
 from app.billing.rows import Rows
 from app.billing.settlement import Settlement
@@ -29,8 +30,8 @@ def write_invoices(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetim
     """Settle and store invoices in one go, and number those that are final; the caller holds the customers' rows and owns
     the transaction. Of one that is stored already, everything but the invoice itself and its lines must be gone.
 
-    A final invoice without amount is closed instead, unnumbered and invisible, where the customer's policy says so
-    (billing spec 2.4). Returns the invoices' ids in the drafts' order.
+    One that is to be paid first is open until then, and a final one without amount is closed where the customer's policy
+    says so (billing spec 2.4): both unnumbered and invisible. Returns the invoices' ids in the drafts' order.
     """
     if not drafts:
         return []
@@ -59,6 +60,7 @@ def settle(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetime) -> li
                 f"the invoice of customer {one.draft.payer.customer_id} exceeds what an amount can hold"
             )
     take_credit_notes(db, settlements, made_at)
+    take_prepaid_credits(db, settlements, made_at)
     return settlements
 
 

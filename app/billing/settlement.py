@@ -61,7 +61,9 @@ class Settlement:
             return "failed"
         if not self.final:
             return "draft"
-        return "closed" if self.is_closed else "finalized"
+        if self.is_closed:
+            return "closed"
+        return "open" if self.draft.paid_first else "finalized"
 
     @property
     def takes_credits(self) -> bool:

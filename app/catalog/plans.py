@@ -16,7 +16,7 @@ from app.core.periods import Interval
 from app.errors import NotFound, Problems
 from app.models import MinimumCommitment, Organization, Plan, Subscription
 from app.models.customer import OPEN
-from app.validation import Changes, assign, check_code, check_currency, check_mandatory, empty
+from app.validation import Changes, assign, check_code, check_currency, check_mandatory, check_metadata, empty
 
 PLAN_PARTS = (
     selectinload(Plan.taxes),
@@ -31,8 +31,6 @@ PLAN_PARTS = (
 _MANDATORY = ("name", "code", "amount_cents", "amount_currency", "pay_in_advance")
 _EDITABLE_IN_USE = ("name", "invoice_display_name", "description", "amount_cents")
 _FROZEN_IN_USE = ("code", "interval", "amount_currency", "pay_in_advance", "trial_period")
-LONGEST_KEY, LONGEST_VALUE = 100, 255
-"""How many characters a key and a value of a plan's metadata may have."""
 
 
 def live_plans(organization_id: UUID) -> Select[Plan]:
@@ -198,7 +196,7 @@ def write_metadata(plan: Plan, sent: Mapping[str, str | None], now: datetime, *,
         Invalid: `metadata` has a key or a value that is too long.
     """
     problems = Problems()
-    _check_metadata(problems, sent)
+    check_metadata(problems, sent)
     problems.check()
     plan.plan_metadata = dict(sent) if replace else {**plan.plan_metadata, **sent}
     plan.updated_at = now
@@ -216,19 +214,12 @@ def remove_metadata(plan: Plan, key: str, now: datetime) -> None:
     plan.updated_at = now
 
 
-def _check_metadata(problems: Problems, metadata: Mapping[str, str | None]) -> None:
-    if any(len(key) > LONGEST_KEY or len(value or "") > LONGEST_VALUE for key, value in metadata.items()):
-        problems.add("metadata", "value_is_too_long")
-    if "" in metadata:
-        problems.add("metadata", "value_is_invalid")
-
-
 def _check(db: Session, organization_id: UUID, changes: Changes, plan: Plan | None) -> None:
     problems = Problems()
     check_mandatory(problems, changes, _MANDATORY, creating=plan is None)
     check_code(problems, changes)
     check_currency(problems, changes, "amount_currency")
-    _check_metadata(problems, changes.get("metadata") or {})
+    check_metadata(problems, changes.get("metadata") or {})
     if (plan is None or "interval" in changes) and changes.get("interval") not in tuple(Interval):
         problems.add("interval", "value_is_invalid")
     check_billing(problems, changes)

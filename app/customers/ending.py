@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.billing.redrawing import finalize_all
+from app.billing.wallets import terminate_wallets
 from app.customers.applied_coupons import end_applied_coupons
 from app.customers.customers import delete_customer
 from app.customers.subscriptions import end_all
@@ -19,4 +20,5 @@ def end_customer(db: Session, customer: Customer, now: datetime, meter: Meter) -
     finalize_all(db, customer.id, now, meter)
     # What the last invoices may still take ends after them.
     end_applied_coupons(db, customer.id, now)
+    terminate_wallets(db, customer.id, now)
     delete_customer(customer, now)

@@ -44,8 +44,17 @@ from app.models.organization import ApiKey, Organization, Setting
 from app.models.payment import Payment, PaymentReceipt, PaymentRequest, payment_request_invoices
 from app.models.progressive import AppliedUsageThreshold, UsageCheck, UsageMark, UsageThreshold
 from app.models.versions import catalog_changed
+from app.models.wallet import (
+    DEFAULT_PRIORITY,
+    RecurringTransactionRule,
+    Wallet,
+    WalletConsumption,
+    WalletTransaction,
+    wallet_metrics,
+)
 
 __all__ = [
+    "DEFAULT_PRIORITY",
     "AddOn",
     "AdjustedFee",
     "AdvanceLevel",
@@ -87,6 +96,7 @@ __all__ = [
     "PlanEntitlement",
     "PricedTerms",
     "PricingUnit",
+    "RecurringTransactionRule",
     "Setting",
     "Subscription",
     "SubscriptionEntitlement",
@@ -96,7 +106,11 @@ __all__ = [
     "UsageCheck",
     "UsageMark",
     "UsageThreshold",
+    "Wallet",
+    "WalletConsumption",
+    "WalletTransaction",
     "among",
     "catalog_changed",
     "payment_request_invoices",
+    "wallet_metrics",
 ]

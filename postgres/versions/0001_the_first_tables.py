@@ -672,6 +672,50 @@ def upgrade() -> None:
     op.create_index('ix_subscriptions_termination', 'subscriptions', ['organization_id', 'termination_due_at'], unique=False, postgresql_where=sa.text('termination_due_at IS NOT NULL'))
     op.create_index('ix_subscriptions_trial', 'subscriptions', ['organization_id', 'trial_due_at'], unique=False, postgresql_where=sa.text('trial_due_at IS NOT NULL'))
     op.create_index('uq_subscriptions_active_external_id', 'subscriptions', ['organization_id', 'external_id'], unique=True, postgresql_where=sa.text("status = 'active'"))
+    op.create_table('wallets',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('billing_entity_id', sa.Uuid(), nullable=True),
+    sa.Column('status', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=True),
+    sa.Column('code', sa.Text(), nullable=False),
+    sa.Column('priority', sa.Integer(), nullable=False),
+    sa.Column('currency', sa.Text(), nullable=False),
+    sa.Column('rate_amount', sa.Numeric(precision=30, scale=5), nullable=False),
+    sa.Column('credits_balance', sa.Numeric(precision=30, scale=5), nullable=False),
+    sa.Column('balance_cents', sa.BigInteger(), nullable=False),
+    sa.Column('consumed_credits', sa.Numeric(precision=30, scale=5), nullable=False),
+    sa.Column('credits_ongoing_balance', sa.Numeric(precision=30, scale=5), nullable=False),
+    sa.Column('ongoing_balance_cents', sa.BigInteger(), nullable=False),
+    sa.Column('credits_ongoing_usage_balance', sa.Numeric(precision=30, scale=5), nullable=False),
+    sa.Column('ongoing_usage_balance_cents', sa.BigInteger(), nullable=False),
+    sa.Column('depleted_ongoing_balance', sa.Boolean(), nullable=False),
+    sa.Column('ready_to_be_refreshed', sa.Boolean(), nullable=False),
+    sa.Column('fee_types', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('invoice_requires_successful_payment', sa.Boolean(), nullable=False),
+    sa.Column('paid_top_up_min_amount_cents', sa.BigInteger(), nullable=True),
+    sa.Column('paid_top_up_max_amount_cents', sa.BigInteger(), nullable=True),
+    sa.Column('purchase_order_number', sa.Text(), nullable=True),
+    sa.Column('payment_method', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('wallet_metadata', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('expiration_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('last_balance_sync_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('last_ongoing_balance_sync_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('last_consumed_credit_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('terminated_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['billing_entity_id'], ['billing_entities.id'], name=op.f('fk_wallets_billing_entity_id')),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_wallets_customer_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_wallets_organization_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_wallets'))
+    )
+    op.create_index('ix_wallets_customer_id', 'wallets', ['customer_id'], unique=False)
+    op.create_index('ix_wallets_expiration', 'wallets', ['organization_id', 'expiration_at'], unique=False, postgresql_where=sa.text("status = 'active' AND expiration_at IS NOT NULL"))
+    op.create_index('ix_wallets_listing', 'wallets', ['organization_id', 'created_at', 'id'], unique=False)
+    op.create_index('ix_wallets_ready_to_be_refreshed', 'wallets', ['organization_id', 'customer_id'], unique=False, postgresql_where=sa.text("status = 'active' AND ready_to_be_refreshed"))
+    op.create_index('uq_wallets_code', 'wallets', ['customer_id', 'code'], unique=True, postgresql_where=sa.text("status = 'active'"))
     op.create_table('adjusted_fees',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -908,6 +952,38 @@ def upgrade() -> None:
     op.create_index(op.f('ix_payments_customer_id'), 'payments', ['customer_id'], unique=False)
     op.create_index(op.f('ix_payments_invoice_id'), 'payments', ['invoice_id'], unique=False)
     op.create_index('ix_payments_listing', 'payments', ['organization_id', 'created_at', 'id'], unique=False)
+    op.create_table('recurring_transaction_rules',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('wallet_id', sa.Uuid(), nullable=False),
+    sa.Column('status', sa.Text(), nullable=False),
+    sa.Column('trigger', sa.Text(), nullable=False),
+    sa.Column('method', sa.Text(), nullable=False),
+    sa.Column('interval', sa.Text(), nullable=True),
+    sa.Column('threshold_credits', sa.Numeric(precision=30, scale=5), nullable=False),
+    sa.Column('paid_credits', sa.Numeric(precision=30, scale=5), nullable=False),
+    sa.Column('granted_credits', sa.Numeric(precision=30, scale=5), nullable=False),
+    sa.Column('target_ongoing_balance', sa.Numeric(precision=30, scale=5), nullable=True),
+    sa.Column('grants_target_top_up', sa.Boolean(), nullable=False),
+    sa.Column('invoice_requires_successful_payment', sa.Boolean(), nullable=False),
+    sa.Column('ignore_paid_top_up_limits', sa.Boolean(), nullable=False),
+    sa.Column('transaction_name', sa.Text(), nullable=True),
+    sa.Column('transaction_metadata', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('purchase_order_number', sa.Text(), nullable=True),
+    sa.Column('payment_method', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('started_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('expiration_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('due_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('terminated_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_recurring_transaction_rules_organization_id')),
+    sa.ForeignKeyConstraint(['wallet_id'], ['wallets.id'], name=op.f('fk_recurring_transaction_rules_wallet_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_recurring_transaction_rules'))
+    )
+    op.create_index('ix_recurring_transaction_rules_due', 'recurring_transaction_rules', ['organization_id', 'due_at'], unique=False, postgresql_where=sa.text("status = 'active' AND due_at IS NOT NULL"))
+    op.create_index('ix_recurring_transaction_rules_expiration', 'recurring_transaction_rules', ['organization_id', 'expiration_at'], unique=False, postgresql_where=sa.text("status = 'active' AND expiration_at IS NOT NULL"))
+    op.create_index('ix_recurring_transaction_rules_wallet_id', 'recurring_transaction_rules', ['wallet_id'], unique=False)
     op.create_table('subscription_entitlements',
     sa.Column('subscription_id', sa.Uuid(), nullable=False),
     sa.Column('feature_id', sa.Uuid(), nullable=False),
@@ -985,6 +1061,13 @@ def upgrade() -> None:
     )
     op.create_index('uq_usage_thresholds_plan', 'usage_thresholds', ['plan_id', 'recurring', 'amount_cents'], unique=True, postgresql_where=sa.text('deleted_at IS NULL AND plan_id IS NOT NULL'))
     op.create_index('uq_usage_thresholds_subscription', 'usage_thresholds', ['subscription_id', 'recurring', 'amount_cents'], unique=True, postgresql_where=sa.text('deleted_at IS NULL AND subscription_id IS NOT NULL'))
+    op.create_table('wallet_metrics',
+    sa.Column('wallet_id', sa.Uuid(), nullable=False),
+    sa.Column('billable_metric_id', sa.Uuid(), nullable=False),
+    sa.ForeignKeyConstraint(['billable_metric_id'], ['billable_metrics.id'], name=op.f('fk_wallet_metrics_billable_metric_id')),
+    sa.ForeignKeyConstraint(['wallet_id'], ['wallets.id'], name=op.f('fk_wallet_metrics_wallet_id')),
+    sa.PrimaryKeyConstraint('wallet_id', 'billable_metric_id', name=op.f('pk_wallet_metrics'))
+    )
     op.create_table('applied_usage_thresholds',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -1090,11 +1173,69 @@ def upgrade() -> None:
     )
     op.create_index('ix_payment_receipts_listing', 'payment_receipts', ['organization_id', 'created_at', 'id'], unique=False)
     op.create_index('uq_payment_receipts_number', 'payment_receipts', ['organization_id', 'number'], unique=True)
+    op.create_table('wallet_transactions',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('number', sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('wallet_id', sa.Uuid(), nullable=False),
+    sa.Column('invoice_id', sa.Uuid(), nullable=True),
+    sa.Column('credit_note_id', sa.Uuid(), nullable=True),
+    sa.Column('voided_invoice_id', sa.Uuid(), nullable=True),
+    sa.Column('transaction_type', sa.Text(), nullable=False),
+    sa.Column('status', sa.Text(), nullable=False),
+    sa.Column('transaction_status', sa.Text(), nullable=False),
+    sa.Column('source', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=True),
+    sa.Column('priority', sa.Integer(), nullable=False),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('credit_amount', sa.Numeric(precision=30, scale=5), nullable=False),
+    sa.Column('remaining_amount_cents', sa.BigInteger(), nullable=True),
+    sa.Column('invoice_requires_successful_payment', sa.Boolean(), nullable=False),
+    sa.Column('purchase_order_number', sa.Text(), nullable=True),
+    sa.Column('payment_method', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('transaction_metadata', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('settled_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('failed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['credit_note_id'], ['credit_notes.id'], name=op.f('fk_wallet_transactions_credit_note_id')),
+    sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_wallet_transactions_invoice_id'), initially='DEFERRED', deferrable=True),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_wallet_transactions_organization_id')),
+    sa.ForeignKeyConstraint(['voided_invoice_id'], ['invoices.id'], name=op.f('fk_wallet_transactions_voided_invoice_id')),
+    sa.ForeignKeyConstraint(['wallet_id'], ['wallets.id'], name=op.f('fk_wallet_transactions_wallet_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_wallet_transactions'))
+    )
+    op.create_index('ix_wallet_transactions_invoice_id', 'wallet_transactions', ['invoice_id'], unique=False, postgresql_where=sa.text('invoice_id IS NOT NULL'))
+    op.create_index('ix_wallet_transactions_left', 'wallet_transactions', ['wallet_id'], unique=False, postgresql_where=sa.text('remaining_amount_cents > 0'))
+    op.create_index('ix_wallet_transactions_listing', 'wallet_transactions', ['wallet_id', 'created_at', 'number'], unique=False)
+    op.create_index('ix_wallet_transactions_pending', 'wallet_transactions', ['wallet_id'], unique=False, postgresql_where=sa.text("status = 'pending'"))
+    op.create_table('wallet_consumptions',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('number', sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('inbound_id', sa.Uuid(), nullable=False),
+    sa.Column('outbound_id', sa.Uuid(), nullable=False),
+    sa.Column('amount_cents', sa.BigInteger(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['inbound_id'], ['wallet_transactions.id'], name=op.f('fk_wallet_consumptions_inbound_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_wallet_consumptions_organization_id')),
+    sa.ForeignKeyConstraint(['outbound_id'], ['wallet_transactions.id'], name=op.f('fk_wallet_consumptions_outbound_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_wallet_consumptions')),
+    sa.UniqueConstraint('inbound_id', 'outbound_id', name=op.f('uq_wallet_consumptions_inbound_id_outbound_id'))
+    )
+    op.create_index('ix_wallet_consumptions_outbound_id', 'wallet_consumptions', ['outbound_id'], unique=False)
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_index('ix_wallet_consumptions_outbound_id', table_name='wallet_consumptions')
+    op.drop_table('wallet_consumptions')
+    op.drop_index('ix_wallet_transactions_pending', table_name='wallet_transactions', postgresql_where=sa.text("status = 'pending'"))
+    op.drop_index('ix_wallet_transactions_listing', table_name='wallet_transactions')
+    op.drop_index('ix_wallet_transactions_left', table_name='wallet_transactions', postgresql_where=sa.text('remaining_amount_cents > 0'))
+    op.drop_index('ix_wallet_transactions_invoice_id', table_name='wallet_transactions', postgresql_where=sa.text('invoice_id IS NOT NULL'))
+    op.drop_table('wallet_transactions')
     op.drop_index('uq_payment_receipts_number', table_name='payment_receipts')
     op.drop_index('ix_payment_receipts_listing', table_name='payment_receipts')
     op.drop_table('payment_receipts')
@@ -1113,6 +1254,7 @@ def downgrade() -> None:
     op.drop_index('uq_applied_usage_thresholds_passed', table_name='applied_usage_thresholds', postgresql_where=sa.text('is_highest'))
     op.drop_index(op.f('ix_applied_usage_thresholds_invoice_id'), table_name='applied_usage_thresholds')
     op.drop_table('applied_usage_thresholds')
+    op.drop_table('wallet_metrics')
     op.drop_index('uq_usage_thresholds_subscription', table_name='usage_thresholds', postgresql_where=sa.text('deleted_at IS NULL AND subscription_id IS NOT NULL'))
     op.drop_index('uq_usage_thresholds_plan', table_name='usage_thresholds', postgresql_where=sa.text('deleted_at IS NULL AND plan_id IS NOT NULL'))
     op.drop_table('usage_thresholds')
@@ -1125,6 +1267,10 @@ def downgrade() -> None:
     op.drop_table('subscription_units')
     op.drop_index('ix_subscription_entitlements_feature_id', table_name='subscription_entitlements')
     op.drop_table('subscription_entitlements')
+    op.drop_index('ix_recurring_transaction_rules_wallet_id', table_name='recurring_transaction_rules')
+    op.drop_index('ix_recurring_transaction_rules_expiration', table_name='recurring_transaction_rules', postgresql_where=sa.text("status = 'active' AND expiration_at IS NOT NULL"))
+    op.drop_index('ix_recurring_transaction_rules_due', table_name='recurring_transaction_rules', postgresql_where=sa.text("status = 'active' AND due_at IS NOT NULL"))
+    op.drop_table('recurring_transaction_rules')
     op.drop_index('ix_payments_listing', table_name='payments')
     op.drop_index(op.f('ix_payments_invoice_id'), table_name='payments')
     op.drop_index(op.f('ix_payments_customer_id'), table_name='payments')
@@ -1155,6 +1301,12 @@ def downgrade() -> None:
     op.drop_table('advance_levels')
     op.drop_index(op.f('ix_adjusted_fees_invoice_id'), table_name='adjusted_fees')
     op.drop_table('adjusted_fees')
+    op.drop_index('uq_wallets_code', table_name='wallets', postgresql_where=sa.text("status = 'active'"))
+    op.drop_index('ix_wallets_ready_to_be_refreshed', table_name='wallets', postgresql_where=sa.text("status = 'active' AND ready_to_be_refreshed"))
+    op.drop_index('ix_wallets_listing', table_name='wallets')
+    op.drop_index('ix_wallets_expiration', table_name='wallets', postgresql_where=sa.text("status = 'active' AND expiration_at IS NOT NULL"))
+    op.drop_index('ix_wallets_customer_id', table_name='wallets')
+    op.drop_table('wallets')
     op.drop_index('uq_subscriptions_active_external_id', table_name='subscriptions', postgresql_where=sa.text("status = 'active'"))
     op.drop_index('ix_subscriptions_trial', table_name='subscriptions', postgresql_where=sa.text('trial_due_at IS NOT NULL'))
     op.drop_index('ix_subscriptions_termination', table_name='subscriptions', postgresql_where=sa.text('termination_due_at IS NOT NULL'))

@@ -32,6 +32,7 @@ from lago_python_client.models import (
     FixedChargeOverrides,
     FixedChargeProperties,
     FixedCharges,
+    Invoice,
     InvoiceFee,
     InvoiceFeesList,
     Item,
@@ -43,11 +44,14 @@ from lago_python_client.models import (
     Tax,
     UsageThreshold,
     UsageThresholds,
+    Wallet,
+    WalletTransaction,
 )
 from lago_python_client.models.alert import Alert, AlertResponse, AlertsList, AlertThreshold, AlertThresholdList
 from lago_python_client.models.charge import AppliedPricingUnit
 from lago_python_client.models.payment import Payment
 from lago_python_client.models.payment_request import PaymentRequest
+from lago_python_client.models.wallet import AppliesTo
 
 from tests.factories import make_metric, make_plan, ok, set_clock
 from tests.support import Server
@@ -368,6 +372,53 @@ def test_usage_thresholds_and_alerts(lago: Client, api: httpx.Client) -> None:
     assert AlertResponse.parse_obj(found).previous_value == "1200"
     lago.subscriptions.delete_alerts("sub")
     assert api.get("/api/v1/subscriptions/sub/alerts").json()["alerts"] == []
+
+
+def test_wallets(lago: Client) -> None:
+    lago.customers.create(Customer(external_id="acme", currency="EUR"))
+    made = lago.wallets.create(
+        Wallet(
+            external_customer_id="acme", name="Main", rate_amount="2", paid_credits="3", granted_credits="5",
+            applies_to=AppliesTo(fee_types=["charge"]), transaction_name="Start", metadata={"a": "1"},
+        )
+    )  # fmt: skip
+    wallet = lago.wallets.find(made.lago_id)
+    assert (wallet.balance_cents, wallet.credits_balance, wallet.code) == (1_000, "5.0", "main")
+    assert lago.customers.wallets.find("acme", "main") == wallet
+    assert lago.customers.wallets.update("acme", "main", Wallet(name="Other", priority=4)).priority == 4
+    assert lago.wallets.update(Wallet(name="Third"), wallet.lago_id).name == "Third"
+    listed: Any = lago.wallets.find_all({"external_customer_id": "acme"})
+    assert [one.lago_id for one in listed["wallets"]] == [wallet.lago_id]
+    nested: Any = lago.customers.wallets.find_all("acme")
+    assert nested["wallets"] == listed["wallets"]
+    assert lago.wallets.merge_metadata(wallet.lago_id, {"b": "2"}) == {"a": "1", "b": "2"}
+    assert lago.wallets.delete_metadata_key(wallet.lago_id, "a") == {"b": "2"}
+    assert lago.customers.wallets.metadata.replace("acme", "main", {"c": None}) == {"c": None}
+    assert lago.customers.wallets.metadata.delete_all("acme", "main") == {}
+
+    sent = WalletTransaction(wallet_id=wallet.lago_id, granted_credits="1")
+    (given,) = lago.wallet_transactions.create(sent)["wallet_transactions"]
+    sent = WalletTransaction(wallet_id=wallet.lago_id, voided_credits="5.5")
+    (void,) = lago.wallet_transactions.create(sent)["wallet_transactions"]
+    assert (void.amount, given.remaining_amount_cents) == ("11.0", 200)
+    found: Any = lago.wallet_transactions.find_all(wallet.lago_id, {"transaction_status": "purchased"})
+    (bought,) = found["wallet_transactions"]
+    assert (bought.name, bought.status, bought.amount) == ("Start", "pending", "6.0")
+    with pytest.raises(LagoApiError) as refused:
+        lago.wallet_transactions.payment_url(bought.lago_id)
+    assert refused.value.response["error_details"] == {"base": ["no_linked_payment_provider"]}
+    fundings: Any = lago.wallet_transactions.fundings(void.lago_id)
+    assert [one.amount_cents for one in fundings["wallet_transaction_fundings"]] == [1_000, 100]
+    consumptions: Any = lago.wallet_transactions.consumptions(given.lago_id)
+    (consumption,) = consumptions["wallet_transaction_consumptions"]
+    assert consumption.wallet_transaction.lago_id == void.lago_id
+    invoice = lago.invoices.find(bought.lago_invoice_id)
+    assert (invoice.invoice_type, invoice.fees.__root__[0].item.type) == ("credit", "credit")
+    assert lago.invoices.update(Invoice(payment_status="succeeded"), invoice.lago_id).payment_status == "succeeded"
+    assert lago.wallets.find(wallet.lago_id).balance_cents == 700
+    second = lago.customers.wallets.create("acme", Wallet(code="second", rate_amount="1"))
+    assert lago.customers.wallets.destroy("acme", "second").lago_id == second.lago_id
+    assert lago.wallets.destroy(wallet.lago_id).status == "terminated"
 
 
 def test_errors(lago: Client) -> None:

@@ -19,6 +19,7 @@ from tests.factories import (
     make_metric,
     make_plan,
     make_subscription,
+    make_wallet,
     ok,
     set_clock,
     standard,
@@ -35,6 +36,7 @@ PATHS = {
 }  # fmt: skip
 ROOTS = {
     "events": "event", "batch": "events", "billable_metrics": "billable_metric", "plans": "plan", "taxes": "tax",
+    "wallets": "wallet", "wallet_transactions": "wallet_transaction",
     "customers": "customer", "subscriptions": "subscription", "invoices": "invoice", "fees": "fee",
     "test_clock": "test_clock", "organizations": "organization", "api_keys": "api_key", "rotate": "api_key",
     "charges": "charge", "filters": "filter", "reconcile": "reconcile", "features": "feature",
@@ -50,6 +52,9 @@ WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
     ("POST", "/api/v1/billable_metrics"), ("PUT", "/api/v1/billable_metrics/calls"),
     ("POST", "/api/v1/plans"), ("PUT", "/api/v1/plans/plan"), ("POST", "/api/v1/taxes"), ("PUT", "/api/v1/taxes/none"),
+    ("POST", "/api/v1/wallets"), ("PUT", "/api/v1/wallets/none"), ("PATCH", "/api/v1/wallets/none/metadata"),
+    ("POST", "/api/v1/customers/customer/wallets"), ("PUT", "/api/v1/customers/customer/wallets/main"),
+    ("PATCH", "/api/v1/customers/customer/wallets/main/metadata"), ("POST", "/api/v1/wallet_transactions"),
     ("POST", "/api/v1/customers"), ("POST", "/api/v1/subscriptions"), ("PUT", "/api/v1/subscriptions/sub"),
     ("PUT", "/api/v1/invoices/none"), ("POST", "/api/v1/invoices/none/adjusted_fees"),
     ("PUT", "/api/v1/fees/none"), ("PUT", "/api/v1/test_clock"),
@@ -132,6 +137,7 @@ def victim(server: Server) -> httpx.Client:
     make_feature(api, "seats", [{"code": "max", "value_type": "integer"}])
     make_customer(api)
     make_subscription(api)
+    make_wallet(api, code="main", granted_credits="10")
     unit = {"code": "credits", "name": "Credits", "short_name": "CR"}
     ok(api.post("/api/v1/pricing_units", json={"pricing_unit": unit}))
     alert = {"code": "spend", "alert_type": "current_usage_amount", "thresholds": [{"value": 1}]}

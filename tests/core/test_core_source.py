@@ -9,10 +9,10 @@ import app.core
 
 ALLOWED_OUTSIDE = {
     "calendar", "collections", "contextlib", "copy", "dataclasses", "datetime", "decimal", "enum", "functools", "itertools",
-    "iso4217", "operator", "re", "typing", "zoneinfo",
+    "iso4217", "operator", "re", "typing", "uuid", "zoneinfo",
 }  # fmt: skip
 FILES = sorted(Path(app.core.__file__).parent.rglob("*.py"))
-CLOCK_AND_IO = {"now", "today", "utcnow", "open", "print", "input", "getenv"}
+CLOCK_AND_IO = {"now", "today", "utcnow", "open", "print", "input", "getenv", "uuid1", "uuid4"}
 
 
 def imported(node: ast.AST) -> list[str]:
