@@ -396,7 +396,7 @@ class InvoiceController(Controller):
     def update_invoice(self, lago_id: str, data: InvoiceBody, db: Db, organization: Org, now: Now) -> InvoiceAnswer:
         """Note how an invoice's payment stands, or write its metadata."""
         invoice = lock_invoice(db, organization.id, as_uuid(lago_id))
-        update_invoice(invoice, changes(data.invoice), now)
+        update_invoice(db, invoice, changes(data.invoice), now)
         db.flush()
         return InvoiceAnswer(invoice_object(invoice, now))
 

@@ -19,10 +19,11 @@ from sqlalchemy.orm import Session
 from app.billing.advance_due import Due
 from app.billing.advance_fees import Owners, bill_events, dues_of
 from app.billing.billed import BilledLine
-from app.billing.close import lock_customers, payers_of
 from app.billing.fees import FeeDraft
 from app.billing.invoice_drafts import InvoiceDraft
 from app.billing.invoices import LARGEST_TOTAL, write_fees, write_invoices
+from app.billing.locks import lock_customers
+from app.billing.payers import payers_of
 from app.billing.remembered import PriceBook
 from app.clock import now_of
 from app.metering.arrivals import Known, arrivals, busy_since, last_arrival

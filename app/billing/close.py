@@ -8,9 +8,7 @@ mistakes. The number of ClickHouse queries depends on the number of chunks and a
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import structlog
 from sqlalchemy import ColumnElement, DateTime, Select, cast, exists, func, select, update
@@ -25,15 +23,15 @@ from app.billing.commitments import commitment_fees
 from app.billing.failures import is_of_the_store, reason_of
 from app.billing.fees import FeeDraft, line_fees
 from app.billing.fixed_charges import fixed_charge_fees, load_units, start_units
-from app.billing.invoice_drafts import Payer, Payers, group_lines
+from app.billing.invoice_drafts import Payers, group_lines
 from app.billing.invoices import write_fees, write_invoices
+from app.billing.payers import payers_of, timezone_of
 from app.billing.statements import write_statements
 from app.catalog.retirement import retire_copies
 from app.core.boundaries import Boundaries, joined, periodic, starting
-from app.core.issuing_dates import Adjustment, Anchor, IssuingRules
 from app.core.periods import local_date, local_start
 from app.metering.meter import Meter
-from app.models import BillingEntity, BillingPeriod, Customer, Invoice, Organization, Subscription
+from app.models import BillingPeriod, Customer, Invoice, Organization, Subscription
 
 log = structlog.get_logger(__name__)
 
@@ -161,52 +159,6 @@ def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]
     )
 
 
-def timezone_of(customer: Customer) -> ZoneInfo:
-    """The timezone of everything that is local to a customer, loaded with its billing entity (billing spec 0.2)."""
-    return ZoneInfo(customer.applicable_timezone)
-
-
-def payers_of(subscriptions: Iterable[Subscription]) -> Payers:
-    """Whom the invoices of subscriptions are for, and who issues them. The customers, their entities and those of the
-    subscriptions must be loaded."""
-    pairs = {(one.customer_id, one.issuer.id): one for one in subscriptions}
-    return {key: payer_of(one.customer, one.issuer) for key, one in pairs.items()}
-
-
-def payer_of(customer: Customer, issuer: BillingEntity | None = None) -> Payer:
-    """What an invoice needs to know of a customer, loaded with its billing entity, and of who issues it: that entity, or
-    another. Terms that the customer has not of its own are the issuer's."""
-    issuer = issuer or customer.billing_entity
-    policy = customer.finalize_zero_amount_invoice
-    return Payer(
-        customer_id=customer.id,
-        organization_id=customer.organization_id,
-        billing_entity_id=issuer.id,
-        customer_number=customer.sequential_id,
-        tz=timezone_of(customer),
-        issuer_tz=ZoneInfo(issuer.timezone),
-        issuing=issuing_rules(customer, issuer),
-        finalize_zero=issuer.finalize_zero_amount_invoice if policy == "inherit" else policy == "finalize",
-        numbering=issuer.document_numbering,
-        prefix=issuer.document_number_prefix,
-    )
-
-
-def issuing_rules(customer: Customer, issuer: BillingEntity) -> IssuingRules:
-    """What decides the dates of a customer's invoices: what it says itself, else who issues them (billing spec 3.2)."""
-
-    def own(field: str) -> Any:
-        value = getattr(customer, field)
-        return getattr(issuer, field) if value is None else value
-
-    return IssuingRules(
-        grace_period=own("invoice_grace_period"),
-        anchor=Anchor(own("subscription_invoice_issuing_date_anchor")),
-        adjustment=Adjustment(own("subscription_invoice_issuing_date_adjustment")),
-        net_payment_term=own("net_payment_term"),
-    )
-
-
 def claim(db: Session, scope: ColumnElement[bool], until: datetime, size: int, *, wait: bool = False) -> list[UUID]:
     """Customers with something due, locked for this transaction; without `wait`, not those that something else holds."""
     query = due_customers(scope, until).order_by(Customer.id).limit(size)
@@ -222,19 +174,6 @@ def due_customers(scope: ColumnElement[bool], until: datetime) -> Select[UUID]:
         Subscription.next_billing_at <= until,
     )
     return select(Customer.id).join(Organization, Organization.id == Customer.organization_id).where(scope, due)
-
-
-def lock_customers(db: Session, customers: Iterable[UUID]) -> None:
-    """Lock customers for this transaction, in the order in which everything that bills many of them does."""
-    query = select(Customer.id).where(Customer.id.in_(list(customers))).order_by(Customer.id)
-    db.execute(query.with_for_update(key_share=True)).all()
-
-
-def lock_customer(db: Session, customer_id: UUID, *, wait: bool = True) -> bool:
-    """Lock a customer for this transaction, as everything that bills does before it locks anything else of it. Without
-    `wait`, False where something else holds it."""
-    query = select(Customer.id).where(Customer.id == customer_id)
-    return db.scalar(query.with_for_update(skip_locked=not wait, key_share=True)) is not None
 
 
 def _due(db: Session, customers: Iterable[UUID], until: datetime) -> list[Subscription]:

@@ -13,7 +13,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
+from app.billing.locks import lock_customer
 from app.billing.payment_status import settle
+from app.billing.purchases import TOP_UP, purchase_of, settle_top_up, take_back_credits
 from app.core.credit_notes import (
     NoteAmounts,
     NoteItem,
@@ -27,7 +29,7 @@ from app.core.credit_notes import (
 from app.core.money import ZERO, exact, minor_int, round_half_up
 from app.core.periods import local_date
 from app.core.taxes import TaxRate
-from app.errors import NotFound, Problems, invalid
+from app.errors import NotAllowed, NotFound, Problems, invalid
 from app.models import Credit, CreditNote, CreditNoteItem, CreditNoteTax, Customer, Fee, FeeTax, Invoice
 from app.validation import Changes, as_uuid, check_one_of
 
@@ -86,7 +88,7 @@ def estimate_note(db: Session, organization_id: UUID, sent: Changes) -> Estimate
     """
     invoice = _invoice(db, organization_id, sent.get("invoice_id"))
     left = _left(db, invoice)
-    return _estimate(invoice, left, _items(invoice, left, sent.get("items")))
+    return _estimate(db, invoice, left, _items(invoice, left, sent.get("items")))
 
 
 def create_note(db: Session, organization_id: UUID, sent: Changes, now: datetime) -> CreditNote:
@@ -102,7 +104,7 @@ def create_note(db: Session, organization_id: UUID, sent: Changes, now: datetime
     check_one_of(problems, sent, "reason", REASONS)
     problems.check()
     left = _left(db, invoice)
-    estimate = _estimate(invoice, left, _items(invoice, left, sent.get("items")))
+    estimate = _estimate(db, invoice, left, _items(invoice, left, sent.get("items")))
     credit, refund, offset = (sent.get(f"{part}_amount_cents") or 0 for part in ("credit", "refund", "offset"))
     _check_totals(problems, estimate, credit, refund, offset)
     problems.check()
@@ -142,7 +144,7 @@ def credit_unused(
     amount = unused_amount(plan_amount, days, unused_days, left.fees[fee.id])
     if amount <= 0:
         return None
-    estimate = _estimate(invoice, left, [(own, amount)])
+    estimate = _estimate(db, invoice, left, [(own, amount)])
     total = estimate.amounts.total_cents
     if not total:
         return None
@@ -173,7 +175,7 @@ def credit_voided(
     """
     invoice = _invoice(db, organization_id, str(invoice_id))
     left = _left(db, invoice)
-    everything = _estimate(invoice, left, _rest(invoice, left))
+    everything = _estimate(db, invoice, left, _rest(invoice, left))
     whole, wanted = everything.creditable_cents, credit + refund
     if refund > everything.refundable_cents or wanted > whole:
         raise invalid("credit_refund_amount", "total_amount_exceeds_invoice_amount")
@@ -181,11 +183,11 @@ def credit_voided(
     if wanted:
         shares = part_of([left.fees[fee.id] for fee in invoice.fees], wanted, whole)
         items = [(fee, share) for fee, share in zip(invoice.fees, shares, strict=True) if share > 0]
-        estimate = _estimate(invoice, left, items)
+        estimate = _estimate(db, invoice, left, items)
         note(replace(estimate, amounts=estimate.amounts.coming_to(wanted)), (credit, refund, 0))
         left = _left(db, invoice)
     if wanted < whole:
-        rest = note(_estimate(invoice, left, _rest(invoice, left)), (whole - wanted, 0, 0))
+        rest = note(_estimate(db, invoice, left, _rest(invoice, left)), (whole - wanted, 0, 0))
         rest.credit_status, rest.balance_amount_cents = "voided", 0
 
 
@@ -203,7 +205,7 @@ def credit_excess(db: Session, organization_id: UUID, invoice_id: UUID, amount_c
                 amount = min(round_half_up(rest * fee.amount_cents / asked, ITEM_PLACES), left.fees[fee.id])
                 rest -= amount * asked / fee.amount_cents
             items.append((fee, amount))
-    estimate = _estimate(invoice, left, items)
+    estimate = _estimate(db, invoice, left, items)
     total = estimate.amounts.total_cents
     if total > 0:
         _write(db, estimate, (total, 0, 0), reason="other", description=None, metadata={}, now=now)
@@ -216,8 +218,12 @@ def credit_excess(db: Session, organization_id: UUID, invoice_id: UUID, amount_c
 def _invoice(
     db: Session, organization_id: UUID, invoice_id: object, statuses: Collection[str] = ("finalized",)
 ) -> Invoice:
-    """The invoice that a note is for, locked, with its fees and their taxes."""
+    """The invoice that a note is for, locked after its customer, with its fees and their taxes."""
     known = as_uuid(invoice_id)
+    theirs = select(Invoice.customer_id).where(Invoice.organization_id == organization_id, Invoice.id == known)
+    customer_id = db.scalar(theirs) if known is not None else None
+    if customer_id is not None:
+        lock_customer(db, customer_id)
     query = (
         select(Invoice)
         .where(Invoice.organization_id == organization_id, Invoice.id == known, Invoice.status.in_(statuses))
@@ -309,28 +315,47 @@ def wanted_amounts(items: Wanted, rest: Rest | None = None) -> NoteAmounts:
     )
 
 
-def _estimate(invoice: Invoice, left: Left, items: Wanted) -> Estimate:
+def _estimate(db: Session, invoice: Invoice, left: Left, items: Wanted) -> Estimate:
     """What a note with these items comes to. One that takes all comes to what the notes before it have left, and none comes
     to more (billing spec 6.2, 6.3)."""
     creditable = left.rest.total_cents if any(left.fees.values()) else 0
     amounts = wanted_amounts(items, left.rest if left.is_all(items) else None)
     if amounts.total_cents > creditable:
         amounts = amounts.coming_to(creditable)
+    refundable = min(invoice.total_paid_amount_cents - left.refund_cents, creditable)
+    if invoice.invoice_type == TOP_UP:
+        # What it sold is not given back as credit, and as money only what has not been spent.
+        refundable, creditable = min(refundable, _unspent(db, invoice)), 0
     return Estimate(
         invoice=invoice,
         items=items,
         amounts=amounts,
         number=left.notes + 1,
         creditable_cents=creditable,
-        refundable_cents=max(min(invoice.total_paid_amount_cents - left.refund_cents, creditable), 0),
-        offsettable_cents=min(invoice.total_due_amount_cents, creditable),
+        refundable_cents=max(refundable, 0),
+        offsettable_cents=min(invoice.total_due_amount_cents, left.rest.total_cents),
     )
+
+
+def _unspent(db: Session, invoice: Invoice) -> int:
+    """What of the credits that an invoice sold is still in the wallet, in minor units.
+
+    Raises:
+        NotAllowed: `invalid_type_or_status`, when the wallet is over.
+    """
+    purchase, wallet = purchase_of(db, invoice.id)
+    if wallet.status != "active":
+        raise NotAllowed("invalid_type_or_status")
+    return purchase.remaining_amount_cents or 0
 
 
 def _check_totals(problems: Problems, estimate: Estimate, credit: int, refund: int, offset: int) -> None:
     total = credit + refund + offset
     if total <= 0 or estimate.amounts.total_cents <= 0:
         problems.add("base", "total_amount_must_be_positive")
+        return
+    if estimate.invoice.invoice_type == TOP_UP:
+        _check_top_up(problems, estimate, credit, refund, offset)
         return
     if refund > 0 and not estimate.invoice.total_paid_amount_cents:
         problems.add("refund_amount_cents", "cannot_refund_unpaid_invoice")
@@ -341,6 +366,24 @@ def _check_totals(problems: Problems, estimate: Estimate, credit: int, refund: i
     if credit > estimate.creditable_cents + TOLERANCE_CENTS:
         problems.add("credit_amount_cents", "higher_than_remaining_invoice_amount")
     elif abs(total - estimate.amounts.expected_cents) > TOLERANCE_CENTS:
+        problems.add("base", "does_not_match_item_amounts")
+
+
+def _check_top_up(problems: Problems, estimate: Estimate, credit: int, refund: int, offset: int) -> None:
+    """A purchase of credits that was paid is paid back, as far as the credits are there; one that was not is called off as
+    a whole (billing spec 6.3)."""
+    paid = estimate.invoice.payment_status == "succeeded"
+    if credit:
+        problems.add("credit_amount_cents", "cannot_credit_invoice")
+    if refund and not estimate.invoice.total_paid_amount_cents:
+        problems.add("refund_amount_cents", "cannot_refund_unpaid_invoice")
+    elif refund > estimate.refundable_cents:
+        problems.add("amount_cents", "higher_than_wallet_balance")
+    if offset and paid:
+        problems.add("offset_amount_cents", "cannot_apply_to_paid_invoice")
+    elif offset and offset != estimate.invoice.total_amount_cents:
+        problems.add("offset_amount_cents", "not_equal_to_total_amount")
+    if abs(credit + refund + offset - estimate.amounts.expected_cents) > TOLERANCE_CENTS:
         problems.add("base", "does_not_match_item_amounts")
 
 
@@ -394,9 +437,12 @@ def _write(
     )
     db.add(note)
     if offset:
+        settle_top_up(db, invoice, succeeded=False, now=now)
         invoice.offset_amount_cents += offset
         settle(invoice, now)
     db.flush()
+    if refund and invoice.invoice_type == TOP_UP:
+        take_back_credits(db, invoice, refund, note.id, now)
     for position, (fee, amount) in enumerate(estimate.items):
         db.add(
             CreditNoteItem(

@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.orm import Session, joinedload
 
-from app.billing.close import issuing_rules
 from app.billing.invoices import finalization_due_at
+from app.billing.payers import issuing_rules
 from app.core.issuing_dates import issuing_dates
 from app.core.periods import local_date
 from app.models import BillingPeriod, Invoice

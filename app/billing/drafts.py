@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from app.billing.close import lock_customer
 from app.billing.issued import STATUSES, find_invoice, visible_invoices
+from app.billing.locks import lock_customer
 from app.billing.redrawing import redraw
 from app.core.periods import local_date
 from app.errors import Forbidden, NotAllowed, NotFound

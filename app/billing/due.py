@@ -13,8 +13,9 @@ import structlog
 from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.billing.close import claim, close_chunk, lock_customer, lock_customers
+from app.billing.close import claim, close_chunk
 from app.billing.failures import reason_of
+from app.billing.locks import lock_customer, lock_customers
 from app.billing.redrawing import of_subscriptions, redraw_chunk
 from app.billing.wallets import expire_wallets
 from app.catalog.coupons import expire_coupons, expiring
@@ -142,9 +143,9 @@ class DueRunner:
     def _run_at(
         self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool = False
     ) -> None:
-        """Expire coupons and wallets, end what is on a plan that is to be deleted, start what starts, close what can be closed, end the
-        trials and subscriptions that end, make drafts final, and see which invoices are overdue. `wait` for customers that
-        something else bills just now; otherwise they are left to the next run."""
+        """Expire coupons and wallets, end what is on a plan that is to be deleted, start what starts, close what can be
+        closed, end trials and subscriptions that end, make drafts final, and see which invoices are overdue.
+        `wait` for customers that something else bills just now; otherwise they are left to the next run."""
         starts, ends = Subscription.activation_due_at, Subscription.termination_due_at
         with self._postgres.session() as db:
             expire_coupons(db, scope, instant, made_at)

@@ -1,25 +1,23 @@
 """Invoices: settled, numbered and written (billing spec 2.4, 3.2, 3.4, 3.5)."""
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, time
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.billing.coupon_credits import take_coupons
 from app.billing.credits import take_credit_notes
 from app.billing.fees import FeeDraft
-from app.billing.invoice_drafts import InvoiceDraft, Payer
+from app.billing.invoice_drafts import InvoiceDraft
+from app.billing.numbering import next_numbers
 from app.billing.prepaid_credits import take_prepaid_credits
 from app.billing.progressive_credits import take_progressive_credits
 from app.billing.rows import Rows
 from app.billing.settlement import Settlement
 from app.core.issuing_dates import IssuingDates
 from app.core.money import ZERO
-from app.models import BillingEntity, Customer, Invoice, among
 
 LARGEST_TOTAL = 2**63 - 1
 FAILED = "invoice_generation_error"
@@ -72,26 +70,6 @@ def write_fees(db: Session, drafts: Sequence[FeeDraft], made_at: datetime) -> No
     rows.copy(db)
 
 
-def next_numbers(db: Session, payers: Sequence[Payer], made_at: datetime) -> Iterable[tuple[int, str]]:
-    """The customer's running number with the billing entity, and the document number, of an invoice for each payer, without
-    gaps (billing spec 3.4).
-
-    Customers and entities are locked until the transaction ends; when it is rolled back, the numbers are free again.
-    """
-    by_customer = Counter((payer.customer_id, payer.billing_entity_id) for payer in payers)
-    of_customer = _given(db, by_customer)
-    of_entity = _advance(db, Counter(payer.billing_entity_id for payer in payers))
-    for payer in payers:
-        key = payer.customer_id, payer.billing_entity_id
-        of_customer[key] += 1
-        of_entity[payer.billing_entity_id] += 1
-        if payer.numbering == "per_billing_entity":
-            month = made_at.astimezone(payer.issuer_tz).strftime("%Y%m")
-            yield of_customer[key], f"{payer.prefix}-{month}-{of_entity[payer.billing_entity_id]:03d}"
-        else:
-            yield of_customer[key], f"{payer.prefix}-{payer.customer_number:03d}-{of_customer[key]:03d}"
-
-
 def finalization_due_at(billed_at: datetime, dates: IssuingDates) -> datetime:
     """When a draft becomes final by itself: on its date in UTC (billing spec 3.3), and not before it was billed."""
     return max(datetime.combine(dates.finalization, time.min, UTC), billed_at)
@@ -100,42 +78,6 @@ def finalization_due_at(billed_at: datetime, dates: IssuingDates) -> datetime:
 def failure_details(reason: str) -> dict[str, Any]:
     """What a failed invoice says about why it could not be made."""
     return {"error_code": FAILED, "details": {"reason": reason}}
-
-
-def _given(db: Session, pairs: Collection[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], int]:
-    """The last running number that each of these customers has had with each entity. Locks the customers in the order of
-    their ids."""
-    if not pairs:
-        return {}
-    customers, issuers = (list(one) for one in zip(*pairs, strict=True))
-    locked = select(Customer.id).where(among(Customer.id, customers)).order_by(Customer.id)
-    db.execute(locked.with_for_update(key_share=True)).all()
-    wanted = func.unnest(customers, issuers).table_valued("customer_id", "billing_entity_id").render_derived()
-    last = (
-        select(func.max(Invoice.sequential_id))
-        .where(Invoice.customer_id == wanted.c.customer_id, Invoice.billing_entity_id == wanted.c.billing_entity_id)
-        .scalar_subquery()
-    )
-    rows = db.execute(select(wanted.c.customer_id, wanted.c.billing_entity_id, func.coalesce(last, 0)))
-    return {(customer, issuer): number for customer, issuer, number in rows}
-
-
-def _advance(db: Session, by: Mapping[UUID, int]) -> dict[UUID, int]:
-    """Move the counters of these entities on and return where each stood before. Locks in the order of ids."""
-    if not by:
-        return {}
-    ids = sorted(by)
-    locked = select(BillingEntity.id).where(BillingEntity.id.in_(ids)).order_by(BillingEntity.id)
-    db.execute(locked.with_for_update(key_share=True)).all()
-    steps = func.unnest(ids, [by[one] for one in ids]).table_valued("id", "step").render_derived()
-    rows = db.execute(
-        update(BillingEntity)
-        .where(BillingEntity.id == steps.c.id)
-        .values(last_invoice_number=BillingEntity.last_invoice_number + steps.c.step)
-        .returning(BillingEntity.id, BillingEntity.last_invoice_number)
-        .execution_options(synchronize_session=False)
-    )
-    return {one: after - by[one] for one, after in rows}
 
 
 def _add(rows: Rows, settlement: Settlement, number: tuple[int | None, str | None]) -> None:

@@ -8,8 +8,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, exists, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload, selectinload
 
-from app.billing.close import lock_customer
+from app.billing.locks import lock_customer
 from app.billing.payment_status import PAYMENT_STATUSES, set_payment_status
+from app.billing.purchases import settle_top_up
 from app.customers.billing_entities import ids_of
 from app.customers.customers import CUSTOMER_PARTS
 from app.customers.subscriptions import SUBSCRIPTION_PARTS
@@ -170,7 +171,9 @@ def find_invoice(
     return invoice
 
 
-def lock_invoice(db: Session, organization_id: UUID, invoice_id: UUID | None) -> Invoice:
+def lock_invoice(
+    db: Session, organization_id: UUID, invoice_id: UUID | None, statuses: Collection[str] = VISIBLE
+) -> Invoice:
     """One invoice with all its parts, locked for this transaction, after its customer.
 
     Raises:
@@ -182,11 +185,12 @@ def lock_invoice(db: Session, organization_id: UUID, invoice_id: UUID | None) ->
         raise NotFound("invoice")
     lock_customer(db, customer_id)
     db.execute(known.with_for_update())
-    return find_invoice(db, organization_id, invoice_id)
+    return find_invoice(db, organization_id, invoice_id, statuses)
 
 
-def update_invoice(invoice: Invoice, sent: Changes, now: datetime) -> None:
-    """Note by hand how an invoice's payment stands, or write its metadata (billing spec 3.6).
+def update_invoice(db: Session, invoice: Invoice, sent: Changes, now: datetime) -> None:
+    """Note by hand how an invoice's payment stands, or write its metadata (billing spec 3.6). A top-up that succeeds gives
+    its credits.
 
     Raises:
         Invalid: a field breaks a rule.
@@ -200,6 +204,8 @@ def update_invoice(invoice: Invoice, sent: Changes, now: datetime) -> None:
         if invoice.status == "draft":
             raise NotAllowed("payment_status_update_on_draft_invoice")
         set_payment_status(invoice, sent["payment_status"], now)
+        if invoice.payment_status != "pending":
+            settle_top_up(db, invoice, succeeded=invoice.payment_status == "succeeded", now=now)
     if "metadata" in sent:
         write_metadata(invoice, sent["metadata"] or (), now)
 

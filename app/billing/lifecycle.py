@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session
 
 from app.billing.billed import BilledLine, BilledSubscription
 from app.billing.book import PlanTerms, load_plans, load_taxes
-from app.billing.close import bill_lines, billed_subscription, close_chunk, payers_of, timezone_of
+from app.billing.close import bill_lines, billed_subscription, close_chunk
 from app.billing.credit_notes import credit_unused
 from app.billing.fixed_charges import fixed_charge_fees, load_units, raised_fees
 from app.billing.invoice_drafts import group_lines
 from app.billing.invoices import write_invoices
+from app.billing.payers import payers_of, timezone_of
 from app.billing.statements import write_statements
 from app.core.boundaries import Boundaries, current, starting, terminating
 from app.core.periods import local_date, local_start

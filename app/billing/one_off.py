@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 
 from app.billing.billed import Buyer
 from app.billing.book import TaxBook, Taxes, applied_taxes, load_taxes
-from app.billing.close import lock_customer, payer_of
 from app.billing.fees import FeeDraft, FeeItem, tax_amounts
 from app.billing.invoice_drafts import InvoiceDraft
 from app.billing.invoices import write_invoices
+from app.billing.locks import lock_customer
+from app.billing.payers import payer_of
 from app.catalog.add_ons import hold_add_ons
 from app.catalog.taxes import taxes_by_code
 from app.core.charges.fees import FeeAmounts

@@ -7,8 +7,8 @@ from uuid import UUID
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from app.billing.close import lock_customer
 from app.billing.issued import visible_invoices
+from app.billing.locks import lock_customer
 from app.customers.customers import CUSTOMER_PARTS, find_customer
 from app.errors import NotAllowed, NotFound, Problems
 from app.models import Customer, Invoice, PaymentRequest

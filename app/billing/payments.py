@@ -7,8 +7,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import Session, joinedload
 
-from app.billing.issued import lock_invoice
+from app.billing.issued import VISIBLE, lock_invoice
 from app.billing.payment_status import settle
+from app.billing.purchases import TOP_UP, settle_top_up
 from app.billing.receipts import write_payments
 from app.errors import NotAllowed, NotFound, Problems, invalid
 from app.models import Customer, Invoice, Payment, PaymentReceipt, PaymentRequest
@@ -21,7 +22,8 @@ PAYMENT_PARTS = (joinedload(Payment.customer), joinedload(Payment.invoice))
 
 
 def record_payment(db: Session, organization_id: UUID, sent: Changes, now: datetime) -> Payment:
-    """Note that an invoice, or a part of it, was paid. It has succeeded once nothing is due any more; it has a receipt.
+    """Note that an invoice, or a part of it, was paid; the payment has a receipt. The invoice has succeeded once nothing is
+    due any more. A top-up then gives its credits, and one that had to be paid first is final.
 
     Raises:
         NotFound: `invoice_not_found`.
@@ -34,14 +36,14 @@ def record_payment(db: Session, organization_id: UUID, sent: Changes, now: datet
     if amount <= 0:
         problems.add("amount_cents", "invalid_value")
     problems.check()
-    invoice = lock_invoice(db, organization_id, as_uuid(sent["invoice_id"]))
-    if invoice.status != "finalized":
+    invoice = lock_invoice(db, organization_id, as_uuid(sent["invoice_id"]), (*VISIBLE, "open"))
+    if invoice.status not in {"finalized", "open"}:
         raise invalid("invoice_id", "value_is_invalid")
     if db.scalar(select(PaymentRequest.id).where(_of(invoice), PaymentRequest.payment_status == "succeeded").limit(1)):
         raise invalid("base", "payment_request_is_already_succeeded")
     if amount > invoice.total_due_amount_cents:
         raise invalid("amount_cents", "value_is_out_of_range")
-    if invoice.invoice_type == "credit" and amount != invoice.total_amount_cents:
+    if invoice.invoice_type == TOP_UP and amount != invoice.total_amount_cents:
         raise invalid("amount_cents", "invalid_amount")
     payment = Payment(
         organization_id=organization_id,
@@ -55,6 +57,8 @@ def record_payment(db: Session, organization_id: UUID, sent: Changes, now: datet
     invoice.total_paid_amount_cents += amount
     invoice.updated_at = now
     settle(invoice, now)
+    if invoice.payment_status == "succeeded":
+        settle_top_up(db, invoice, succeeded=True, now=now)
     write_payments(db, [payment], now)
     return payment
 

@@ -11,12 +11,14 @@ from sqlalchemy.orm import Session, contains_eager, joinedload
 from app.billing.billed import BilledLine
 from app.billing.book import ChargeTerms, PlanTerms, load_taxes
 from app.billing.charge_usage import AS_BILLED, ChargeUsage, Item, charge_usage
-from app.billing.close import billed_subscription, lock_customers, payers_of
+from app.billing.close import billed_subscription
 from app.billing.fees import FeeDraft, line_fees
 from app.billing.invoice_drafts import InvoiceDraft
 from app.billing.invoices import write_invoices
 from app.billing.lifetime_usage import UNDIVIDED, historical_usage, invoiced_usage
+from app.billing.locks import lock_customers
 from app.billing.paid_levels import paid_levels
+from app.billing.payers import payers_of
 from app.billing.progressive_credits import latest_invoices
 from app.billing.remembered import PriceBook
 from app.core.boundaries import current

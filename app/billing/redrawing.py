@@ -18,12 +18,13 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from app.billing.adjustments import Adjustment, FeeKey, group_key
 from app.billing.billed import BilledLine
 from app.billing.book import PlanTerms, load_plans
-from app.billing.close import billed_subscription, draft_fees, payer_of
+from app.billing.close import billed_subscription, draft_fees
 from app.billing.draft_notes import renew_notes
 from app.billing.failures import is_of_the_store, reason_of
 from app.billing.fees import FeeDraft
 from app.billing.invoice_drafts import InvoiceDraft, Stored
 from app.billing.invoices import FAILED, failure_details, write_fees, write_invoices
+from app.billing.payers import payer_of
 from app.core.boundaries import Boundaries, Stretch, Terms, periodic, starting, terminating
 from app.core.issuing_dates import IssuingDates, finalized_dates
 from app.core.periods import local_date

@@ -8,6 +8,8 @@ from sqlalchemy.orm import Session
 from app.billing.coupon_credits import give_back_coupons
 from app.billing.credit_notes import credit_voided
 from app.billing.issued import find_invoice, lock_invoice
+from app.billing.prepaid_credits import give_back_prepaid_credits
+from app.billing.purchases import settle_top_up
 from app.errors import NotAllowed
 from app.models import Invoice
 from app.validation import Changes
@@ -28,7 +30,10 @@ def void_invoice(db: Session, organization_id: UUID, invoice_id: UUID | None, se
     if sent.get("generate_credit_note"):
         credit, refund = sent.get("credit_amount") or 0, sent.get("refund_amount") or 0
         credit_voided(db, organization_id, invoice.id, credit, refund, now)
+    else:
+        give_back_prepaid_credits(db, invoice, now)
     give_back_coupons(db, invoice, now)
+    settle_top_up(db, invoice, succeeded=False, now=now)
     invoice.status, invoice.voided_at, invoice.updated_at = "voided", now, now
     invoice.payment_overdue = False
     db.flush()

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from app.billing.close import lock_customer
+from app.billing.locks import lock_customer
 from app.core.money import ZERO, decimal_places
 from app.core.wallets import CREDIT_PLACES
 from app.customers.billing_entities import find_entity, ids_of

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from app.billing.close import timezone_of
 from app.billing.lifecycle import bill_upgrade, close_customers, credit_rest
+from app.billing.payers import timezone_of
 from app.catalog.retirement import retire_copies
 from app.catalog.usage_thresholds import take_over_thresholds, write_thresholds
 from app.core.periods import Interval

@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Select, case, func, or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from app.billing.close import lock_customer, lock_customers, timezone_of
 from app.billing.lifecycle import (
     bill_start,
     bill_termination,
@@ -18,6 +17,8 @@ from app.billing.lifecycle import (
     end_without_invoice,
     schedule,
 )
+from app.billing.locks import lock_customer, lock_customers
+from app.billing.payers import timezone_of
 from app.catalog.fixed_charges import check_units, find_fixed_charge
 from app.catalog.overrides import asks_for_own_plan, lock_against_changes, override_plan
 from app.catalog.plans import PLAN_PARTS, find_plan

@@ -21,6 +21,7 @@ from app.billing.settlement import Settlement
 from app.catalog.coupons import create_coupon, delete_coupon, find_coupon
 from app.catalog.plans import create_plan
 from app.core.charges.fees import FeeAmounts
+from app.core.issuing_dates import IssuingRules
 from app.core.money import ZERO
 from app.core.taxes import FeeTaxes
 from app.customers.applied_coupons import apply_coupon, remaining_cents, search_applied_coupons
@@ -121,7 +122,9 @@ def void(db: Session, owner: UUID, now: datetime = AUGUST) -> None:
 
 def settlement(owner: UUID, customer_id: UUID, cents: int, *, final: bool = True) -> Settlement:
     """An invoice over one fee."""
-    payer = Payer(customer_id, owner, owner, 1, ZoneInfo("UTC"), ZoneInfo("UTC"), 0, True, "per_customer", "P")
+    payer = Payer(
+        customer_id, owner, owner, 1, ZoneInfo("UTC"), ZoneInfo("UTC"), IssuingRules(), True, "per_customer", "P"
+    )
     fee = FeeDraft(
         id=uuid4(),
         buyer=Buyer(owner, customer_id, "EUR"),

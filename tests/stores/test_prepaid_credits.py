@@ -16,11 +16,12 @@ from app.billing.fees import FeeDraft, FeeItem, tax_amounts
 from app.billing.invoice_drafts import InvoiceDraft, Payer
 from app.billing.invoices import write_invoices
 from app.billing.prepaid_credits import give_back_prepaid_credits, take_prepaid_credits
+from app.billing.purchases import settle_top_up, take_back_credits
 from app.billing.settlement import Settlement
-from app.billing.top_ups import settle_top_up, take_back_credits
 from app.billing.wallet_transactions import TopUp, top_up
 from app.billing.wallets import create_wallet, find_wallet, terminate_wallet, terminate_wallets
 from app.core.charges.fees import FeeAmounts
+from app.core.issuing_dates import IssuingRules
 from app.customers.customers import upsert_customer
 from app.customers.organizations import create_organization
 from app.models import CreditNote, Invoice, Organization, Wallet, WalletTransaction
@@ -71,7 +72,7 @@ def draft_of(owner: UUID, customer_id: UUID, cents: int) -> InvoiceDraft:
         tz=UTC_ZONE,
         billing_entity_id=owner,
         issuer_tz=UTC_ZONE,
-        net_payment_term=0,
+        issuing=IssuingRules(),
         finalize_zero=True,
         numbering="per_customer",
         prefix="TST",
