@@ -41,8 +41,8 @@ class BillingPeriodObject(Struct):
     lago_plan_id: UUID
     subscription_from_datetime: str
     subscription_to_datetime: str
-    charges_from_datetime: str
-    charges_to_datetime: str
+    charges_from_datetime: str | None
+    charges_to_datetime: str | None
     invoicing_reason: str
     fixed_charges_from_datetime: str | None
     fixed_charges_to_datetime: str | None
@@ -208,8 +208,8 @@ def _period_object(period: BillingPeriod) -> BillingPeriodObject:
         lago_plan_id=period.subscription.plan_id,
         subscription_from_datetime=instant(period.from_datetime),
         subscription_to_datetime=instant(period.to_datetime),
-        charges_from_datetime=instant(period.charges_from_datetime),
-        charges_to_datetime=instant(period.charges_to_datetime),
+        charges_from_datetime=instant_or_none(period.charges_from_datetime),
+        charges_to_datetime=instant_or_none(period.charges_to_datetime),
         invoicing_reason=period.invoicing_reason,
         fixed_charges_from_datetime=instant_or_none(period.fixed_charges_from_datetime),
         fixed_charges_to_datetime=instant_or_none(period.fixed_charges_to_datetime),

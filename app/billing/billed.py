@@ -68,6 +68,8 @@ class BilledSubscription:
             anchor_at=self.subscription_at,
             started_at=self.started_at,
             tz=self.tz,
+            charges_monthly=self.plan.charges_monthly,
+            fixed_charges_monthly=self.plan.fixed_charges_monthly,
         )
 
     def span(self, boundaries: Boundaries) -> ProratedSpan:
@@ -93,7 +95,8 @@ class BilledLine:
     @property
     def has_subscription_fee(self) -> bool:
         """A plan paid in advance has paid for the period it is terminated in, and only such a plan pays at the start; a
-        trial is free (billing spec 2.3)."""
+        trial is free. Where charges are billed monthly, the fee is due when the plan's period is over or begins, and in
+        advance also when a trial ends on the day of an invoice (billing spec 2.3)."""
         if self.subscription.in_trial(self.billed_at):
             return False
         pay_in_advance = self.subscription.plan.pay_in_advance
@@ -105,12 +108,14 @@ class BilledLine:
             case "in_advance_charge":
                 return False
             case _:
-                return True
+                return self.boundaries.closes is not None or (pay_in_advance and self._ends_trial)
 
     @property
     def has_charges(self) -> bool:
-        """An invoice at the start of a subscription has no usage to bill."""
-        return self.reason in _CLOSING and self.boundaries.charges_from < self.boundaries.charges_to
+        """An invoice at the start of a subscription has no usage to bill, nor has one of a month where charges are not
+        billed monthly."""
+        charges = self.boundaries.charges
+        return self.reason in _CLOSING and charges is not None and charges.from_ < charges.to
 
     @property
     def fixed_charges(self) -> Stretch | None:
@@ -130,6 +135,12 @@ class BilledLine:
             return ()
         begins = self._begins_another
         return tuple(one for one in self.subscription.plan.charges if not one.pay_in_advance or (begins and one.renews))
+
+    @property
+    def _ends_trial(self) -> bool:
+        """Whether the trial ends on the local day of the invoice."""
+        ends, tz = self.subscription.trial_ends_at, self.subscription.tz
+        return ends is not None and local_date(ends, tz) == local_date(self.billed_at, tz)
 
     @property
     def _begins_another(self) -> bool:

@@ -140,7 +140,7 @@ def _change(
         raised = set()
         for new in changed[subscription.plan_id]:
             key = subscription.id, new.fixed_charge_id
-            since = now if new.at_once else terms.next_boundary(now)
+            since = now if new.at_once else terms.next_fixed_charges_boundary(now)
             if key in apart or is_settled(known.get(key, ()), new.units, since):
                 continue
             rows.append(units_row(subscription, new.fixed_charge_id, new.units, since, now))

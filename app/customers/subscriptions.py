@@ -16,7 +16,6 @@ from app.billing.lifecycle import (
     close_customers,
     credit_rest,
     end_without_invoice,
-    schedule,
 )
 from app.catalog.fixed_charges import check_units, find_fixed_charge
 from app.catalog.overrides import asks_for_own_plan, lock_against_changes, override_plan
@@ -27,6 +26,7 @@ from app.customers.billing_entities import find_entity, ids_of
 from app.customers.customers import find_or_create_customer
 from app.customers.fixed_units import hold_open, set_own_units
 from app.customers.own_plans import is_on, overridden, own_plan
+from app.customers.periods import terms_of
 from app.customers.plan_changes import change_plan
 from app.customers.states import begin, cancel, end, pending_successors, set_ending
 from app.errors import Forbidden, NotAllowed, NotFound, Problems, invalid
@@ -292,7 +292,8 @@ def reschedule(
     customer: Customer | None = None,
     entity: BillingEntity | None = None,
 ) -> None:
-    """The timezone of a customer, or of a billing entity, has changed: set anew when its periods can be closed."""
+    """The timezone of a customer, or of a billing entity, has changed: set anew when its periods can be closed. One that is
+    over by the new timezone already is closed now."""
     query = select(Subscription).where(
         Subscription.organization_id == organization_id, Subscription.next_billing_at.is_not(None)
     )
@@ -303,7 +304,8 @@ def reschedule(
         query = query.where(Subscription.customer_id.in_(own))
     for subscription in db.scalars(query.options(*SUBSCRIPTION_PARTS)):
         if subscription.next_billing_at is not None and subscription.next_billing_at > now:
-            schedule(subscription, now)
+            moved = terms_of(subscription).moved(subscription.next_billing_at)
+            subscription.next_billing_at = max(moved, now)
 
 
 def find_subscription(
