@@ -82,7 +82,7 @@ class Terms:
         return self.plan.after(period)
 
     def next_boundary(self, instant: datetime) -> datetime:
-        """When a subscription is billed next after an instant: where the next period of anything it is billed for begins."""
+        """When a subscription is billed next: where the first period begins of anything it is billed for."""
         return self._next(self.bills, instant)
 
     def next_charges_boundary(self, instant: datetime) -> datetime:
