@@ -85,12 +85,14 @@ class BilledSubscription:
 
 @dataclass(frozen=True, slots=True)
 class BilledLine:
-    """One subscription on one invoice: why, when, and between which boundaries."""
+    """One subscription on one invoice: why, when, and between which boundaries. `upgraded_from`: the one in whose place it
+    has just come."""
 
     subscription: BilledSubscription
     reason: str
     billed_at: datetime
     boundaries: Boundaries
+    upgraded_from: UUID | None = None
 
     @property
     def has_subscription_fee(self) -> bool:

@@ -112,7 +112,7 @@ def bill_upgrade(db: Session, before: Subscription, after: Subscription, now: da
     billed_at = now + timedelta(seconds=1)
     plans = load_plans(db, [before.plan_id, after.plan_id])
     (old,) = (replace(line, billed_at=billed_at) for line in _ended_lines(db, [before], plans, now))
-    new = replace(_started_line(after, plans, now), billed_at=billed_at)
+    new = replace(_started_line(after, plans, now), billed_at=billed_at, upgraded_from=before.id)
     going_on = {charge.metric_id for charge in new.subscription.plan.charges}
     plan = old.subscription.plan
     charges = tuple(

@@ -29,7 +29,7 @@ def change_plan(
         current.name = sent.get("name") or current.name
         current.billing_entity = sent.get("billing_entity") or current.billing_entity
         return current
-    dearer = _yearly(plan) >= _yearly(current.plan)
+    dearer = yearly(plan) >= yearly(current.plan)
     waiting = pending_successors(current)
     retire_copies(db, [one.id for one in (*waiting, *([current] if dearer else []))], now)
     for one in waiting:
@@ -37,14 +37,15 @@ def change_plan(
     successor = _successor(current, plan, sent, now)
     db.add(successor)
     if dearer:
-        _upgrade(db, current, successor, now, meter)
+        upgrade(db, current, successor, now, meter)
         return successor
     db.flush()
     db.refresh(current, ["successors"])
     return current
 
 
-def _upgrade(db: Session, current: Subscription, successor: Subscription, now: datetime, meter: Meter) -> None:
+def upgrade(db: Session, current: Subscription, successor: Subscription, now: datetime, meter: Meter) -> None:
+    """A dearer plan takes the place of another at once. What waits to follow is not looked at."""
     close_customers(db, [current.customer_id], now, now, meter)
     credit_rest(db, current, now, upgrade=True)
     end(current, now)
@@ -80,5 +81,6 @@ def _successor(current: Subscription, plan: Plan, sent: Changes, now: datetime) 
     )
 
 
-def _yearly(plan: Plan) -> int:
+def yearly(plan: Plan) -> int:
+    """What a plan costs in a year, in minor units."""
     return yearly_amount(plan.amount_cents, Interval(plan.interval))

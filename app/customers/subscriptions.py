@@ -27,6 +27,7 @@ from app.customers.customers import find_or_create_customer
 from app.customers.fixed_units import hold_open, set_own_units
 from app.customers.own_plans import is_on, overridden, own_plan
 from app.customers.periods import terms_of
+from app.customers.plan_amounts import follow_amounts
 from app.customers.plan_changes import change_plan
 from app.customers.states import begin, cancel, end, pending_successors, set_ending
 from app.errors import Forbidden, NotAllowed, NotFound, Problems, invalid
@@ -141,9 +142,9 @@ def end_trial(db: Session, subscription: Subscription, ended_at: datetime, now: 
     bill_trial_end(db, subscription, ended_at, now, meter)
 
 
-def update_subscription(db: Session, subscription: Subscription, sent: Changes, now: datetime) -> None:
+def update_subscription(db: Session, subscription: Subscription, sent: Changes, now: datetime, meter: Meter) -> None:
     """Change a subscription; `subscription_at` can only be moved before it has started. For `plan_overrides` it must have
-    been found by `find_to_override`.
+    been found by `find_to_override`; a new amount may end the wait of a cheaper plan.
 
     Raises:
         NotFound: `charge_not_found`, `tax_not_found`, `billing_entity_not_found`.
@@ -169,6 +170,9 @@ def update_subscription(db: Session, subscription: Subscription, sent: Changes, 
         _check_ending(sent["ending_at"], subscription.subscription_at, now, tz)
         set_ending(subscription, sent["ending_at"], tz)
     subscription.updated_at = now
+    if "amount_cents" in overrides:
+        db.flush()
+        follow_amounts(db, [subscription.plan_id], now, meter)
 
 
 def _write_own_units(

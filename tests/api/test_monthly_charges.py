@@ -33,7 +33,7 @@ def started(api: httpx.Client, now: str, *, subscription: Mapping[str, object] |
     set_clock(api, now)
     make_add_on(api)
     charges = [standard(make_metric(api, "calls"))]
-    seats = [fixed(units=3, amount="2", **{"pay_in_advance": plan.pop("seats_in_advance", False)})]
+    seats = [fixed(units=3, amount="2", pay_in_advance=plan.pop("seats_in_advance", False))]
     make_plan(
         api, charges=charges, fixed_charges=seats, **{"interval": "yearly", "amount_cents": 36_500, **BOTH, **plan}
     )
