@@ -216,7 +216,8 @@ def _period_object(period: BillingPeriod) -> BillingPeriodObject:
     )
 
 
-def _whole(invoice: Invoice, now: datetime) -> InvoiceObject:
+def whole_invoice(invoice: Invoice, now: datetime) -> InvoiceObject:
+    """An invoice as it is on the wire, with its fees; what `WHOLE_PARTS` names must be loaded."""
     return InvoiceObject(
         **_listed(invoice),
         billing_periods=[_period_object(period) for period in invoice.billing_periods],
@@ -310,7 +311,7 @@ class InvoiceController(Controller):
     @get("/{lago_id:str}")
     def get_invoice(self, lago_id: str, db: Db, organization: Org, now: Now) -> InvoiceAnswer:
         """One invoice with its fees."""
-        return InvoiceAnswer(_whole(find_invoice(db, organization.id, as_uuid(lago_id)), now))
+        return InvoiceAnswer(whole_invoice(find_invoice(db, organization.id, as_uuid(lago_id)), now))
 
     @put("/{lago_id:str}")
     def update_invoice(self, lago_id: str, data: InvoiceBody, db: Db, organization: Org, now: Now) -> InvoiceAnswer:
@@ -322,7 +323,7 @@ class InvoiceController(Controller):
         if "metadata" in sent:
             write_metadata(invoice, sent["metadata"] or [], now)
         db.flush()
-        return InvoiceAnswer(_whole(invoice, now))
+        return InvoiceAnswer(whole_invoice(invoice, now))
 
 
 class CustomerInvoiceController(Controller):

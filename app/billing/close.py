@@ -60,7 +60,15 @@ def close_chunk(
     claimed = claim(db, scope, until, size, wait=wait)
     if not claimed:
         return Closed()
-    subscriptions = _due(db, claimed, until)
+    invoices = close_subscriptions(db, _due(db, claimed, until), made_at, meter)
+    return Closed(tuple(claimed), tuple(invoices))
+
+
+def close_subscriptions(
+    db: Session, subscriptions: Sequence[Subscription], made_at: datetime, meter: Meter
+) -> list[UUID]:
+    """Bill each of these subscriptions at its next boundary, and move it on from there; returns the ids of the invoices.
+    The customers must be locked, and loaded with their organizations."""
     plans = load_plans(db, {one.plan_id for one in subscriptions})
     before = load_billed_until(db, [one.id for one in subscriptions])
     following = _successors(db, subscriptions)
@@ -79,7 +87,7 @@ def close_chunk(
     invoices = bill_lines(db, lines, payers_of([*subscriptions, *successors.values()]), made_at, meter)
     db.flush()
     _move_on(db, subscriptions, lines)
-    return Closed(tuple(claimed), tuple(invoices))
+    return invoices
 
 
 def bill_lines(db: Session, lines: Sequence[BilledLine], payers: Payers, made_at: datetime, meter: Meter) -> list[UUID]:
