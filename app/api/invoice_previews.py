@@ -88,7 +88,8 @@ def _asked(data: PreviewBody) -> Asked:
         raise NotFound("billing_entity")
     if not sent.get("customer"):
         raise invalid("customer", "value_is_mandatory")
-    coupons = _read(sent.get("coupons"), list, list[PreviewCouponInput], "coupons_must_be_an_array")
+    # Coupons cannot be given to anybody yet: they are read, and lower nothing.
+    _read(sent.get("coupons"), list, list[PreviewCouponInput], "coupons_must_be_an_array")
     found = _read(sent.get("subscriptions"), dict, PreviewSubscriptionsInput, "subscriptions_must_be_an_object")
     of: Mapping[str, Any] = changes(found) if found else {}
     return Asked(
@@ -96,7 +97,6 @@ def _asked(data: PreviewBody) -> Asked:
         plan_code=sent.get("plan_code"),
         billing_time=sent.get("billing_time"),
         subscription_at=_instant(sent, "subscription_at"),
-        coupons=[changes(one) for one in coupons or ()],
         external_ids=of.get("external_ids") or (),
         new_plan_code=of.get("plan_code"),
         terminated_at=_instant(of, "terminated_at"),

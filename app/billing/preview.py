@@ -40,14 +40,13 @@ class Asked:
 
     `customer`: its `external_id`, or what a new one would be. Without `external_ids` the preview is of the first invoice of
     a new subscription to the plan; with them of the next invoice of these subscriptions, or of one of them for its end
-    at `terminated_at`, or for a change to the plan `new_plan_code`. `coupons` count where the customer has none.
+    at `terminated_at`, or for a change to the plan `new_plan_code`.
     """
 
     customer: Changes
     plan_code: str | None = None
     billing_time: str | None = None
     subscription_at: datetime | None = None
-    coupons: Sequence[Changes] = ()
     external_ids: Sequence[str] = ()
     new_plan_code: str | None = None
     terminated_at: datetime | None = None
