@@ -15,8 +15,7 @@ from app.api.invoices import InvoiceAnswer, InvoiceObject, whole_invoice
 from app.api.routes import post
 from app.api.wire import Opt, Str, changes, parse_instant
 from app.billing.preview import Asked, preview
-from app.customers.customers import DEFAULT_BILLING_ENTITY
-from app.errors import ApiError, BadRequest, NotFound, invalid
+from app.errors import ApiError, BadRequest, invalid
 from app.models import Invoice
 
 
@@ -77,15 +76,13 @@ class InvoicePreviewController(Controller):
         service.wait_until_readable(organization.id)
 
         def read(invoice: Invoice) -> InvoiceObject:
-            return _shown(whole_invoice(invoice, now), organization.document_number_prefix)
+            return _shown(whole_invoice(invoice, now), invoice.billing_entity.document_number_prefix)
 
         return InvoiceAnswer(preview(service.postgres, organization.id, asked, now, service.meter, read))
 
 
 def _asked(data: PreviewBody) -> Asked:
     sent = changes(data)
-    if sent.get("billing_entity_code") not in (None, DEFAULT_BILLING_ENTITY):
-        raise NotFound("billing_entity")
     if not sent.get("customer"):
         raise invalid("customer", "value_is_mandatory")
     # Coupons cannot be given to anybody yet: they are read, and lower nothing.
@@ -100,6 +97,7 @@ def _asked(data: PreviewBody) -> Asked:
         external_ids=of.get("external_ids") or (),
         new_plan_code=of.get("plan_code"),
         terminated_at=_instant(of, "terminated_at"),
+        billing_entity_code=sent.get("billing_entity_code"),
     )
 
 

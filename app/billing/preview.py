@@ -15,11 +15,12 @@ from sqlalchemy.orm import Session
 
 from app.billing.billed import BilledLine
 from app.billing.book import load_plans
-from app.billing.close import bill_lines, billed_subscription, close_subscriptions, lock_customer, payer_of
+from app.billing.close import bill_lines, billed_subscription, close_subscriptions, lock_customer, payers_of
 from app.billing.issued import WHOLE_PARTS
 from app.catalog.plans import find_plan
 from app.core.boundaries import periodic, starting
 from app.core.periods import local_start
+from app.customers.billing_entities import find_entity
 from app.customers.customers import CUSTOMER_PARTS, find_customer, upsert_customer
 from app.customers.own_plans import is_on
 from app.customers.plan_changes import change_plan
@@ -27,7 +28,7 @@ from app.customers.states import begin
 from app.customers.subscriptions import BILLING_TIMES, SUBSCRIPTION_PARTS, end_subscriptions
 from app.errors import NotFound, Problems, invalid
 from app.metering.meter import Meter
-from app.models import BillingPeriod, Customer, Invoice, Organization, Plan, Subscription
+from app.models import BillingEntity, BillingPeriod, Customer, Invoice, Organization, Plan, Subscription
 from app.stores.postgres import Postgres
 from app.validation import Changes
 
@@ -40,7 +41,8 @@ class Asked:
 
     `customer`: its `external_id`, or what a new one would be. Without `external_ids` the preview is of the first invoice of
     a new subscription to the plan; with them of the next invoice of these subscriptions, or of one of them for its end
-    at `terminated_at`, or for a change to the plan `new_plan_code`.
+    at `terminated_at`, or for a change to the plan `new_plan_code`. `billing_entity_code`: who issues the invoice of a new
+    subscription, if not the customer's own entity.
     """
 
     customer: Changes
@@ -50,6 +52,7 @@ class Asked:
     external_ids: Sequence[str] = ()
     new_plan_code: str | None = None
     terminated_at: datetime | None = None
+    billing_entity_code: str | None = None
 
 
 def preview(
@@ -63,17 +66,19 @@ def preview(
     """What `read` makes of the invoice that would be made. Nothing is stored.
 
     Raises:
-        NotFound: `customer_not_found`, `plan_not_found`, `subscription_not_found`.
+        NotFound: `customer_not_found`, `plan_not_found`, `subscription_not_found`, `billing_entity_not_found`.
         Invalid: a new customer breaks a rule, or has subscriptions; several subscriptions do not go together; an end is not
             in the future.
     """
     with postgres.undone() as db:
         organization = db.get_one(Organization, organization_id)
         plan = _plan(db, organization_id, asked)
+        code = asked.billing_entity_code
+        issuer = find_entity(db, organization_id, code) if code else None
         customer, is_new = _customer(db, organization, asked.customer, now)
         lock_customer(db, customer.id)
         if not asked.external_ids:
-            ids = _proposal(db, customer, plan, asked, now, meter)
+            ids = _proposal(db, customer, plan, issuer, asked, now, meter)
         else:
             if is_new:
                 raise invalid("customer", "must_be_persisted")
@@ -102,7 +107,13 @@ def _customer(db: Session, organization: Organization, sent: Changes, now: datet
 
 
 def _proposal(
-    db: Session, customer: Customer, plan: Plan | None, asked: Asked, now: datetime, meter: Meter
+    db: Session,
+    customer: Customer,
+    plan: Plan | None,
+    issuer: BillingEntity | None,
+    asked: Asked,
+    now: datetime,
+    meter: Meter,
 ) -> Sequence[UUID]:
     """The first invoice of a subscription that there is not: in advance at its start, else when its first period is over.
     Nobody knows yet what it will use."""
@@ -116,6 +127,7 @@ def _proposal(
     subscription = Subscription(
         organization_id=customer.organization_id,
         customer=customer,
+        billing_entity=issuer,
         plan=plan,
         external_id=str(uuid4()),
         status="pending",
@@ -139,7 +151,7 @@ def _proposal(
         of = billed.terms
         boundary = local_start(of.after(of.period_at(starts_at)).start, of.tz)
         line = BilledLine(billed, "subscription_periodic", boundary, periodic(of, boundary))
-    return bill_lines(db, [line], {customer.id: payer_of(customer)}, line.billed_at, meter)
+    return bill_lines(db, [line], payers_of([subscription]), line.billed_at, meter)
 
 
 def _of_subscriptions(
@@ -216,6 +228,8 @@ def _projection(db: Session, subscriptions: Sequence[Subscription], meter: Meter
         problems.add("base", "subscription_currencies_does_not_match")
     if any(one.next_billing_at != first.next_billing_at for one in subscriptions):
         problems.add("base", "billing_periods_does_not_match")
+    if any(one.issuer.id != first.issuer.id for one in subscriptions):
+        problems.add("base", "subscription_billing_entities_do_not_match")
     problems.check()
     for one in subscriptions:
         one.consolidate_invoice, one.purchase_order_number = True, first.purchase_order_number

@@ -50,7 +50,11 @@ def follow_amounts(db: Session, changed: Collection[UUID], now: datetime, meter:
         return
     lock_customers(db, customers)
     close_customers(db, customers, now, now, meter)
-    whole = joinedload(Subscription.plan), joinedload(Subscription.customer).joinedload(Customer.organization)
+    whole = (
+        joinedload(Subscription.plan),
+        joinedload(Subscription.customer).joinedload(Customer.billing_entity),
+        joinedload(Subscription.billing_entity),
+    )
     for successor in db.scalars(waiting.options(*whole, joinedload(Subscription.previous).options(*whole))).all():
         current = successor.previous
         if current is None:

@@ -49,7 +49,7 @@ WRITES = [
     ("POST", "/api/v1/billable_metrics"), ("PUT", "/api/v1/billable_metrics/calls"),
     ("POST", "/api/v1/plans"), ("PUT", "/api/v1/plans/plan"), ("POST", "/api/v1/taxes"), ("PUT", "/api/v1/taxes/none"),
     ("POST", "/api/v1/customers"), ("POST", "/api/v1/subscriptions"), ("PUT", "/api/v1/subscriptions/sub"),
-    ("PUT", "/api/v1/invoices/none"), ("PUT", "/api/v1/fees/none"), ("PUT", "/api/v1/test_clock"),
+    ("PUT", "/api/v1/invoices/none"), ("POST", "/api/v1/invoices/preview"), ("PUT", "/api/v1/fees/none"), ("PUT", "/api/v1/test_clock"),
     ("POST", "/api/v1/plans/plan/charges"), ("PUT", "/api/v1/plans/plan/charges/calls"),
     ("POST", "/api/v1/plans/plan/charges/calls/filters"),
     ("PUT", "/api/v1/plans/plan/charges/calls/filters/00000000-0000-0000-0000-000000000000"),
