@@ -85,7 +85,7 @@ def _asked(data: PreviewBody) -> Asked:
     sent = changes(data)
     if not sent.get("customer"):
         raise invalid("customer", "value_is_mandatory")
-    # Coupons cannot be given to anybody yet: they are read, and lower nothing.
+    # Only coupons that the customer has lower the invoice: those that are sent are read, and not taken yet.
     _read(sent.get("coupons"), list, list[PreviewCouponInput], "coupons_must_be_an_array")
     found = _read(sent.get("subscriptions"), dict, PreviewSubscriptionsInput, "subscriptions_must_be_an_object")
     of: Mapping[str, Any] = changes(found) if found else {}
