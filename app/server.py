@@ -47,6 +47,7 @@ from app.api.fees import FeeController
 from app.api.fixed_charges import FixedChargeController, SubscriptionFixedChargeController
 from app.api.given import Called, Db, Org
 from app.api.health import health
+from app.api.invoice_previews import InvoicePreviewController
 from app.api.invoices import CustomerInvoiceController, InvoiceController
 from app.api.lifetime_usage import LifetimeUsageController
 from app.api.limits import LimitedBody
@@ -180,6 +181,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             FeeExplanationController,
             FixedChargeController,
             InvoiceController,
+            InvoicePreviewController,
             LifetimeUsageController,
             OneWalletTransactionController,
             OrganizationController,

@@ -152,7 +152,7 @@ def _steps(
         return
     for boundaries in _periods(billed, terminated_at, first, last):
         for place, (start, to) in enumerate(_cuts(billed, boundaries, first, last, granularity)):
-            yield _Step((billed, replace(boundaries, charges_to=to)), start, is_first=not place)
+            yield _Step((billed, boundaries.with_charges(to=to)), start, is_first=not place)
 
 
 def _periods(
@@ -162,7 +162,7 @@ def _periods(
     terms = billed.terms
     instant = max(local_start(first, billed.tz), billed.started_at)
     while (terminated_at is None or instant < terminated_at) and local_date(instant, billed.tz) <= last:
-        after = terms.next_boundary(instant)
+        after = terms.next_charges_boundary(instant)
         ends = terminated_at is not None and terminated_at < after
         boundaries = terminating(terms, terminated_at) if ends and terminated_at else current(terms, instant)
         if boundaries.charges_from < boundaries.charges_to:

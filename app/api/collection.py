@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct
 from sqlalchemy.orm import Session
 
 from app.api.given import Db, Now, Org
-from app.api.invoices import InvoiceAnswer, invoice_object
+from app.api.invoices import InvoiceAnswer, whole_invoice
 from app.api.routes import post, put
 from app.api.wire import Cents, Opt, changes
 from app.billing.issued import find_invoice, lock_invoice, lose_dispute
@@ -53,7 +53,7 @@ class CollectionController(Controller):
         given back."""
         sent = {} if data is None else changes(data)
         invoice = void_invoice(db, organization.id, as_uuid(lago_id), sent, now)
-        return InvoiceAnswer(invoice_object(invoice, now))
+        return InvoiceAnswer(whole_invoice(invoice, now))
 
     @post("/lose_dispute")
     def lose_dispute(self, lago_id: str, db: Db, organization: Org, now: Now) -> InvoiceAnswer:
@@ -87,4 +87,4 @@ def _lost(db: Session, organization: Organization, lago_id: str, now: Now) -> In
     invoice = lock_invoice(db, organization.id, as_uuid(lago_id))
     lose_dispute(invoice, now)
     db.flush()
-    return InvoiceAnswer(invoice_object(invoice, now))
+    return InvoiceAnswer(whole_invoice(invoice, now))

@@ -46,8 +46,8 @@ class BillingPeriodObject(Struct):
     lago_plan_id: UUID
     subscription_from_datetime: str
     subscription_to_datetime: str
-    charges_from_datetime: str
-    charges_to_datetime: str
+    charges_from_datetime: str | None
+    charges_to_datetime: str | None
     invoicing_reason: str
     fixed_charges_from_datetime: str | None
     fixed_charges_to_datetime: str | None
@@ -270,16 +270,16 @@ def _period_object(period: BillingPeriod) -> BillingPeriodObject:
         lago_plan_id=period.subscription.plan_id,
         subscription_from_datetime=instant(period.from_datetime),
         subscription_to_datetime=instant(period.to_datetime),
-        charges_from_datetime=instant(period.charges_from_datetime),
-        charges_to_datetime=instant(period.charges_to_datetime),
+        charges_from_datetime=instant_or_none(period.charges_from_datetime),
+        charges_to_datetime=instant_or_none(period.charges_to_datetime),
         invoicing_reason=period.invoicing_reason,
         fixed_charges_from_datetime=instant_or_none(period.fixed_charges_from_datetime),
         fixed_charges_to_datetime=instant_or_none(period.fixed_charges_to_datetime),
     )
 
 
-def invoice_object(invoice: Invoice, now: datetime) -> InvoiceObject:
-    """An invoice as it is on the wire, whole."""
+def whole_invoice(invoice: Invoice, now: datetime) -> InvoiceObject:
+    """An invoice as it is on the wire, with its fees; what `WHOLE_PARTS` names must be loaded."""
     return InvoiceObject(
         **_listed(invoice),
         billing_periods=[_period_object(period) for period in invoice.billing_periods],
@@ -327,7 +327,7 @@ class InvoiceController(Controller):
         sent["fees"] = [_dated(fee) for fee in sent.get("fees") or ()]
         invoice_id = sell(db, organization.id, sent, now)
         db.expire_all()
-        return InvoiceAnswer(invoice_object(find_invoice(db, organization.id, invoice_id), now))
+        return InvoiceAnswer(whole_invoice(find_invoice(db, organization.id, invoice_id), now))
 
     @get()
     def list_invoices(
@@ -390,7 +390,7 @@ class InvoiceController(Controller):
     @get("/{lago_id:str}")
     def get_invoice(self, lago_id: str, db: Db, organization: Org, now: Now) -> InvoiceAnswer:
         """One invoice with its fees."""
-        return InvoiceAnswer(invoice_object(find_invoice(db, organization.id, as_uuid(lago_id)), now))
+        return InvoiceAnswer(whole_invoice(find_invoice(db, organization.id, as_uuid(lago_id)), now))
 
     @put("/{lago_id:str}")
     def update_invoice(self, lago_id: str, data: InvoiceBody, db: Db, organization: Org, now: Now) -> InvoiceAnswer:
@@ -398,14 +398,14 @@ class InvoiceController(Controller):
         invoice = lock_invoice(db, organization.id, as_uuid(lago_id))
         update_invoice(db, invoice, changes(data.invoice), now)
         db.flush()
-        return InvoiceAnswer(invoice_object(invoice, now))
+        return InvoiceAnswer(whole_invoice(invoice, now))
 
     @put("/{lago_id:str}/refresh")
     def refresh_invoice(self, lago_id: str, db: Db, service: Running, organization: Org, now: Now) -> InvoiceAnswer:
         """Make a draft anew, with the usage and the prices that there are now. Any other invoice is returned as it is."""
         service.wait_until_readable(organization.id)
         meter = service.billing_meter
-        return InvoiceAnswer(invoice_object(refresh_invoice(db, organization.id, as_uuid(lago_id), now, meter), now))
+        return InvoiceAnswer(whole_invoice(refresh_invoice(db, organization.id, as_uuid(lago_id), now, meter), now))
 
     @put("/{lago_id:str}/finalize")
     def finalize_invoice(self, lago_id: str, db: Db, service: Running, organization: Org, now: Now) -> InvoiceAnswer:
@@ -413,19 +413,19 @@ class InvoiceController(Controller):
         number."""
         service.wait_until_readable(organization.id)
         meter = service.billing_meter
-        return InvoiceAnswer(invoice_object(finalize_invoice(db, organization.id, as_uuid(lago_id), now, meter), now))
+        return InvoiceAnswer(whole_invoice(finalize_invoice(db, organization.id, as_uuid(lago_id), now, meter), now))
 
     @post("/{lago_id:str}/retry")
     def retry_invoice(self, lago_id: str, db: Db, service: Running, organization: Org, now: Now) -> InvoiceAnswer:
         """Make a failed invoice again. Where it fails again, it says why."""
         service.wait_until_readable(organization.id)
         meter = service.billing_meter
-        return InvoiceAnswer(invoice_object(retry_invoice(db, organization.id, as_uuid(lago_id), now, meter), now))
+        return InvoiceAnswer(whole_invoice(retry_invoice(db, organization.id, as_uuid(lago_id), now, meter), now))
 
     @delete("/{lago_id:str}")
     def remove_invoice(self, lago_id: str, db: Db, organization: Org, now: Now) -> InvoiceAnswer:
         """Delete a draft. The periods that it is for are not billed again."""
-        return InvoiceAnswer(invoice_object(delete_draft(db, organization.id, as_uuid(lago_id), now), now))
+        return InvoiceAnswer(whole_invoice(delete_draft(db, organization.id, as_uuid(lago_id), now), now))
 
 
 class CustomerInvoiceController(Controller):

@@ -1,7 +1,6 @@
 """`/api/v1/plans` with the charges and fixed charges on them (billing spec 1.1, 1.11; metering spec 3.1)."""
 
 from collections.abc import Iterable
-from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -13,13 +12,14 @@ from sqlalchemy.orm import Session
 from app.api.charges import ChargeInput, ChargeObject, charge_object
 from app.api.entitlements import EntitlementObject, entitlement_object
 from app.api.fixed_charges import FixedChargeInput, FixedChargeObject, fixed_charge_object
-from app.api.given import Db, Now, Org, Paging
+from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, post, put
 from app.api.slashes import named
 from app.api.taxes import TaxObject, tax_object
 from app.api.wire import Cents, Opt, PageMeta, Str, changes, fill, instant, number, paginate
 from app.catalog.entitlements import entitlements_of, entitlements_of_plan
 from app.catalog.plans import create_plan, delete_plan, find_plan, live_plans, update_plan
+from app.customers.plan_amounts import following_amounts
 from app.models import Plan, PlanEntitlement, UsageThreshold
 
 
@@ -210,11 +210,16 @@ class PlanController(Controller):
         return _answer(db, find_plan(db, organization.id, named(code)))
 
     @put("/{code:str}")
-    def update_plan(self, code: str, data: PlanBody, db: Db, organization: Org, now: datetime) -> PlanAnswer:
+    def update_plan(
+        self, code: str, data: PlanBody, db: Db, service: Running, organization: Org, now: Now
+    ) -> PlanAnswer:
         """Change a plan. Charges and fixed charges are changed by `id`; those that are absent from a sent list are
-        removed. With `cascade_updates`, subscriptions with prices of their own follow where they still have the plan's."""
+        removed. With `cascade_updates`, subscriptions with prices of their own follow where they still have the plan's. A
+        cheaper plan that waits to follow, and is cheaper no more by a new amount, follows at once."""
         plan = find_plan(db, organization.id, named(code), lock=True)
-        return _answer(db, update_plan(db, plan, changes(data.plan), now))
+        with following_amounts(db, plan, now, service.billing_meter):
+            plan = update_plan(db, plan, changes(data.plan), now)
+        return _answer(db, plan)
 
     @delete("/{code:str}")
     def remove_plan(self, code: str, db: Db, organization: Org, now: Now) -> PlanAnswer:

@@ -296,6 +296,7 @@ class SubscriptionController(Controller):
         external_id: str,
         data: SubscriptionUpdateBody,
         db: Db,
+        service: Running,
         organization: Org,
         now: Now,
         status: str | None = None,
@@ -308,7 +309,7 @@ class SubscriptionController(Controller):
             subscription = find_to_override(db, organization.id, external_id, wanted)
         else:
             subscription = find_subscription(db, organization.id, external_id, wanted, lock=True)
-        update_subscription(db, subscription, sent, now)
+        update_subscription(db, subscription, sent, now, service.billing_meter)
         return SubscriptionAnswer(extended_object(db, subscription, now))
 
     @delete("/{external_id:str}")

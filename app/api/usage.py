@@ -159,8 +159,8 @@ def _past_object(period: BillingPeriod, fees: Sequence[Fee]) -> UsageObject:
         if fee.charge is not None:
             charges.setdefault(fee.charge, []).append(fee)
     return UsageObject(
-        from_datetime=instant(period.charges_from_datetime),
-        to_datetime=instant(period.charges_to_datetime),
+        from_datetime=instant(period.charges_from_datetime or period.from_datetime),
+        to_datetime=instant(period.charges_to_datetime or period.to_datetime),
         issuing_date=invoice.issuing_date.isoformat(),
         currency=invoice.currency,
         amount_cents=invoice.fees_amount_cents,

@@ -1,7 +1,7 @@
 """Who is billed and for what: a subscription with its plan, and one line of an invoice. No I/O."""
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -11,6 +11,8 @@ from app.core.boundaries import Boundaries, Stretch, Terms
 from app.core.charges.proration import ProratedSpan
 from app.core.periods import BillingTime, Interval, local_date
 
+UPGRADE_BILLED_AFTER = timedelta(seconds=1)
+"""How long after an upgrade its invoice is dated (billing spec 1.7)."""
 _OPENING = ("subscription_starting", "subscription_periodic")
 _CLOSING = ("subscription_periodic", "subscription_terminating")
 
@@ -69,6 +71,8 @@ class BilledSubscription:
             anchor_at=self.subscription_at,
             started_at=self.started_at,
             tz=self.tz,
+            charges_monthly=self.plan.charges_monthly,
+            fixed_charges_monthly=self.plan.fixed_charges_monthly,
         )
 
     def span(self, boundaries: Boundaries) -> ProratedSpan:
@@ -84,8 +88,9 @@ class BilledSubscription:
 
 @dataclass(frozen=True, slots=True)
 class BilledLine:
-    """One subscription on one invoice: why, when, and between which boundaries. Of a draft that is made anew:
-    `first_measured_at` is when it was made first, and `adjustments` are the fees of it that have been adjusted."""
+    """One subscription on one invoice: why, when, and between which boundaries. `upgraded_from`: the one in whose place it
+    has just come. Of a draft that is made anew: `first_measured_at` is when it was made first, and `adjustments` are the
+    fees of it that have been adjusted."""
 
     subscription: BilledSubscription
     reason: str
@@ -93,11 +98,13 @@ class BilledLine:
     boundaries: Boundaries
     first_measured_at: datetime | None = None
     adjustments: Adjustments = field(default_factory=dict)
+    upgraded_from: UUID | None = None
 
     @property
     def has_subscription_fee(self) -> bool:
         """A plan paid in advance has paid for the period it is terminated in, and only such a plan pays at the start; a
-        trial is free (billing spec 2.3)."""
+        trial is free. Where charges are billed monthly, the fee is due when the plan's period is over or begins, and in
+        advance also when a trial ends on the day of an invoice (billing spec 2.3)."""
         if self.subscription.in_trial(self.billed_at):
             return False
         pay_in_advance = self.subscription.plan.pay_in_advance
@@ -109,12 +116,14 @@ class BilledLine:
             case "in_advance_charge" | "progressive_billing":
                 return False
             case _:
-                return True
+                return self.boundaries.closes is not None or (pay_in_advance and self._ends_trial)
 
     @property
     def has_charges(self) -> bool:
-        """An invoice at the start of a subscription has no usage to bill."""
-        return self.reason in _CLOSING and self.boundaries.charges_from < self.boundaries.charges_to
+        """An invoice at the start of a subscription has no usage to bill, nor has one of a month where charges are not
+        billed monthly."""
+        charges = self.boundaries.charges
+        return self.reason in _CLOSING and charges is not None and charges.from_ < charges.to
 
     @property
     def ends_charges(self) -> bool:
@@ -140,6 +149,12 @@ class BilledLine:
             return ()
         begins = self._begins_another
         return tuple(one for one in self.subscription.plan.charges if not one.pay_in_advance or (begins and one.renews))
+
+    @property
+    def _ends_trial(self) -> bool:
+        """Whether the trial ends on the local day of the invoice."""
+        ends, tz = self.subscription.trial_ends_at, self.subscription.tz
+        return ends is not None and local_date(ends, tz) == local_date(self.billed_at, tz)
 
     @property
     def _begins_another(self) -> bool:

@@ -214,6 +214,8 @@ class PlanTerms:
     pay_in_advance: bool
     taxes: Taxes
     charges: tuple[ChargeTerms, ...]
+    charges_monthly: bool = False
+    fixed_charges_monthly: bool = False
     commitment: CommitmentTerms | None = None
     fixed_charges: tuple[FixedChargeTerms, ...] = ()
 
@@ -361,6 +363,8 @@ def _plan_terms(plan: Plan, compiled: _Compiled) -> PlanTerms:
         pay_in_advance=plan.pay_in_advance,
         taxes=applied_taxes(plan.taxes),
         charges=tuple(_charge_terms(charge, compiled) for charge in plan.charges),
+        charges_monthly=plan.bill_charges_monthly is True,
+        fixed_charges_monthly=plan.bill_fixed_charges_monthly is True,
         commitment=_commitment_terms(plan.minimum_commitment),
         fixed_charges=tuple(_fixed_charge_terms(charge) for charge in plan.fixed_charges),
     )

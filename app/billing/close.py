@@ -5,9 +5,10 @@ once; a process that dies leaves nothing behind; and a unique key on (subscripti
 mistakes. The number of ClickHouse queries depends on the number of chunks and aggregation types only.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -31,7 +32,7 @@ from app.catalog.retirement import retire_copies
 from app.core.boundaries import Boundaries, joined, periodic, starting
 from app.core.periods import local_date, local_start
 from app.metering.meter import Meter
-from app.models import BillingPeriod, Customer, Invoice, Organization, Subscription
+from app.models import BillingPeriod, Customer, Organization, Subscription
 
 log = structlog.get_logger(__name__)
 
@@ -63,22 +64,34 @@ def close_chunk(
     claimed = claim(db, scope, until, size, wait=wait)
     if not claimed:
         return Closed()
-    subscriptions = _due(db, claimed, until)
+    invoices = close_subscriptions(db, _due(db, claimed, until), made_at, meter)
+    return Closed(tuple(claimed), tuple(invoices))
+
+
+def close_subscriptions(
+    db: Session, subscriptions: Sequence[Subscription], made_at: datetime, meter: Meter
+) -> list[UUID]:
+    """Bill each of these subscriptions at its next boundary, and move it on from there; returns the ids of the invoices.
+    The customers must be locked, and loaded with their organizations."""
     plans = load_plans(db, {one.plan_id for one in subscriptions})
-    before = _last_charges_to(db, subscriptions)
-    successors = _successors(db, subscriptions)
-    plans |= load_plans(db, {one.plan_id for one in successors.values()})
-    lines = []
+    before = load_billed_until(db, [one.id for one in subscriptions])
+    following = _successors(db, subscriptions)
+    plans |= load_plans(db, {one.plan_id for one in following.values()})
+    lines, successors = [], {}
     for one in subscriptions:
         billed, boundary = billed_subscription(one, plans), one.next_billing_at
-        if boundary is not None:
-            reason = "subscription_terminating" if one.id in successors else "subscription_periodic"
-            lines.append(BilledLine(billed, reason, boundary, _boundaries(billed, boundary, before)))
+        if boundary is None:
+            continue
+        boundaries = before.get(one.id, NEVER_BILLED).join(periodic(billed.terms, boundary))
+        if one.id in following and boundaries.closes:
+            successors[one.id] = following[one.id]
+        reason = "subscription_terminating" if one.id in successors else "subscription_periodic"
+        lines.append(BilledLine(billed, reason, boundary, boundaries))
     lines += _downgraded(db, subscriptions, successors, plans, made_at)
     invoices = bill_lines(db, lines, payers_of([*subscriptions, *successors.values()]), made_at, meter)
     db.flush()
     _move_on(db, subscriptions, lines)
-    return Closed(tuple(claimed), tuple(invoices))
+    return invoices
 
 
 def bill_lines(db: Session, lines: Sequence[BilledLine], payers: Payers, made_at: datetime, meter: Meter) -> list[UUID]:
@@ -243,11 +256,13 @@ def _downgraded(
     db.flush()  # only one of them may be active
     begun = []
     lines = []
+    days = {old.id: billed_subscription(old, plans).terms.day_billed(boundary) for old, _, boundary in pairs}
     for old, new, boundary in pairs:
         new.status, new.started_at, new.activated_at, new.updated_at = "active", boundary, made_at, made_at
         new.customer, new.termination_due_at = old.customer, None
         billed = billed_subscription(new, plans)
-        new.next_billing_at = billed.terms.next_boundary(boundary)
+        # The day is told by the old plan's periods: those of the new one may begin a little later.
+        new.next_billing_at = billed.terms.boundary_after_day(days[old.id])
         if new.ending_at is not None:
             new.termination_due_at = local_start(local_date(new.ending_at, billed.tz), billed.tz)
         begun.append(new)
@@ -257,42 +272,42 @@ def _downgraded(
     return lines
 
 
-def _boundaries(
-    billed: BilledSubscription, boundary: datetime, before: Mapping[UUID, tuple[str, datetime, datetime | None]]
-) -> Boundaries:
-    """What a boundary bills; after a change of timezone, from where the last invoice ended."""
-    boundaries = periodic(billed.terms, boundary)
-    timezone, charges_to, fixed_charges_to = before.get(billed.id, (billed.tz.key, None, None))
-    if charges_to is None or timezone == billed.tz.key:
-        return boundaries
-    return joined(boundaries, charges_to, fixed_charges_to)
+class BilledUntil(NamedTuple):
+    """The last boundary at which a subscription was billed, and until when its charges and fixed charges were."""
+
+    boundary: datetime | None = None
+    charges: datetime | None = None
+    fixed_charges: datetime | None = None
+
+    def join(self, boundaries: Boundaries) -> Boundaries:
+        """Boundaries that go on from there, also where the customer's timezone has changed meanwhile."""
+        return joined(boundaries, self.charges, self.fixed_charges)
 
 
-def _last_charges_to(
-    db: Session, subscriptions: Sequence[Subscription]
-) -> dict[UUID, tuple[str, datetime, datetime | None]]:
-    """Where the charges and fixed charges of each subscription's last invoice ended, and in which timezone that was."""
+NEVER_BILLED = BilledUntil()
+
+
+def load_billed_until(db: Session, subscription_ids: Collection[UUID]) -> dict[UUID, BilledUntil]:
+    """Where these subscriptions stand that have been billed at the end of a period, in one query."""
     rows = db.execute(
         select(
             BillingPeriod.subscription_id,
-            Invoice.timezone,
-            BillingPeriod.charges_to_datetime,
-            BillingPeriod.fixed_charges_to_datetime,
+            func.max(BillingPeriod.billed_at),
+            func.max(BillingPeriod.charges_to_datetime),
+            func.max(BillingPeriod.fixed_charges_to_datetime),
         )
-        .distinct(BillingPeriod.subscription_id)
-        .join(Invoice, Invoice.id == BillingPeriod.invoice_id)
         .where(
-            BillingPeriod.subscription_id.in_([one.id for one in subscriptions]),
+            BillingPeriod.subscription_id.in_(subscription_ids),
             BillingPeriod.invoicing_reason == "subscription_periodic",
         )
-        .order_by(BillingPeriod.subscription_id, BillingPeriod.billed_at.desc())
+        .group_by(BillingPeriod.subscription_id)
     )
-    return {subscription_id: (timezone, charges, fixed) for subscription_id, timezone, charges, fixed in rows}
+    return {subscription_id: BilledUntil(*until) for subscription_id, *until in rows}
 
 
 def _move_on(db: Session, subscriptions: Sequence[Subscription], lines: Sequence[BilledLine]) -> None:
     """Set each billed subscription's next boundary, all in one statement."""
-    after = {line.subscription.id: line.subscription.terms.next_boundary(line.billed_at) for line in lines}
+    after = {line.subscription.id: line.subscription.terms.boundary_after(line.billed_at) for line in lines}
     following = [
         None if one.status == "terminated" else after.get(one.id, one.next_billing_at) for one in subscriptions
     ]

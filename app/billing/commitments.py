@@ -78,13 +78,12 @@ def lacking_alone(line: BilledLine, fees_cents: int) -> int:
 
 def _reckoning(line: BilledLine) -> _Reckoning | None:
     """What a line reckons up: in arrears the period that it closes; in advance the one before, and the last one at the end
-    of the subscription."""
+    of the subscription. An invoice of a month within a period reckons up nothing."""
     subscription = line.subscription
     commitment = subscription.plan.commitment
-    if commitment is None or line.reason == "subscription_starting":
+    period, tz = line.boundaries.closes, subscription.tz
+    if commitment is None or period is None or line.reason == "subscription_starting":
         return None
-    terms, tz = subscription.terms, subscription.tz
-    period = terms.period_at(line.boundaries.charges_to)
     start = local_start(period.start, tz)
     first_day = local_start(local_date(subscription.started_at, tz), tz)
     end = min(local_end(period.end, tz), line.boundaries.charges_to)

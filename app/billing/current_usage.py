@@ -195,5 +195,5 @@ def _item(
     if full_usage:
         if not (restriction.is_given or options.only) or any(one.prorated for one in plan.charges):
             raise NotAllowed("full_usage_not_allowed")
-        boundaries = replace(boundaries, charges_from=billed.started_at)
+        boundaries = boundaries.with_charges(from_=billed.started_at)
     return billed, boundaries

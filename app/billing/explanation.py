@@ -29,6 +29,7 @@ from app.core.explanation.steps import (
     StepKind,
     charge_steps,
     difference,
+    less_paid,
     missing_to_minimum,
     period_fee,
     total,
@@ -292,6 +293,14 @@ def _commitment(facts: Facts, words: LocalWords) -> Part:
         return Part(missing_to_minimum(facts.amount + spent, spent))
 
 
+def _fixed_charge(facts: Facts, words: LocalWords) -> Part:
+    """Units of an add-on, less what was paid for the same days before an upgrade (billing spec 2.6)."""
+    if facts.figures is None:
+        return _amount(facts, words)
+    whole = from_minor(Decimal(facts.figures["whole_cents"]), facts.currency)
+    return Part(less_paid(facts.precise_amount, whole, facts.units, facts.precise_unit_amount))
+
+
 def _amount(facts: Facts, _: LocalWords) -> Part:
     """What is known of any fee: its units and what they cost."""
     return Part([Step(StepKind.AMOUNT, facts.in_price_units[0], facts.units, facts.precise_unit_amount)])
@@ -303,6 +312,6 @@ KINDS: Mapping[str, Callable[[Facts, LocalWords], Part]] = {
     "subscription": _subscription,
     "true_up": _true_up,
     "commitment": _commitment,
-    "fixed_charge": _amount,
+    "fixed_charge": _fixed_charge,
 }
 """By what a fee is for; anything else is told by its units and their price."""

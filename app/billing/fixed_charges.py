@@ -1,25 +1,26 @@
 """Fees of fixed charges: what was in force in a period, priced, and not billed twice (billing spec 2.3, 2.6)."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, insert, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.billing.adjustments import FeeKey
 from app.billing.billed import BilledLine
-from app.billing.book import FixedChargeTerms, TaxBook
+from app.billing.book import PRECISE_PLACES, FixedChargeTerms, TaxBook
 from app.billing.fees import FeeDraft, FeeItem, tax_amounts
 from app.core.boundaries import SAME_END, Stretch
 from app.core.charges.fees import FeeAmounts, fee_amounts
-from app.core.charges.fixed_charges import UnitsChange, period_usage, raised, units_in_force
+from app.core.charges.fixed_charges import UnitsChange, already_paid, period_usage, raised, units_in_force
 from app.core.charges.proration import ProratedSpan
 from app.core.charges.usage import BucketUsage, Priced
-from app.core.money import ZERO
+from app.core.money import ZERO, decimal_text, exact, minor_int, round_half_up
 from app.core.periods import calendar_days, local_date, local_start
 from app.models import BillingPeriod, Fee, FixedCharge, Invoice, OwnUnits, Subscription, SubscriptionUnits
 from app.models.invoice import UNBILLED
@@ -37,11 +38,28 @@ class Billed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class PaidAhead:
+    """What was paid in advance for an add-on, unrounded in minor units, from when it was billed to the end of its
+    period."""
+
+    precise_cents: Decimal
+    from_: datetime
+    to: datetime
+
+    def for_rest(self, since: datetime, stretch: Stretch, tz: ZoneInfo) -> Decimal:
+        """The part of it that is for the days of a stretch from an instant on."""
+        days = calendar_days(since, min(self.to, stretch.to), tz)
+        return already_paid(self.precise_cents, calendar_days(self.from_, self.to, tz), days)
+
+
+@dataclass(frozen=True, slots=True)
 class FixedUnits:
-    """The changes of units, and the units billed in advance by the end of their period."""
+    """The changes of units, and the units billed in advance by the end of their period. `paid`: by subscription and add-on
+    what was paid for the same days before an upgrade."""
 
     changes: Mapping[Key, Sequence[UnitsChange]] = field(default_factory=dict)
     billed: Mapping[Key, Sequence[Billed]] = field(default_factory=dict)
+    paid: Mapping[tuple[UUID, UUID], Sequence[PaidAhead]] = field(default_factory=dict)
 
     def changes_of(self, key: Key, known_at: datetime | None = None) -> list[UnitsChange]:
         """The changes of a fixed charge's units; those that were recorded by an instant, if one is given."""
@@ -67,7 +85,13 @@ def load_units(db: Session, lines: Iterable[BilledLine]) -> FixedUnits:
     in_advance = [line for line in with_fixed if line.subscription.plan.has_fixed_charges_in_advance]
     ends = [ahead.to for line in in_advance if (ahead := line.boundaries.fixed_charges_ahead)]
     billed = _load_billed(db, ids, min(ends) - SAME_END) if ends else {}
-    return FixedUnits(load_changes(db, ids), billed)
+    paid = {
+        (line.subscription.id, add_on_id): paid
+        for line in in_advance
+        if line.upgraded_from is not None
+        for add_on_id, paid in _load_paid(db, line.upgraded_from, line.billed_at).items()
+    }
+    return FixedUnits(load_changes(db, ids), billed, paid)
 
 
 def load_changes(db: Session, subscription_ids: Collection[UUID]) -> dict[Key, list[UnitsChange]]:
@@ -174,6 +198,42 @@ def _load_billed(db: Session, subscription_ids: Collection[UUID], since: datetim
     return billed
 
 
+def _load_paid(db: Session, upgraded_from: UUID, since: datetime) -> dict[UUID, list[PaidAhead]]:
+    """What was paid for days after an instant, prorated and in advance, by add-on: on the subscription that was upgraded,
+    and on those that were upgraded to it, whose payments lowered what was paid on it."""
+    lineage = select(Subscription.id, Subscription.previous_subscription_id).where(Subscription.id == upgraded_from)
+    chain = lineage.cte("chain", recursive=True)
+    before = aliased(Subscription)
+    chain = chain.union(
+        select(before.id, before.previous_subscription_id).where(
+            before.id == chain.c.previous_subscription_id, before.replaced_by == "upgrade"
+        )
+    )
+    rows = db.execute(
+        select(
+            FixedCharge.add_on_id, Fee.precise_amount_cents, Fee.from_datetime, BillingPeriod.billed_at, Fee.to_datetime
+        )
+        .join(FixedCharge, FixedCharge.id == Fee.fixed_charge_id)
+        .join(Invoice, Invoice.id == Fee.invoice_id)
+        .join(
+            BillingPeriod,
+            (BillingPeriod.invoice_id == Fee.invoice_id) & (BillingPeriod.subscription_id == Fee.subscription_id),
+        )
+        .where(
+            Fee.subscription_id.in_(select(chain.c.id)),
+            Fee.pay_in_advance,
+            FixedCharge.prorated,
+            Fee.to_datetime >= since,
+            Invoice.status.not_in(UNBILLED),
+        )
+        .order_by(Fee.created_at, Fee.position)
+    )
+    paid: dict[UUID, list[PaidAhead]] = {}
+    for add_on_id, precise_cents, from_, billed_at, to in rows:
+        paid.setdefault(add_on_id, []).append(PaidAhead(precise_cents, max(from_, billed_at), to))
+    return paid
+
+
 def fixed_charge_fees(line: BilledLine, units: FixedUnits, taxes: TaxBook) -> list[FeeDraft]:
     """The fees of a line's fixed charges; one without units and amount is no fee (billing spec 2.3)."""
     subscription = line.subscription
@@ -187,7 +247,8 @@ def fixed_charge_fees(line: BilledLine, units: FixedUnits, taxes: TaxBook) -> li
             continue
         span = _span(line, stretch, prorated=charge.prorated)
         usage = period_usage(units.changes_of(key, first), span, prorated=charge.prorated)
-        fees.append(_fee(line, charge, stretch, usage, charge.price(usage), taxes))
+        paid = units.paid.get((subscription.id, charge.add_on_id), ()) if _is_paid_ahead(charge) else ()
+        fees.append(_fee(line, charge, stretch, usage, charge.price(usage), taxes, paid))
     adjusted = line.adjustments
     return [fee for fee in fees if fee.amounts.units or fee.amounts.amount_cents or fee.key in adjusted]
 
@@ -218,12 +279,36 @@ def raised_fees(line: BilledLine, charge_ids: Collection[UUID], units: FixedUnit
     return [fee for fee in fees if fee.amounts.units or fee.amounts.amount_cents]
 
 
+def _is_paid_ahead(charge: FixedChargeTerms) -> bool:
+    return charge.pay_in_advance and charge.prorated
+
+
+def _lowered(amounts: FeeAmounts, paid_cents: Decimal) -> FeeAmounts:
+    """A fee less what is paid already, not below 0."""
+    with exact():
+        left = max(amounts.precise_amount_cents - paid_cents, ZERO)
+    return replace(amounts, amount_cents=minor_int(left), precise_amount_cents=left)
+
+
 def _fee(
-    line: BilledLine, charge: FixedChargeTerms, stretch: Stretch, usage: BucketUsage, priced: Priced, taxes: TaxBook
+    line: BilledLine,
+    charge: FixedChargeTerms,
+    stretch: Stretch,
+    usage: BucketUsage,
+    priced: Priced,
+    taxes: TaxBook,
+    paid: Sequence[PaidAhead] = (),
 ) -> FeeDraft:
+    """A fixed charge's fee, less what was paid for the same add-on and days before an upgrade."""
     subscription = line.subscription
     plan = subscription.plan
-    amounts = fee_amounts(usage, priced, plan.currency)
+    amounts, figures = fee_amounts(usage, priced, plan.currency), None
+    if paid:
+        whole = amounts
+        with exact():
+            cents = sum((one.for_rest(stretch.from_, stretch, subscription.tz) for one in paid), ZERO)
+        amounts = _lowered(whole, cents)
+        figures = {"whole_cents": decimal_text(round_half_up(whole.precise_amount_cents, PRECISE_PLACES))}
     adjustment = line.adjustments.get(FeeKey("fixed_charge", fixed_charge_id=charge.id))
     if adjustment is not None:
         amounts = adjustment.amounts(amounts, plan.currency, lambda new: _at(charge, new, plan.currency))
@@ -251,6 +336,7 @@ def _fee(
         tax_amounts=tax_amounts(amounts, own),
         fixed_charge_id=charge.id,
         pay_in_advance=charge.pay_in_advance,
+        figures=figures,
     )
 
 

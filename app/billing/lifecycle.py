@@ -2,22 +2,28 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.billing.billed import BilledLine, BilledSubscription
+from app.billing.billed import UPGRADE_BILLED_AFTER, BilledLine, BilledSubscription
 from app.billing.book import PlanTerms, load_plans, load_taxes
-from app.billing.close import bill_lines, billed_subscription, close_chunk
+from app.billing.close import (
+    NEVER_BILLED,
+    bill_lines,
+    billed_subscription,
+    close_chunk,
+    load_billed_until,
+)
 from app.billing.credit_notes import credit_unused
 from app.billing.fixed_charges import fixed_charge_fees, load_units, raised_fees
 from app.billing.invoice_drafts import group_lines
 from app.billing.invoices import write_invoices
 from app.billing.payers import payers_of, timezone_of
 from app.billing.statements import write_statements
-from app.core.boundaries import Boundaries, current, starting, terminating
+from app.core.boundaries import current, starting, terminating
 from app.core.periods import local_date, local_start
 from app.customers.periods import terms_of
 from app.metering.meter import Meter
@@ -28,7 +34,7 @@ def bill_start(db: Session, subscription: Subscription, instant: datetime, made_
     """The first invoice of a plan paid in advance; of one in arrears, or in its trial, what its fixed charges come to in
     advance, if that is anything."""
     plans = load_plans(db, [subscription.plan_id])
-    line = _line(subscription, plans, "subscription_starting", instant)
+    line = _started_line(subscription, plans, instant)
     plan = line.subscription.plan
     payers = payers_of([subscription])
     if line.has_subscription_fee:
@@ -62,7 +68,7 @@ def bill_termination(
     """The last invoice of terminated subscriptions: usage and, in arrears, the fee of the current period until its end."""
     ended = list(subscriptions)
     plans = load_plans(db, {one.plan_id for one in ended})
-    lines = [_line(one, plans, "subscription_terminating", instant) for one in ended]
+    lines = _ended_lines(db, ended, plans, instant)
     bill_lines(db, lines, payers_of(ended), made_at, meter)
 
 
@@ -103,10 +109,10 @@ def bill_upgrade(db: Session, before: Subscription, after: Subscription, now: da
     """The invoice of an upgrade, a second after it: usage and, in arrears, the fee of the old plan until then; in advance,
     the fee and the fixed charges of the new one from that day on (billing spec 1.7). What the new plan will bill is left to
     it."""
-    billed_at = now + timedelta(seconds=1)
+    billed_at = now + UPGRADE_BILLED_AFTER
     plans = load_plans(db, [before.plan_id, after.plan_id])
-    old = replace(_line(before, plans, "subscription_terminating", now), billed_at=billed_at)
-    new = replace(_line(after, plans, "subscription_starting", now), billed_at=billed_at)
+    (old,) = (replace(line, billed_at=billed_at) for line in _ended_lines(db, [before], plans, now))
+    new = replace(_started_line(after, plans, now), billed_at=billed_at, upgraded_from=before.id)
     old = old.without_continued(new.subscription.plan)
     begins = new.has_subscription_fee or new.subscription.plan.has_fixed_charges_in_advance
     lines = [old, new] if begins else [old]
@@ -119,7 +125,7 @@ def end_without_invoice(
     """What the end of subscriptions brings that are not to be billed any more: statements of what was paid."""
     ended = list(subscriptions)
     plans = load_plans(db, {one.plan_id for one in ended})
-    lines = [_line(one, plans, "subscription_terminating", instant) for one in ended]
+    lines = _ended_lines(db, ended, plans, instant)
     write_statements(db, lines, payers_of(ended), made_at)
 
 
@@ -163,9 +169,19 @@ def _advance_line(billed: BilledSubscription, now: datetime) -> BilledLine:
     return BilledLine(billed, "in_advance_charge", now, current(billed.terms, now))
 
 
-def _line(subscription: Subscription, plans: dict[UUID, PlanTerms], reason: str, now: datetime) -> BilledLine:
+def _started_line(subscription: Subscription, plans: dict[UUID, PlanTerms], now: datetime) -> BilledLine:
     billed = billed_subscription(subscription, plans)
-    boundaries: Boundaries = (
-        terminating(billed.terms, now) if reason == "subscription_terminating" else starting(billed.terms, now)
-    )
-    return BilledLine(billed, reason, now, boundaries)
+    return BilledLine(billed, "subscription_starting", now, starting(billed.terms, now))
+
+
+def _ended_lines(
+    db: Session, subscriptions: Sequence[Subscription], plans: dict[UUID, PlanTerms], now: datetime
+) -> list[BilledLine]:
+    before = load_billed_until(db, [one.id for one in subscriptions])
+    lines = []
+    for one in subscriptions:
+        billed = billed_subscription(one, plans)
+        until = before.get(one.id, NEVER_BILLED)
+        boundaries = until.join(terminating(billed.terms, now, until.boundary))
+        lines.append(BilledLine(billed, "subscription_terminating", now, boundaries))
+    return lines

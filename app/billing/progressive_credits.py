@@ -91,7 +91,7 @@ def take_progressive_credits(db: Session, settlements: Sequence[Settlement], now
         (settlement, line, [fee for fee in fees if fee.item.fee_type == "charge"])
         for settlement in settlements
         for line, fees in settlement.draft.lines
-        if line.ends_charges or line.reason == "progressive_billing"
+        if line.boundaries.charges and (line.ends_charges or line.reason == "progressive_billing")
     ]
     latest = latest_invoices(db, {_period(line) for _, line, _ in lines})
     if not latest:

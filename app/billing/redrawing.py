@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from app.billing.adjustments import Adjustment, FeeKey, group_key
-from app.billing.billed import BilledLine
+from app.billing.billed import UPGRADE_BILLED_AFTER, BilledLine
 from app.billing.book import PlanTerms, load_plans
 from app.billing.close import billed_subscription, draft_fees
 from app.billing.draft_notes import renew_notes
@@ -210,6 +210,9 @@ def _lines(db: Session, invoices: Sequence[Invoice]) -> dict[UUID, list[BilledLi
     """The lines of each invoice as they were billed the first time, on the plans as they are now."""
     periods = [period for one in invoices for period in one.billing_periods]
     upgraded = [one.subscription_id for one in periods if one.subscription.replaced_by == "upgrade"]
+    came_after = {one.subscription.previous_subscription_id for one in periods}
+    before = among(Subscription.id, [one for one in came_after if one is not None])
+    outgrown = set(db.scalars(select(Subscription.id).where(before, Subscription.replaced_by == "upgrade")))
     followed = among(Subscription.previous_subscription_id, upgraded) & Subscription.started_at.is_not(None)
     following = select(Subscription.previous_subscription_id, Subscription.plan_id).where(followed)
     successors = dict(db.execute(following).tuples().all())
@@ -217,7 +220,7 @@ def _lines(db: Session, invoices: Sequence[Invoice]) -> dict[UUID, list[BilledLi
     adjustments = _adjustments(db, [one.id for one in invoices])
     return {
         one.id: [
-            _line(one, period, plans, successors, adjustments.get((one.id, period.subscription_id), {}))
+            _line(one, period, plans, successors, outgrown, adjustments.get((one.id, period.subscription_id), {}))
             for period in one.billing_periods
         ]
         for one in invoices
@@ -229,6 +232,7 @@ def _line(
     period: BillingPeriod,
     plans: dict[UUID, PlanTerms],
     successors: Mapping[UUID | None, UUID],
+    outgrown: Collection[UUID],
     adjustments: Mapping[FeeKey, Adjustment],
 ) -> BilledLine:
     subscription = period.subscription
@@ -238,11 +242,14 @@ def _line(
         tz=ZoneInfo(invoice.timezone),
         ended_by_upgrade=is_end and subscription.replaced_by == "upgrade",
     )
+    previous = subscription.previous_subscription_id
+    came_by_upgrade = period.billed_at - billed.started_at <= UPGRADE_BILLED_AFTER and previous in outgrown
     line = BilledLine(
         billed,
         period.invoicing_reason,
         period.billed_at,
         _boundaries(billed.terms, period),
+        upgraded_from=previous if came_by_upgrade else None,
         first_measured_at=period.first_measured_at,
         adjustments=adjustments,
     )
@@ -260,14 +267,16 @@ def _boundaries(terms: Terms, period: BillingPeriod) -> Boundaries:
             made = terminating(terms, period.subscription.terminated_at or period.billed_at)
         case _:
             made = periodic(terms, period.billed_at)
-    fixed = made.fixed_charges
-    from_, to = period.fixed_charges_from_datetime, period.fixed_charges_to_datetime
+    fixed_charges = period.fixed_charges_from_datetime, period.fixed_charges_to_datetime
     return replace(
         made,
-        charges_from=period.charges_from_datetime,
-        charges_to=period.charges_to_datetime,
-        fixed_charges=Stretch(from_, to, fixed.period) if fixed and from_ and to else fixed,
+        charges=_as_billed(made.charges, period.charges_from_datetime, period.charges_to_datetime),
+        fixed_charges=_as_billed(made.fixed_charges, *fixed_charges),
     )
+
+
+def _as_billed(stretch: Stretch | None, from_: datetime | None, to: datetime | None) -> Stretch | None:
+    return replace(stretch, from_=from_, to=to) if stretch and from_ and to else stretch
 
 
 def _adjustments(db: Session, invoice_ids: Sequence[UUID]) -> dict[tuple[UUID, UUID], dict[FeeKey, Adjustment]]:

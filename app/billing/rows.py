@@ -88,7 +88,7 @@ class Rows:
 
     def add_period(self, line: BilledLine, invoice_id: UUID, position: int) -> None:
         """Add what an invoice covers of a subscription."""
-        boundaries, fixed = line.boundaries, line.boundaries.fixed_charges
+        boundaries, charges, fixed = line.boundaries, line.boundaries.charges, line.boundaries.fixed_charges
         self._tables[BillingPeriod].append(
             {
                 "id": uuid4(),
@@ -100,8 +100,8 @@ class Rows:
                 "billed_at": line.billed_at,
                 "from_datetime": boundaries.from_,
                 "to_datetime": boundaries.to,
-                "charges_from_datetime": boundaries.charges_from,
-                "charges_to_datetime": boundaries.charges_to,
+                "charges_from_datetime": charges and charges.from_,
+                "charges_to_datetime": charges and charges.to,
                 "fixed_charges_from_datetime": fixed and fixed.from_,
                 "fixed_charges_to_datetime": fixed and fixed.to,
             }

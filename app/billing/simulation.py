@@ -83,10 +83,11 @@ class Simulation:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A subscription in the period looked at, on its own plan."""
+    """A subscription in the period looked at, on its own plan. `parts` are the periods that charges are billed for: the
+    period itself, or its months."""
 
     billed: BilledSubscription
-    boundaries: Boundaries
+    parts: tuple[Boundaries, ...]
     customer: Customer
 
 
@@ -187,20 +188,20 @@ def _cases(
     """The subscriptions that ran in the period looked at."""
     for one in subscriptions:
         billed = billed_subscription(one, plans)
-        boundaries = _boundaries(billed.terms, day, one.terminated_at, now)
-        if boundaries is not None:
-            yield _Case(billed, boundaries, one.customer)
+        parts = tuple(_parts(billed.terms, day, one.terminated_at, now))
+        if parts:
+            yield _Case(billed, parts, one.customer)
 
 
-def _boundaries(terms: Terms, day: date | None, terminated_at: datetime | None, now: datetime) -> Boundaries | None:
-    """The period with a day, as far as the subscription ran in it."""
+def _parts(terms: Terms, day: date | None, terminated_at: datetime | None, now: datetime) -> Iterator[Boundaries]:
+    """The period with a day, as far as the subscription ran in it; with the months that its charges are billed for."""
     period = terms.before(terms.period_at(now)) if day is None else terms.period_at(local_start(day, terms.tz))
-    starts, ends = local_start(period.start, terms.tz), local_end(period.end, terms.tz)
-    if terms.started_at > ends or (terminated_at is not None and terminated_at <= max(starts, terms.started_at)):
-        return None
-    if terminated_at is not None and terminated_at <= ends:
-        return terminating(terms, terminated_at)
-    return current(terms, starts)
+    instant, ends = max(local_start(period.start, terms.tz), terms.started_at), local_end(period.end, terms.tz)
+    while instant <= ends and (terminated_at is None or instant < terminated_at):
+        following = terms.next_charges_boundary(instant)
+        is_last = terminated_at is not None and terminated_at < following and terminated_at <= ends
+        yield terminating(terms, terminated_at) if is_last and terminated_at else current(terms, instant)
+        instant = following
 
 
 def _compare(simulation: Simulation, meter: Meter, cases: Sequence[_Case], draft: PlanTerms) -> None:
@@ -217,36 +218,40 @@ def _compare(simulation: Simulation, meter: Meter, cases: Sequence[_Case], draft
         )
         for plan_id, of in kept.items()
     }
-    before = [(case.billed, case.boundaries) for case in cases]
-    after = [(replace(case.billed, plan=other[case.billed.plan.id]), case.boundaries) for case in cases]
-    measured = charge_usage(meter, [*before, *after], PLAIN)
-    for case, old, new in zip(cases, measured, measured[len(cases) :], strict=False):
-        same = {one.charge.id: one for one in old}
-        changed = iter(new)
-        whole = [
-            same[charge.id] if is_kept else next(changed)
-            for charge, is_kept in zip(draft.charges, kept[case.billed.plan.id], strict=True)
-        ]
-        _add(simulation, case, old, (replace(case.billed, plan=draft), whole))
+    before = [(case.billed, part) for case in cases for part in case.parts]
+    after = [(replace(billed, plan=other[billed.plan.id]), part) for billed, part in before]
+    measured = iter(charge_usage(meter, [*before, *after], PLAIN))
+    of_cases = [[next(measured) for _ in case.parts] for case in cases]
+    for case, old in zip(cases, of_cases, strict=True):
+        new = []
+        for part in old:
+            same, changed = {one.charge.id: one for one in part}, iter(next(measured))
+            new.append(
+                [
+                    same[charge.id] if is_kept else next(changed)
+                    for charge, is_kept in zip(draft.charges, kept[case.billed.plan.id], strict=True)
+                ]
+            )
+        _add(simulation, case, old, (replace(case.billed, plan=draft), new))
 
 
 def _add(
     simulation: Simulation,
     case: _Case,
-    old: Sequence[ChargeUsage],
-    new: tuple[BilledSubscription, Sequence[ChargeUsage]],
+    old: Sequence[Sequence[ChargeUsage]],
+    new: tuple[BilledSubscription, Sequence[Sequence[ChargeUsage]]],
 ) -> None:
-    boundaries = case.boundaries
+    first, last = case.parts[0].charges_from, case.parts[-1].charges_to
     simulation.subscriptions += 1
-    simulation.first = min(simulation.first or boundaries.charges_from, boundaries.charges_from)
-    simulation.last = max(simulation.last or boundaries.charges_to, boundaries.charges_to)
+    simulation.first = min(simulation.first or first, first)
+    simulation.last = max(simulation.last or last, last)
     customer = simulation.customers.get(case.customer.id)
     if customer is None:
         customer = CustomerChange(external_id=case.customer.external_id, name=case.customer.name)
         simulation.customers[case.customer.id] = customer
     customer.subscriptions += 1
     for is_after, (billed, usage) in enumerate(((case.billed, old), new)):
-        for charge_id, cents in _amounts(billed, boundaries, usage).items():
+        for charge_id, cents in _amounts(billed, case.parts, usage).items():
             changes = (simulation.total, customer, _line(simulation, charge_id, billed.plan))
             for one in changes:
                 if is_after:
@@ -265,12 +270,16 @@ def _line(simulation: Simulation, charge_id: UUID | None, plan: PlanTerms) -> Ch
 
 
 def _amounts(
-    billed: BilledSubscription, boundaries: Boundaries, usage: Sequence[ChargeUsage]
+    billed: BilledSubscription, parts: Sequence[Boundaries], usage: Sequence[Sequence[ChargeUsage]]
 ) -> Mapping[UUID | None, int]:
-    """What each charge comes to, and under None everything else: the very fees of an invoice."""
-    line = BilledLine(billed, "subscription_periodic", boundaries.charges_to, boundaries)
+    """What each charge comes to, and under None everything else: the very fees of invoices, of which the last has those of
+    the plan's period."""
     amounts: dict[UUID | None, int] = defaultdict(int)
-    for fee in line_fees(line, usage, NO_TAXES):
-        amounts[fee.charge_id] += fee.amounts.amount_cents
-    amounts[None] += lacking_alone(line, sum(amounts.values()))
+    for part, used in zip(parts, usage, strict=True):
+        closes = part is parts[-1]
+        line = BilledLine(billed, "subscription_periodic" if closes else "in_advance_charge", part.charges_to, part)
+        for fee in line_fees(line, used, NO_TAXES):
+            amounts[fee.charge_id] += fee.amounts.amount_cents
+        if closes:
+            amounts[None] += lacking_alone(line, sum(amounts.values()))
     return amounts

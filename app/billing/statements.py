@@ -165,8 +165,9 @@ def _add(rows: Rows, statement: _Statement, invoice_id: UUID, sequential_id: int
         purchase_order_number=None,
     )
     for position, (line, _) in enumerate(statement.parts):
-        boundaries = replace(line.boundaries, from_=line.boundaries.charges_from, to=line.boundaries.charges_to)
-        rows.add_period(replace(line, reason=REASON, boundaries=boundaries), invoice_id, position)
+        charges = line.boundaries.charges
+        own = line.boundaries if charges is None else replace(line.boundaries, from_=charges.from_, to=charges.to)
+        rows.add_period(replace(line, reason=REASON, boundaries=own), invoice_id, position)
     for of_tax in _by_tax(fees).values():
         tax, amounts = of_tax[0][1], [own.amount_cents for _, own in of_tax]
         applied = AppliedTax(tax.tax_id, tax.tax_code, tax.tax_name, tax.tax_description, tax.tax_rate)

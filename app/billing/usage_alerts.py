@@ -150,7 +150,7 @@ def _units_of_lives(db: Session, meter: Meter, alerts: Alerts, items: Sequence[I
         charges = [one for one in billed.plan.charges if one.metric_id == alert.billable_metric_id][:1]
         first = began.get((billed.customer_id, billed.external_id)) or billed.started_at
         plan = replace(billed.plan, charges=tuple(charges))
-        lives.append((replace(billed, plan=plan), replace(boundaries, charges_from=first)))
+        lives.append((replace(billed, plan=plan), boundaries.with_charges(from_=first)))
     with exact():
         return {
             alert.id: sum((fee.total_aggregated_units for one in charges for fee in one.fees), ZERO)

@@ -15,10 +15,6 @@ from app.validation import Changes
 T = TypeVar("T")
 
 
-class _Undone(Exception):
-    """Ends the transaction of a draft."""
-
-
 def with_draft(
     postgres: Postgres,
     organization_id: UUID,
@@ -34,17 +30,12 @@ def with_draft(
         NotFound: `plan_not_found`, `billable_metrics_not_found`, `tax_not_found`.
         Invalid: a field breaks a rule of plans and charges.
     """
-    found: list[T] = []
-    try:
-        with postgres.session() as db:
-            if plan_code is None:
-                name = f"draft-{uuid4()}"
-                plan = create_plan(
-                    db, organization_id, {"name": name, "code": name, "pay_in_advance": False, **changes}, now
-                )
-            else:
-                plan = rewrite_plan(db, find_plan(db, organization_id, plan_code, lock=True), changes, now)
-            found.append(read(db, plan))
-            raise _Undone
-    except _Undone:
-        return found[0]
+    with postgres.undone() as db:
+        if plan_code is None:
+            name = f"draft-{uuid4()}"
+            plan = create_plan(
+                db, organization_id, {"name": name, "code": name, "pay_in_advance": False, **changes}, now
+            )
+        else:
+            plan = rewrite_plan(db, find_plan(db, organization_id, plan_code, lock=True), changes, now)
+        return read(db, plan)

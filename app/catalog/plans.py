@@ -30,7 +30,11 @@ PLAN_PARTS = (
 
 _MANDATORY = ("name", "code", "amount_cents", "amount_currency", "pay_in_advance")
 _EDITABLE_IN_USE = ("name", "invoice_display_name", "description", "amount_cents")
-_FROZEN_IN_USE = ("code", "interval", "amount_currency", "pay_in_advance", "trial_period")
+_MONTHLY = ("bill_charges_monthly", "bill_fixed_charges_monthly")
+_WITH_MONTHS = (Interval.SEMIANNUAL, Interval.YEARLY)
+_FROZEN_IN_USE = ("code", "interval", "amount_currency", "pay_in_advance", "trial_period", *_MONTHLY)
+LONGEST_KEY, LONGEST_VALUE = 100, 255
+"""How many characters a key and a value of a plan's metadata may have."""
 
 
 def live_plans(organization_id: UUID) -> Select[Plan]:
@@ -243,6 +247,8 @@ def check_billing(problems: Problems, changes: Changes) -> None:
 
 def _write_parts(db: Session, plan: Plan, changes: Changes, *, in_use: bool, now: datetime) -> Plan:
     """What a plan is made of besides its own columns. The plan comes back as it is now stored."""
+    if plan.interval not in _WITH_MONTHS:
+        plan.bill_charges_monthly = plan.bill_fixed_charges_monthly = None
     if "tax_codes" in changes:
         plan.taxes = taxes_by_code(db, plan.organization_id, changes["tax_codes"] or ())
     if "metadata" in changes:

@@ -1,4 +1,9 @@
-"""Which stretch of time an invoice covers: period boundaries clamped to a subscription's life (billing spec 1.3)."""
+"""Which stretch of time an invoice covers: period boundaries clamped to a subscription's life (billing spec 1.3).
+
+A plan's fee, its charges and its fixed charges each have a sequence of periods of their own: those of charges and of fixed
+charges are the plan's, or months. Months begin with the plan's period, on the same anchor, so every period is made of whole
+months; a subscription is billed whenever a period of any of the three begins.
+"""
 
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -6,17 +11,17 @@ from zoneinfo import ZoneInfo
 
 from app.core.periods import (
     BillingTime,
+    Cycle,
     Interval,
     Period,
     local_date,
     local_end,
     local_start,
-    next_period,
-    period_containing,
-    previous_period,
 )
 
 _FARTHEST_MIDNIGHTS = timedelta(hours=26)
+_DAY = timedelta(days=1)
+_MICROSECOND = timedelta(microseconds=1)
 SAME_END = timedelta(days=2)
 """Ends no further apart than this are those of one period: the midnights of a date in two timezones lie 26 hours apart at
 the most, the ends of two periods a week at least."""
@@ -24,7 +29,8 @@ the most, the ends of two periods a week at least."""
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What decides a subscription's periods. Instants are aware; `anchor_at` is its `subscription_at`."""
+    """What decides a subscription's periods. Instants are aware; `anchor_at` is its `subscription_at`. `charges_monthly`
+    and `fixed_charges_monthly`: these are billed every month, whatever the interval."""
 
     interval: Interval
     billing_time: BillingTime
@@ -32,27 +38,83 @@ class Terms:
     anchor_at: datetime
     started_at: datetime
     tz: ZoneInfo
+    charges_monthly: bool = False
+    fixed_charges_monthly: bool = False
 
     @property
     def anchor(self) -> date:
         """The local date that anniversary periods are counted from."""
         return local_date(self.anchor_at, self.tz)
 
+    @property
+    def plan(self) -> Cycle:
+        """The periods of the plan's fee."""
+        return Cycle(self.interval, self.billing_time, self.anchor)
+
+    @property
+    def charges(self) -> Cycle:
+        """The periods of charges."""
+        return self._cycle(monthly=self.charges_monthly)
+
+    @property
+    def fixed_charges(self) -> Cycle:
+        """The periods of fixed charges."""
+        return self._cycle(monthly=self.fixed_charges_monthly)
+
+    @property
+    def bills(self) -> Cycle:
+        """The periods of invoices."""
+        return self._cycle(monthly=self.charges_monthly or self.fixed_charges_monthly)
+
+    def _cycle(self, *, monthly: bool) -> Cycle:
+        return Cycle(Interval.MONTHLY if monthly else self.interval, self.billing_time, self.anchor)
+
     def period_at(self, instant: datetime) -> Period:
-        """The period that contains the local date of an instant."""
-        return period_containing(local_date(instant, self.tz), self.interval, self.billing_time, self.anchor)
+        """The plan's period that contains the local date of an instant."""
+        return self.plan.containing(local_date(instant, self.tz))
 
     def before(self, period: Period) -> Period:
-        """The period before another."""
-        return previous_period(period, self.interval, self.billing_time, self.anchor)
+        """The plan's period before another."""
+        return self.plan.before(period)
 
     def after(self, period: Period) -> Period:
-        """The period after another."""
-        return next_period(period, self.interval, self.billing_time, self.anchor)
+        """The plan's period after another."""
+        return self.plan.after(period)
 
     def next_boundary(self, instant: datetime) -> datetime:
-        """The start of the period after the one that contains an instant: when that one can be billed."""
-        return local_start(self.period_at(instant).end + timedelta(days=1), self.tz)
+        """When a subscription is billed next: where the first period begins of anything it is billed for."""
+        return self._next(self.bills, instant)
+
+    def next_charges_boundary(self, instant: datetime) -> datetime:
+        """The start of the charges' period after the one that contains an instant."""
+        return self._next(self.charges, instant)
+
+    def next_fixed_charges_boundary(self, instant: datetime) -> datetime:
+        """The start of the fixed charges' period after the one that contains an instant."""
+        return self._next(self.fixed_charges, instant)
+
+    def _next(self, cycle: Cycle, instant: datetime) -> datetime:
+        return local_start(cycle.containing(local_date(instant, self.tz)).end + _DAY, self.tz)
+
+    def day_billed(self, boundary: datetime) -> date:
+        """The local date of a boundary: the first one of a period, also where the boundary was midnight in another
+        timezone, and here is late on the day before or early on a day."""
+        day = local_date(boundary, self.tz)
+        period = self.bills.containing(day)
+        following = period.end + _DAY
+        return following if local_start(following, self.tz) - boundary <= SAME_END else period.start
+
+    def boundary_after(self, boundary: datetime) -> datetime:
+        """The boundary after another, which may have been told in another timezone."""
+        return self.boundary_after_day(self.day_billed(boundary))
+
+    def boundary_after_day(self, day: date) -> datetime:
+        """The first boundary after a local date."""
+        return local_start(self.bills.containing(day).end + _DAY, self.tz)
+
+    def moved(self, boundary: datetime) -> datetime:
+        """Where a boundary lies that was told in another timezone."""
+        return local_start(self.day_billed(boundary), self.tz)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,77 +133,156 @@ class Stretch:
 @dataclass(frozen=True, slots=True)
 class Boundaries:
     """What one invoice covers of one subscription. All instants are UTC and inclusive; `period_days` is the length of
-    the whole period the subscription fee is for, `charges_period_days` of the one the charges are for.
+    the whole period the subscription fee is for.
 
-    `fixed_charges` is what fixed charges in arrears are billed for, `fixed_charges_ahead` those in advance; None where an
-    invoice has none of the kind.
+    `charges` is what charges are billed for, `fixed_charges` the same of fixed charges in arrears, `fixed_charges_ahead` of
+    those in advance; None where an invoice has none of the kind. `closes` is the plan's period that is over with the
+    invoice, None where it goes on.
     """
 
     from_: datetime
     to: datetime
-    charges_from: datetime
-    charges_to: datetime
     period_days: int
-    charges_period_days: int
+    charges: Stretch | None
     fixed_charges: Stretch | None = None
     fixed_charges_ahead: Stretch | None = None
+    closes: Period | None = None
+
+    @property
+    def charges_from(self) -> datetime:
+        """From when charges are billed. ``ValueError``, as for all that is asked of charges, where none are."""
+        return self._of_charges.from_
+
+    @property
+    def charges_to(self) -> datetime:
+        """Until when charges are billed."""
+        return self._of_charges.to
+
+    @property
+    def charges_period_days(self) -> int:
+        """The length of the whole period that charges are for."""
+        return self._of_charges.period.days
+
+    def with_charges(self, *, from_: datetime | None = None, to: datetime | None = None) -> "Boundaries":
+        """The same with charges that begin, or end, at another instant of their period."""
+        charges = self._of_charges
+        return replace(self, charges=replace(charges, from_=from_ or charges.from_, to=to or charges.to))
+
+    @property
+    def _of_charges(self) -> Stretch:
+        if self.charges is None:
+            raise ValueError("charges have no boundaries where none are billed")
+        return self.charges
 
 
 def periodic(terms: Terms, boundary: datetime) -> Boundaries:
     """The boundaries billed at the start of a new period: usage of the one before, and the fee of the one before (in
-    arrears) or of the new one (in advance)."""
-    current = terms.period_at(boundary)
-    before = terms.before(current)
-    return _boundaries(terms, current if terms.pay_in_advance else before, before, None, ahead=current)
+    arrears) or of the new one (in advance).
+
+    Within the plan's period, what is not billed monthly has no boundaries; those of the fee are the same as at its start.
+    """
+    day = terms.day_billed(boundary)
+    fee = terms.plan.containing(day)
+    before = terms.plan.before(fee)
+
+    def ended(cycle: Cycle) -> Period | None:
+        current = cycle.containing(day)
+        return cycle.before(current) if current.start == day else None
+
+    def begun(cycle: Cycle) -> Period | None:
+        current = cycle.containing(day)
+        return current if current.start == day else None
+
+    return _boundaries(
+        terms,
+        fee if terms.pay_in_advance else before,
+        charges=ended(terms.charges),
+        fixed_charges=ended(terms.fixed_charges),
+        ahead=begun(terms.fixed_charges),
+        closes=before if fee.start == day else None,
+    )
 
 
 def starting(terms: Terms, instant: datetime) -> Boundaries:
     """The boundaries of the first invoice, of what is paid in advance, at the start or when a trial ends; charges in
     arrears are still to come."""
-    current = terms.period_at(instant)
-    return _boundaries(terms, current, terms.before(current), None, ahead=current)
+    day = local_date(instant, terms.tz)
+
+    def before(cycle: Cycle) -> Period:
+        return cycle.before(cycle.containing(day))
+
+    return _boundaries(
+        terms,
+        terms.period_at(instant),
+        charges=before(terms.charges),
+        fixed_charges=before(terms.fixed_charges),
+        ahead=terms.fixed_charges.containing(day),
+    )
 
 
-def terminating(terms: Terms, terminated_at: datetime) -> Boundaries:
-    """The boundaries of the last invoice: the current period, up to the end of the subscription."""
-    current = terms.period_at(terminated_at)
-    return _boundaries(terms, current, current, terminated_at)
+def terminating(terms: Terms, terminated_at: datetime, billed_at: datetime | None = None) -> Boundaries:
+    """The boundaries of the last invoice: the current period, up to the end of the subscription. The one that was billed at
+    the last boundary, `billed_at`, is over, also where the timezone has changed since and it is that period's last day
+    once more."""
+    day = local_date(terminated_at, terms.tz)
+    if billed_at is not None:
+        day = max(day, terms.day_billed(billed_at))
+    return _containing(terms, day, terminated_at)
 
 
 def current(terms: Terms, instant: datetime) -> Boundaries:
     """The boundaries of the period that contains an instant, to its end; of the first period for one before the start."""
-    period = terms.period_at(max(instant, terms.started_at))
-    return _boundaries(terms, period, period, None, ahead=period)
+    return _containing(terms, local_date(max(instant, terms.started_at), terms.tz), None)
+
+
+def _containing(terms: Terms, day: date, terminated_at: datetime | None) -> Boundaries:
+    period, fixed_charges = terms.plan.containing(day), terms.fixed_charges.containing(day)
+    return _boundaries(
+        terms,
+        period,
+        charges=terms.charges.containing(day),
+        fixed_charges=fixed_charges,
+        ahead=None if terminated_at else fixed_charges,
+        terminated_at=terminated_at,
+        closes=period,
+    )
 
 
 def joined(
-    boundaries: Boundaries, previous_charges_to: datetime, previous_fixed_charges_to: datetime | None = None
+    boundaries: Boundaries, previous_charges_to: datetime | None, previous_fixed_charges_to: datetime | None = None
 ) -> Boundaries:
     """The same boundaries with charges, and fixed charges, that begin where the ones before ended.
 
     For a subscription whose timezone has changed since: the two local midnights differ, and without this a few hours of
-    events would be lost or billed twice. Left alone when they lie 26 hours or more apart (billing spec 1.3, step 4).
+    events would be lost or billed twice. Left alone where there is a gap of 26 hours or more (billing spec 1.3, step 4).
     """
-    charges_from, charges_to = _after(previous_charges_to, boundaries.charges_from, boundaries.charges_to)
-    fixed = boundaries.fixed_charges
-    if fixed is not None and previous_fixed_charges_to is not None:
-        from_, to = _after(previous_fixed_charges_to, fixed.from_, fixed.to)
-        fixed = replace(fixed, from_=from_, to=to)
-    return replace(boundaries, charges_from=charges_from, charges_to=charges_to, fixed_charges=fixed)
+    return replace(
+        boundaries,
+        charges=_after(previous_charges_to, boundaries.charges),
+        fixed_charges=_after(previous_fixed_charges_to, boundaries.fixed_charges),
+    )
 
 
-def _after(previous_to: datetime, from_: datetime, to: datetime) -> tuple[datetime, datetime]:
-    after = previous_to + timedelta(microseconds=1)
-    return (from_, to) if abs(from_ - after) >= _FARTHEST_MIDNIGHTS else (after, max(to, after))
+def _after(previous_to: datetime | None, stretch: Stretch | None) -> Stretch | None:
+    if previous_to is None or stretch is None:
+        return stretch
+    after = previous_to + _MICROSECOND
+    if stretch.from_ - after >= _FARTHEST_MIDNIGHTS:
+        return stretch
+    return replace(stretch, from_=after, to=max(stretch.to, after))
 
 
 def _boundaries(
-    terms: Terms, fee: Period, charges: Period, terminated_at: datetime | None, ahead: Period | None = None
+    terms: Terms,
+    fee: Period,
+    *,
+    charges: Period | None,
+    fixed_charges: Period | None,
+    ahead: Period | None = None,
+    terminated_at: datetime | None = None,
+    closes: Period | None = None,
 ) -> Boundaries:
-    """Clamp in the order of billing spec 1.3: the fee starts with the local day of the start, charges at its instant.
-
-    Fixed charges in arrears are billed for the same period as charges.
-    """
+    """Clamp in the order of billing spec 1.3: the fee starts with the local day of the start, charges at its instant."""
     started_at, tz = terms.started_at, terms.tz
     start_of_first_day = local_start(local_date(started_at, tz), tz)
 
@@ -151,17 +292,17 @@ def _boundaries(
             last = min(last, terminated_at)
         return max(last, started_at)
 
-    def stretch(period: Period) -> Stretch:
+    def stretch(period: Period | None) -> Stretch | None:
+        if period is None:
+            return None
         return Stretch(max(local_start(period.start, tz), started_at), end(period), period)
 
-    of_charges = stretch(charges)
     return Boundaries(
         from_=max(local_start(fee.start, tz), start_of_first_day),
         to=end(fee),
-        charges_from=of_charges.from_,
-        charges_to=of_charges.to,
         period_days=fee.days,
-        charges_period_days=charges.days,
-        fixed_charges=of_charges,
-        fixed_charges_ahead=None if ahead is None else stretch(ahead),
+        charges=stretch(charges),
+        fixed_charges=stretch(fixed_charges),
+        fixed_charges_ahead=stretch(ahead),
+        closes=closes,
     )

@@ -48,11 +48,11 @@ def issuing_dates(billed_on: date, rules: IssuingRules, *, has_grace: bool, is_p
     return IssuingDates(issuing, billed_on + timedelta(days=grace), due)
 
 
-def finalized_dates(dates: IssuingDates, today: date, rules: IssuingRules, *, is_periodic: bool) -> IssuingDates:
+def finalized_dates(dates: IssuingDates, day: date, rules: IssuingRules, *, is_periodic: bool) -> IssuingDates:
     """The dates of a draft that is made final on a local date: it is issued then, unless its issuing date keeps to its
     period (billing spec 3.3)."""
     keeps = is_periodic and rules.adjustment is Adjustment.KEEP_ANCHOR
-    issuing = dates.issuing if keeps else today
+    issuing = dates.issuing if keeps else day
     return IssuingDates(issuing, dates.finalization, issuing + timedelta(days=rules.net_payment_term))
 
 

@@ -90,6 +90,27 @@ def next_period(period: Period, interval: Interval, billing_time: BillingTime, a
     return period_containing(period.end + _DAY, interval, billing_time, anchor)
 
 
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """A sequence of billing periods; ``anchor`` is the local date of ``subscription_at`` (billing spec 1.3)."""
+
+    interval: Interval
+    billing_time: BillingTime
+    anchor: date
+
+    def containing(self, day: date) -> Period:
+        """The period that holds a local date."""
+        return period_containing(day, self.interval, self.billing_time, self.anchor)
+
+    def before(self, period: Period) -> Period:
+        """The period before another."""
+        return previous_period(period, self.interval, self.billing_time, self.anchor)
+
+    def after(self, period: Period) -> Period:
+        """The period after another."""
+        return next_period(period, self.interval, self.billing_time, self.anchor)
+
+
 def _wall(instant: datetime, tz: ZoneInfo) -> datetime:
     """What a clock in the zone shows at the instant, as a naive datetime."""
     if instant.tzinfo is None:

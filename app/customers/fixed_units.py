@@ -19,6 +19,7 @@ from app.billing.book import load_plans
 from app.billing.close import billed_subscription
 from app.billing.fixed_charges import load_changes, units_row, write_units
 from app.billing.lifecycle import bill_raised
+from app.core.boundaries import Terms, periodic
 from app.core.charges.fixed_charges import is_settled
 from app.models import Customer, FixedCharge, OwnUnits, Plan, Subscription
 
@@ -140,13 +141,13 @@ def _change(
         raised = set()
         for new in changed[subscription.plan_id]:
             key = subscription.id, new.fixed_charge_id
-            since = now if new.at_once else terms.next_boundary(now)
+            since = now if new.at_once else terms.next_fixed_charges_boundary(now)
             if key in apart or is_settled(known.get(key, ()), new.units, since):
                 continue
             rows.append(units_row(subscription, new.fixed_charge_id, new.units, since, now))
             if new.at_once and new.pay_in_advance:
                 raised.add(new.fixed_charge_id)
-        if raised and not _is_unbilled(subscription, now):
+        if raised and not _is_unbilled(subscription, terms, now):
             due.append((subscription, raised))
     write_units(db, rows)
     bill_raised(db, due, plans, now)
@@ -158,6 +159,7 @@ def _hold_customers(db: Session, ids: Select[UUID]) -> None:
     db.execute(query.with_for_update(key_share=True)).all()
 
 
-def _is_unbilled(subscription: Subscription, now: datetime) -> bool:
+def _is_unbilled(subscription: Subscription, terms: Terms, now: datetime) -> bool:
     """Whether the current period is still to be opened by a close, which bills it by what has been written down."""
-    return subscription.next_billing_at is not None and subscription.next_billing_at <= now
+    boundary = subscription.next_billing_at
+    return boundary is not None and boundary <= now and periodic(terms, boundary).fixed_charges_ahead is not None

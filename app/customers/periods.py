@@ -33,4 +33,6 @@ def terms_of(subscription: Subscription) -> Terms:
         anchor_at=subscription.subscription_at,
         started_at=subscription.started_at or subscription.subscription_at,
         tz=ZoneInfo(subscription.customer.applicable_timezone),
+        charges_monthly=plan.bill_charges_monthly is True,
+        fixed_charges_monthly=plan.bill_fixed_charges_monthly is True,
     )

@@ -30,7 +30,7 @@ def change_plan(
         current.name = sent.get("name") or current.name
         current.billing_entity = sent.get("billing_entity") or current.billing_entity
         return current
-    dearer = _yearly(plan) >= _yearly(current.plan)
+    dearer = yearly(plan) >= yearly(current.plan)
     waiting = pending_successors(current)
     retire_copies(db, [one.id for one in (*waiting, *([current] if dearer else []))], now)
     for one in waiting:
@@ -39,14 +39,15 @@ def change_plan(
     db.add(successor)
     _give_thresholds(db, current, successor, sent, now)
     if dearer:
-        _upgrade(db, current, successor, now, meter)
+        upgrade(db, current, successor, now, meter)
         return successor
     db.flush()
     db.refresh(current, ["successors"])
     return current
 
 
-def _upgrade(db: Session, current: Subscription, successor: Subscription, now: datetime, meter: Meter) -> None:
+def upgrade(db: Session, current: Subscription, successor: Subscription, now: datetime, meter: Meter) -> None:
+    """A dearer plan takes the place of another at once. What waits to follow is not looked at."""
     close_customers(db, [current.customer_id], now, now, meter)
     credit_rest(db, current, now, upgrade=True)
     end(current, now)
@@ -95,5 +96,6 @@ def _give_thresholds(db: Session, current: Subscription, successor: Subscription
     db.refresh(successor, ["usage_thresholds"])
 
 
-def _yearly(plan: Plan) -> int:
+def yearly(plan: Plan) -> int:
+    """What a plan costs in a year, in minor units."""
     return yearly_amount(plan.amount_cents, Interval(plan.interval))

@@ -15,7 +15,6 @@ from app.billing.lifecycle import (
     close_customers,
     credit_rest,
     end_without_invoice,
-    schedule,
 )
 from app.billing.locks import lock_customer, lock_customers
 from app.billing.payers import timezone_of
@@ -29,6 +28,8 @@ from app.customers.billing_entities import find_entity, ids_of
 from app.customers.customers import find_or_create_customer
 from app.customers.fixed_units import hold_open, set_own_units
 from app.customers.own_plans import is_on, overridden, own_plan
+from app.customers.periods import terms_of
+from app.customers.plan_amounts import follow_amounts
 from app.customers.plan_changes import change_plan
 from app.customers.states import begin, cancel, end, pending_successors, set_ending
 from app.errors import Forbidden, NotAllowed, NotFound, Problems, invalid
@@ -146,9 +147,9 @@ def end_trial(db: Session, subscription: Subscription, ended_at: datetime, now: 
     bill_trial_end(db, subscription, ended_at, now, meter)
 
 
-def update_subscription(db: Session, subscription: Subscription, sent: Changes, now: datetime) -> None:
+def update_subscription(db: Session, subscription: Subscription, sent: Changes, now: datetime, meter: Meter) -> None:
     """Change a subscription; `subscription_at` can only be moved before it has started. For `plan_overrides` it must have
-    been found by `find_to_override`.
+    been found by `find_to_override`; a new amount may end the wait of a cheaper plan.
 
     Raises:
         NotFound: `charge_not_found`, `tax_not_found`, `billing_entity_not_found`.
@@ -176,6 +177,9 @@ def update_subscription(db: Session, subscription: Subscription, sent: Changes, 
         _check_ending(sent["ending_at"], subscription.subscription_at, now, tz)
         set_ending(subscription, sent["ending_at"], tz)
     subscription.updated_at = now
+    if "amount_cents" in overrides:
+        db.flush()
+        follow_amounts(db, [subscription.plan_id], now, meter)
 
 
 def _write_own_thresholds(db: Session, subscription: Subscription, sent: Changes, now: datetime) -> None:
@@ -306,7 +310,8 @@ def reschedule(
     customer: Customer | None = None,
     entity: BillingEntity | None = None,
 ) -> None:
-    """The timezone of a customer, or of a billing entity, has changed: set anew when its periods can be closed."""
+    """The timezone of a customer, or of a billing entity, has changed: set anew when its periods can be closed. One that is
+    over by the new timezone already is closed now."""
     query = select(Subscription).where(
         Subscription.organization_id == organization_id, Subscription.next_billing_at.is_not(None)
     )
@@ -317,7 +322,8 @@ def reschedule(
         query = query.where(Subscription.customer_id.in_(own))
     for subscription in db.scalars(query.options(*SUBSCRIPTION_PARTS)):
         if subscription.next_billing_at is not None and subscription.next_billing_at > now:
-            schedule(subscription, now)
+            moved = terms_of(subscription).moved(subscription.next_billing_at)
+            subscription.next_billing_at = max(moved, now)
 
 
 def find_subscription(

@@ -205,6 +205,8 @@ def _lives(db: Session, scope: Scope, which: ColumnElement[bool]) -> dict[str, _
         .where(which, Invoice.status.in_(INVOICED), BillingPeriod.invoicing_reason.in_(BILLS_USAGE), or_(touches, ends))
     )
     for name, subscription_id, from_, to, measured_at, reason in db.execute(periods):
+        if from_ is None or to is None:  # a month in which no charges are billed
+            continue
         life = lives[name]
         measured_us = (measured_at - EPOCH) // timedelta(microseconds=1)
         life.periods.append((floor_ms(from_), floor_ms(to), measured_us))

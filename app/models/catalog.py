@@ -201,6 +201,8 @@ class Plan(Base):
     amount_cents: Mapped[Cents]
     amount_currency: Mapped[str]
     pay_in_advance: Mapped[bool] = mapped_column(default=False)
+    bill_charges_monthly: Mapped[bool | None]
+    bill_fixed_charges_monthly: Mapped[bool | None]
     trial_period: Mapped[Rate | None]
     plan_metadata: Mapped[Json] = mapped_column(default=dict)
     deletion_due_at: Mapped[datetime | None]

@@ -171,8 +171,8 @@ class BillingPeriod(Base):
     billed_at: Mapped[datetime]
     from_datetime: Mapped[datetime]
     to_datetime: Mapped[datetime]
-    charges_from_datetime: Mapped[datetime]
-    charges_to_datetime: Mapped[datetime]
+    charges_from_datetime: Mapped[datetime | None]
+    charges_to_datetime: Mapped[datetime | None]
     fixed_charges_from_datetime: Mapped[datetime | None]
     fixed_charges_to_datetime: Mapped[datetime | None]
     measured_at: Mapped[datetime] = mapped_column(server_default=func.now())

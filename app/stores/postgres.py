@@ -70,6 +70,16 @@ class Postgres:
         with mapped_errors(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
+    @contextmanager
+    def undone(self) -> Iterator[Session]:
+        """A session in a transaction that is rolled back when the block ends: for what is only tried out.
+
+        Raises:
+            StoreDown: PostgreSQL does not answer.
+        """
+        with mapped_errors(), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
     def migrate(self) -> None:
         """Bring the tables up to date, in one transaction. Only under `start_lock`."""
         config = migrations()

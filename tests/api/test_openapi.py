@@ -57,6 +57,7 @@ WRITES = [
     ("PATCH", "/api/v1/customers/customer/wallets/main/metadata"), ("POST", "/api/v1/wallet_transactions"),
     ("POST", "/api/v1/customers"), ("POST", "/api/v1/subscriptions"), ("PUT", "/api/v1/subscriptions/sub"),
     ("PUT", "/api/v1/invoices/none"), ("POST", "/api/v1/invoices/none/adjusted_fees"),
+    ("PUT", "/api/v1/invoices/none"), ("POST", "/api/v1/invoices/preview"),
     ("PUT", "/api/v1/fees/none"), ("PUT", "/api/v1/test_clock"),
     ("POST", "/api/v1/plans/plan/charges"), ("PUT", "/api/v1/plans/plan/charges/calls"),
     ("POST", "/api/v1/plans/plan/charges/calls/filters"),

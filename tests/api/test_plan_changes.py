@@ -9,7 +9,9 @@ import pytest
 from tests.factories import (
     Json,
     event,
+    fixed,
     invoices_of,
+    make_add_on,
     make_metric,
     make_plan,
     make_subscription,
@@ -133,6 +135,168 @@ class TestUpgrade:
         assert second["previous_plan_code"] is None
 
 
+class TestUpgradeOfFixedCharges:
+    """What was paid in advance for an add-on is taken off the first fee of the new plan for the same days."""
+
+    def begun(self, api: httpx.Client, amount: str = "30", **more: object) -> None:
+        """From 1 April, 10 seats at 30.00, in advance and prorated; dearer plans at 60.00 and 90.00."""
+        make_add_on(api)
+        for code, cents, price in (("one", 1, amount), ("two", 2, "60"), ("three", 3, "90")):
+            seats = {**fixed(units=10, amount=price), "pay_in_advance": True, "prorated": True, **more}
+            make_plan(api, code, amount_cents=cents, fixed_charges=[seats])
+        make_subscription(api, plan="one")
+
+    def seats(self, api: httpx.Client) -> list[tuple[str, int]]:
+        return [(issued, amount) for issued, code, amount in lines(api) if code == "seat"]
+
+    def test_it_is_scaled_to_the_days_left(self, april: httpx.Client) -> None:
+        self.begun(april)
+        set_clock(april, "2024-04-16T15:00:00Z")
+        change(april, "two")
+        assert self.seats(april) == [("2024-04-01", 30_000), ("2024-04-16", 30_000 - 15_000)]
+        fee = next(fee for fee in invoices_of(april)[-1]["fees"] if fee["item"]["code"] == "seat")
+        assert (fee["units"], fee["amount_cents"]) == ("10.0", 15_000)
+        told = ok(april.get(f"/api/v1/fees/{fee['lago_id']}/explanation"))["explanation"]
+        assert [(step["kind"], step["amount"]) for step in told["steps"]] == [
+            ("amount", "300.0"), ("already_paid", "-150.0")
+        ]  # fmt: skip
+        set_clock(april, "2024-05-01T01:00:00Z")
+        assert self.seats(april)[2:] == [("2024-05-01", 60_000)]
+
+    def test_nothing_below_zero(self, april: httpx.Client) -> None:
+        self.begun(april, "300")
+        set_clock(april, "2024-04-16T15:00:00Z")
+        change(april, "two")
+        assert self.seats(april) == [("2024-04-01", 300_000), ("2024-04-16", 0)]
+
+    def test_several_upgrades_in_one_period(self, april: httpx.Client) -> None:
+        """In all each day is paid as the plan of that day says."""
+        self.begun(april)
+        set_clock(april, "2024-04-11T00:00:00Z")
+        change(april, "two")
+        set_clock(april, "2024-04-21T00:00:00Z")
+        change(april, "three")
+        assert sum(amount for _, amount in self.seats(april)) == 10_000 + 20_000 + 30_000
+
+    def test_what_was_raised_counts_from_its_day_on(self, april: httpx.Client) -> None:
+        self.begun(april)
+        set_clock(april, "2024-04-11T00:00:00Z")
+        ok(
+            april.put(
+                f"{URL}/sub/fixed_charges/seat", json={"fixed_charge": {"units": 16, "apply_units_immediately": True}}
+            )
+        )
+        set_clock(april, "2024-04-21T00:00:00Z")
+        change(april, "two")
+        paid = 30_000 + 12_000
+        assert self.seats(april) == [
+            ("2024-04-01", 30_000), ("2024-04-11", 12_000), ("2024-04-21", 20_000 - 10_000 - 6_000)
+        ]  # fmt: skip
+        assert paid == sum(amount for _, amount in self.seats(april)[:2])
+
+    @pytest.mark.parametrize("which", ["prorated", "pay_in_advance"])
+    def test_only_what_is_prorated_and_in_advance(self, april: httpx.Client, which: str) -> None:
+        self.begun(april, **{which: False})
+        set_clock(april, "2024-04-16T00:00:00Z")
+        change(april, "two")
+        first, second = (30_000, 60_000) if which == "prorated" else (15_000, None)
+        assert [amount for _, amount in self.seats(april)] == [first, *([second] if second else [])]
+
+    def test_another_add_on_is_paid_whole(self, april: httpx.Client) -> None:
+        self.begun(april)
+        make_add_on(april, "desk")
+        desks = {**fixed("desk", units=10, amount="60"), "pay_in_advance": True, "prorated": True}
+        make_plan(april, "other", amount_cents=5, fixed_charges=[desks])
+        set_clock(april, "2024-04-16T00:00:00Z")
+        change(april, "other")
+        assert lines(april)[-1] == ("2024-04-16", "desk", 30_000)
+
+
+def test_two_invoices_where_the_orders_differ(april: httpx.Client) -> None:
+    """The old plan's under its purchase order, the new one's under another; together they come to the same."""
+    make_plan(april, "ahead", amount_cents=30_000, pay_in_advance=True)
+    make_subscription(april, plan="basic", purchase_order_number="PO-1")
+    set_clock(april, "2024-04-16T00:00:00Z")
+    change(april, "ahead", purchase_order_number="PO-2")
+    found = [
+        (
+            one["purchase_order_number"],
+            [line["invoicing_reason"] for line in one["billing_periods"]],
+            one["fees_amount_cents"],
+        )
+        for one in invoices_of(april)
+    ]
+    assert found == [
+        ("PO-1", ["subscription_terminating"], 4_950), ("PO-2", ["subscription_starting"], 15_000)
+    ]  # fmt: skip
+
+
+class TestNewAmount:
+    """Changing what a plan costs, where a cheaper one waits to follow."""
+
+    def put(self, api: httpx.Client, plan: str, cents: int, **more: object) -> None:
+        ok(api.put(f"/api/v1/plans/{plan}", json={"plan": {"amount_cents": cents, **more}}))
+
+    def waiting(self, api: httpx.Client, **fields: object) -> None:
+        make_subscription(api, plan="basic")
+        change(api, "less", **fields)
+        set_clock(api, "2024-04-16T12:00:00Z")
+
+    @pytest.mark.parametrize("cents", [9_900, 30_000])
+    def test_what_waits_and_is_dearer_follows_at_once(self, april: httpx.Client, cents: int) -> None:
+        self.waiting(april)
+        self.put(april, "less", 9_899)
+        assert ok(april.get(f"{URL}/sub"))["subscription"]["next_plan_code"] == "less"
+        self.put(april, "less", cents)
+        now = ok(april.get(f"{URL}/sub"))["subscription"]
+        assert (now["plan_code"], now["started_at"], now["next_plan_code"]) == (
+            "less",
+            "2024-04-16T12:00:00.000Z",
+            None,
+        )
+        set_clock(april, "2024-05-01T01:00:00Z")
+        assert lines(april) == [("2024-04-16", "basic", 4_950), ("2024-05-01", "less", cents // 2)]
+
+    def test_what_waits_is_canceled_where_it_would_be_dearer(self, april: httpx.Client) -> None:
+        self.waiting(april)
+        self.put(april, "basic", 3_300)
+        assert ok(april.get(f"{URL}/sub"))["subscription"]["next_plan_code"] == "less"
+        self.put(april, "basic", 3_299)
+        now = ok(april.get(f"{URL}/sub"))["subscription"]
+        assert (now["plan_code"], now["next_plan_code"]) == ("basic", None)
+        assert len(ok(april.get(f"{URL}?status[]=canceled"))["subscriptions"]) == 1
+        set_clock(april, "2024-05-01T01:00:00Z")
+        assert lines(april) == [("2024-05-01", "basic", 3_299)]
+
+    def test_years_are_compared(self, april: httpx.Client) -> None:
+        make_plan(april, "yearly", interval="yearly", amount_cents=100)
+        make_subscription(april, plan="basic")
+        change(april, "yearly")
+        self.put(april, "yearly", 12 * 9_900 - 1)
+        assert ok(april.get(f"{URL}/sub"))["subscription"]["next_plan_code"] == "yearly"
+        self.put(april, "yearly", 12 * 9_900)
+        assert ok(april.get(f"{URL}/sub"))["subscription"]["plan_code"] == "yearly"
+
+    def test_copies_follow_in_a_cascade(self, april: httpx.Client) -> None:
+        self.waiting(april, plan_overrides={"name": "Mine"})
+        self.put(april, "less", 9_900)
+        assert ok(april.get(f"{URL}/sub"))["subscription"]["next_plan_code"] == "less"
+        self.put(april, "less", 3_300)
+        self.put(april, "less", 9_900, cascade_updates=True)
+        assert ok(april.get(f"{URL}/sub"))["subscription"]["plan_code"] == "less"
+
+    def test_an_amount_of_its_own(self, april: httpx.Client) -> None:
+        self.waiting(april)
+        ok(april.put(f"{URL}/sub", json={"subscription": {"plan_overrides": {"amount_cents": 3_299}}}))
+        assert ok(april.get(f"{URL}/sub"))["subscription"]["next_plan_code"] is None
+
+    def test_the_same_amount_again_changes_nothing(self, april: httpx.Client) -> None:
+        self.waiting(april)
+        self.put(april, "less", 3_300)
+        self.put(april, "basic", 9_900)
+        assert ok(april.get(f"{URL}/sub"))["subscription"]["next_plan_code"] == "less"
+
+
 class TestDowngrade:
     def test_it_waits_for_the_end_of_the_period(self, april: httpx.Client) -> None:
         first = make_subscription(april, plan="basic")
@@ -148,6 +312,17 @@ class TestDowngrade:
         assert lines(april) == [("2024-05-01", "basic", 9_900), ("2024-06-01", "less", 3_300)]
         now = ok(april.get(f"{URL}/sub"))["subscription"]
         assert (now["plan_code"], now["started_at"]) == ("less", "2024-05-01T00:00:00.000Z")
+
+    def test_a_part_of_a_week_is_billed_before_the_first_whole_one(self, april: httpx.Client) -> None:
+        make_plan(april, "long", amount_cents=19_000)
+        make_plan(april, "week", interval="weekly", amount_cents=701)
+        make_subscription(april, "weekly", plan="long")
+        set_clock(april, "2024-05-10T00:00:00Z")
+        make_subscription(april, "weekly", plan="week")
+        set_clock(april, "2024-06-04T00:00:00Z")
+        fees = ok(april.get("/api/v1/fees", params={"external_subscription_id": "weekly"}))["fees"]
+        of_weeks = [(one["from_date"], one["amount_cents"]) for one in fees if one["item"]["code"] == "week"]
+        assert of_weeks == [("2024-06-01T00:00:00Z", 200)]
 
     def test_the_last_one_asked_for_counts(self, april: httpx.Client) -> None:
         make_plan(april, "least", amount_cents=100)

@@ -223,3 +223,27 @@ def test_what_is_wrong_is_said_as_for_plans(api: httpx.Client, other: httpx.Clie
     assert api.post(URL, json={}).status_code == 400
     nothing = simulated(api, plan_code="metered", plan={})
     assert (nothing["subscriptions_count"], nothing["customers"], nothing["from_datetime"]) == (0, [], None)
+
+
+def test_a_year_whose_charges_are_billed_monthly(api: httpx.Client) -> None:
+    """The tiers begin anew each month, as on the invoices; the fee and the commitment are those of the year."""
+    set_clock(api, "2023-10-01T00:00:00Z")
+    calls = make_metric(api, "calls")
+    tiers = standard(calls, charge_model="graduated", properties={"graduated_ranges": TIERS})
+    more = {"amount_cents": 36_500, "minimum_commitment": {"amount_cents": 60_000}, "bill_charges_monthly": True}
+    make_plan(api, "metered", [tiers], interval="yearly", **more)
+    make_subscription(api, "s0", "metered", "c0")
+    for month in ("2023-10-05", "2023-12-31"):
+        set_clock(api, f"{month}T00:00:00Z")
+        send_events(api, [event("calls", "s0") for _ in range(4)])
+    set_clock(api, "2024-01-01T01:00:00Z")
+    fees = [fee for one in invoices_of(api) for fee in one["fees"]]
+    billed = sum(fee["amount_cents"] for fee in fees)
+    charges = sum(fee["amount_cents"] for fee in fees if fee["item"]["type"] == "charge")
+    assert (billed, charges) == (15_123, 1_300 + 500 + 1_300)  # 92 of 365 days of the commitment
+    kept = {**tiers, "id": ok(api.get("/api/v1/plans/metered"))["plan"]["charges"][0]["lago_id"]}
+    change = {"charges": [kept, standard(calls, "7", code="more")]}
+    found = simulated(api, plan_code="metered", plan={**change, "minimum_commitment": {"amount_cents": 1}})
+    revenue = found["revenue"]
+    assert (revenue["before_amount_cents"], revenue["after_amount_cents"]) == (billed, 9_200 + charges + 8 * 700)
+    assert (found["from_datetime"], found["to_datetime"]) == ("2023-10-01T00:00:00Z", "2023-12-31T23:59:59Z")

@@ -227,6 +227,10 @@ def _spent(step: Step, words: Words) -> str:
     return f"What counts towards it comes to {words.money(step.price or ZERO)}; the rest is billed here."
 
 
+def _paid(step: Step, words: Words) -> str:
+    return f"{words.money(step.price or ZERO)} of that was paid with the plan before."
+
+
 def _amount(step: Step, words: Words) -> str:
     if step.quantity is None:
         return f"The amount is {words.money(step.amount)}."
@@ -255,6 +259,7 @@ _SENTENCES: Mapping[StepKind, Callable[[Step, Words], str]] = {
     StepKind.WHOLE: _whole,
     StepKind.MINIMUM: _minimum,
     StepKind.SPENT: _spent,
+    StepKind.PAID: _paid,
     StepKind.AMOUNT: _amount,
     StepKind.ROUNDING: _rounding,
 }

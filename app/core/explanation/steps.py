@@ -41,6 +41,7 @@ class StepKind(StrEnum):
     WHOLE = "whole_period"
     MINIMUM = "minimum"
     SPENT = "spent"
+    PAID = "already_paid"
     AMOUNT = "amount"
     ROUNDING = "rounding"
 
@@ -111,6 +112,13 @@ def missing_to_minimum(minimum: Decimal, spent: Decimal) -> list[Step]:
     """The steps of a true-up: the minimum of the period, less what the charge has come to."""
     with exact():
         return [Step(StepKind.MINIMUM, minimum, price=minimum), Step(StepKind.SPENT, -spent, price=spent)]
+
+
+def less_paid(amount: Decimal, whole: Decimal, units: Decimal, unit_amount: Decimal) -> list[Step]:
+    """The steps of a fee of which a part was paid before: what its units cost, less that."""
+    with exact():
+        paid = whole - amount
+        return [Step(StepKind.AMOUNT, whole, units, unit_amount), Step(StepKind.PAID, -paid, price=paid)]
 
 
 def _standard(properties: Properties, figures: Figures, _: Details) -> list[Step]:
