@@ -14,6 +14,7 @@ from app.billing.advance_worker import AdvanceWorker
 from app.billing.due import DueRunner
 from app.billing.remembered import PriceBook
 from app.billing.runs import BillingRuns
+from app.billing.wallet_upkeep import WalletUpkeep
 from app.config import Settings
 from app.errors import StoreDown
 from app.metering.definitions import Definitions
@@ -57,7 +58,8 @@ class Service:
         self.meter = Meter(self.clickhouse, self.upkeep, for_billing=False)
         self.billing_meter = Meter(self.clickhouse, self.upkeep, for_billing=True)
         delay = timedelta(seconds=settings.billing_delay_seconds)
-        self.due = DueRunner(self.postgres, self.billing_meter, settings.close_chunk, delay)
+        wallets = WalletUpkeep(self.postgres, self.clickhouse, self.meter, self.price_book, settings.close_chunk)
+        self.due = DueRunner(self.postgres, self.billing_meter, wallets, settings.close_chunk, delay)
         self.runs = BillingRuns(self.postgres, self.billing_meter, self.due, settings.close_chunk)
         self.event_checks = EventChecks(self.postgres, self.clickhouse)
         self.advance = AdvanceWorker(

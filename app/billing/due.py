@@ -14,12 +14,13 @@ from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.billing.close import claim, close_chunk, lock_customer, lock_customers
+from app.billing.wallet_upkeep import WalletUpkeep
 from app.billing.wallets import expire_wallets
 from app.catalog.plans import finish_deletions, of_plans_to_delete
 from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_subscriptions, end_trial
 from app.errors import ApiError
 from app.metering.meter import Meter
-from app.models import Customer, Organization, Plan, Subscription, Wallet
+from app.models import Customer, Organization, Plan, RecurringTransactionRule, Subscription, Wallet
 from app.stores.postgres import Postgres
 
 log = structlog.get_logger(__name__)
@@ -84,11 +85,12 @@ class Run:
 
 
 class DueRunner:
-    """Runs what is due. `measure` gives the usage of windows that are about to be billed."""
+    """Runs what is due. `meter` gives the usage of windows that are about to be billed."""
 
-    def __init__(self, postgres: Postgres, meter: Meter, chunk: int, delay: timedelta):
+    def __init__(self, postgres: Postgres, meter: Meter, wallets: WalletUpkeep, chunk: int, delay: timedelta):
         self._postgres = postgres
         self._meter = meter
+        self._wallets = wallets
         self._chunk = chunk
         self._delay = delay
 
@@ -104,15 +106,21 @@ class DueRunner:
     def _run_until(self, run: Run, until: datetime, now: datetime, delay: timedelta) -> Run:
         for instant in self._instants(LIVE, until, delay):
             self._run_at(run, LIVE, instant, made_at=now)
+        self._wallets.run(LIVE, now)
         return run
 
-    def run_sandbox(self, organization_id: UUID, until: datetime) -> Iterator[datetime]:
+    def run_sandbox(self, organization_id: UUID, since: datetime | None, until: datetime) -> Iterator[datetime]:
         """Run what comes due for one sandbox until an instant, step by step; yields each instant before it is run, so
-        that the caller can set the clock to it."""
+        that the caller can set the clock to it. Wallets are brought up to date at each of them, at `until`, and at `since`,
+        when the clock was set last: for the events that have come in between."""
         scope = Organization.id == organization_id
+        if since is not None:
+            self._wallets.run(scope, since)
         for instant in self._instants(scope, until, timedelta(0)):
             yield instant
             self._run_at(Run(), scope, instant, made_at=instant, wait=True)
+            self._wallets.run(scope, instant)
+        self._wallets.run(scope, until)
 
     def _instants(self, scope: ColumnElement[bool], until: datetime, delay: timedelta) -> Iterator[datetime]:
         """The instants at which something is due, until there are none; each is looked up after the one before is done."""
@@ -128,7 +136,8 @@ class DueRunner:
         self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool = False
     ) -> None:
         """End the wallets that expire, which pay for nothing more; end what is on a plan that is to be deleted, start what
-        starts, close what can be closed, end the trials and subscriptions that end. `wait` for customers that something
+        starts, close what can be closed, end the trials and subscriptions that end, and top up the
+        wallets whose day it is. `wait` for customers that something
         else bills just now; otherwise they are left to the next run."""
         starts, ends = Subscription.activation_due_at, Subscription.termination_due_at
         with self._postgres.session() as db:
@@ -138,6 +147,9 @@ class DueRunner:
         self._close(run, scope, instant, made_at, wait=wait)
         self._one_by_one(run, scope, Subscription.trial_due_at, instant, made_at, self._end_trial, wait=wait)
         run.terminated += self._one_by_one(run, scope, ends, instant, made_at, self._terminate, wait=wait)
+        self._wallets.run_rules(
+            scope, instant, made_at, lambda customer_id, error: run.failed(instant, error, customer_id, None)
+        )
         run.told(run)
 
     def _delete_plans(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> None:
@@ -277,6 +289,8 @@ def _earliest(
         (Subscription.termination_due_at, until, true()),
         (Plan.deletion_due_at, until, Plan.deleted_at.is_(None)),
         (Wallet.expiration_at, until, Wallet.status == "active"),
+        (RecurringTransactionRule.due_at, until, RecurringTransactionRule.status == "active"),
+        (RecurringTransactionRule.expiration_at, until, RecurringTransactionRule.status == "active"),
     ):
         due = select(func.min(column)).join(Organization, Organization.id == column.class_.organization_id)
         due = due.where(scope, column <= limit, condition)

@@ -17,7 +17,7 @@ from app.billing.settlement import Credited
 from app.core.explanation.figures import Figures
 from app.core.money import ZERO, decimal_text
 from app.core.taxes import FeeTaxes, TaxLine
-from app.models import BillingPeriod, Credit, Fee, FeeTax, Invoice, InvoiceTax
+from app.models import BillingPeriod, Credit, Fee, FeeTax, Invoice, InvoiceTax, balances_outdated
 
 _json = msgspec.json.Encoder(decimal_format="number")
 
@@ -207,6 +207,7 @@ class Rows:
             with cursor.copy(f"COPY {table.__tablename__} ({', '.join(columns)}) FROM STDIN") as copy:
                 for row in rows:
                     copy.write_row(tuple(row.values()))
+        balances_outdated(db, {row["customer_id"] for row in self._tables[Invoice]})
 
 
 def _storable(text: str | None) -> str | None:

@@ -27,7 +27,7 @@ class Method(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TopUp:
+class Amounts:
     """Credits that are sold and credits that are given."""
 
     paid: Decimal = ZERO
@@ -52,7 +52,7 @@ class Rule:
 
     method: Method
     threshold: Decimal | None = None
-    fixed: TopUp = TopUp()
+    fixed: Amounts = Amounts()
     target: Decimal = ZERO
     grants_target: bool = False
 
@@ -67,7 +67,7 @@ def is_reached(threshold: Decimal, ongoing: Decimal, pending: Decimal) -> bool:
     return ongoing <= threshold and ongoing + pending <= threshold
 
 
-def top_up(rule: Rule, ongoing: Decimal, pending: Decimal, limits: Limits) -> TopUp:
+def top_up(rule: Rule, ongoing: Decimal, pending: Decimal, limits: Limits) -> Amounts:
     """What a rule tops up by, given that it is time to; nothing where the target has been reached.
 
     By threshold, a fixed amount is sold as often as it takes to come above the threshold, up to the limit; once in any
@@ -84,16 +84,16 @@ def top_up(rule: Rule, ongoing: Decimal, pending: Decimal, limits: Limits) -> To
             times = (gap / paid).to_integral_value(ROUND_FLOOR) + 1
             sold = paid * times
             paid = sold if limits.most is None else max(min(sold, limits.most), paid)
-        return TopUp(paid, granted)
+        return Amounts(paid, granted)
 
 
-def _up_to(rule: Rule, ongoing: Decimal, limits: Limits) -> TopUp:
+def _up_to(rule: Rule, ongoing: Decimal, limits: Limits) -> Amounts:
     missing = rule.target - ongoing
     if missing <= 0:
-        return TopUp()
+        return Amounts()
     if rule.grants_target:
-        return TopUp(granted=missing)
-    return TopUp(paid=missing if limits.least is None else max(missing, limits.least))
+        return Amounts(granted=missing)
+    return Amounts(paid=missing if limits.least is None else max(missing, limits.least))
 
 
 def is_paused(last_failed_at: datetime | None, last_settled_at: datetime | None, now: datetime) -> bool:

@@ -51,6 +51,12 @@ def busy_since(clickhouse: ClickHouse, marks: Sequence[tuple[UUID, datetime]]) -
     return [row[0] for row in clickhouse.rows(Query("busy_since", {"marks": list(marks)}))] if marks else []
 
 
+def busy_subscriptions(clickhouse: ClickHouse, organization_id: UUID, after: datetime, until: datetime) -> list[str]:
+    """The external ids of an organization's subscriptions that have events ingested after one instant and up to another."""
+    parameters = {"organization_id": organization_id, "after": after, "until": until}
+    return [row[0] for row in clickhouse.rows(Query("busy_subscriptions", parameters))]
+
+
 def arrivals(
     clickhouse: ClickHouse, organization_id: UUID, codes: Collection[str], after: datetime, until: datetime, limit: int
 ) -> list[Arrival]:

@@ -36,9 +36,11 @@ from app.models.wallet import (
     RecurringTransactionRule,
     Wallet,
     WalletConsumption,
+    WalletMark,
     WalletTransaction,
     wallet_metrics,
 )
+from app.models.wallet_refreshes import balances_outdated
 
 __all__ = [
     "DEFAULT_PRIORITY",
@@ -83,8 +85,10 @@ __all__ = [
     "Tax",
     "Wallet",
     "WalletConsumption",
+    "WalletMark",
     "WalletTransaction",
     "among",
+    "balances_outdated",
     "catalog_changed",
     "wallet_metrics",
 ]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.periods import Interval
-from app.core.top_up_rules import Limits, Method, Rule, TopUp, is_paused, is_reached, next_top_up, top_up
+from app.core.top_up_rules import Amounts, Limits, Method, Rule, is_paused, is_reached, next_top_up, top_up
 
 quick = settings(max_examples=300, deadline=None, database=None)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -16,7 +16,7 @@ NO_LIMITS = Limits()
 
 def fixed(threshold: object, paid: object, granted: object = 0) -> Rule:
     at = None if threshold is None else Decimal(str(threshold))
-    return Rule(Method.FIXED, at, TopUp(Decimal(str(paid)), Decimal(str(granted))))
+    return Rule(Method.FIXED, at, Amounts(Decimal(str(paid)), Decimal(str(granted))))
 
 
 def target(of: object, threshold: object = None, *, grants: bool = False) -> Rule:
@@ -24,7 +24,7 @@ def target(of: object, threshold: object = None, *, grants: bool = False) -> Rul
     return Rule(Method.TARGET, at, target=Decimal(str(of)), grants_target=grants)
 
 
-def tops_up(rule: Rule, ongoing: object, pending: object = 0, limits: Limits = NO_LIMITS) -> TopUp:
+def tops_up(rule: Rule, ongoing: object, pending: object = 0, limits: Limits = NO_LIMITS) -> Amounts:
     return top_up(rule, Decimal(str(ongoing)), Decimal(str(pending)), limits)
 
 
@@ -56,7 +56,7 @@ def test_threshold() -> None:
     ],
 )
 def test_amounts(rule: Rule, ongoing: object, pending: object, limits: Limits, paid: object, granted: object) -> None:
-    assert tops_up(rule, ongoing, pending, limits) == TopUp(Decimal(str(paid)), Decimal(str(granted)))
+    assert tops_up(rule, ongoing, pending, limits) == Amounts(Decimal(str(paid)), Decimal(str(granted)))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ sold = st.builds(lambda n: Decimal(n).scaleb(-5), st.integers(1, 10**8))
 def test_fixed_comes_above_the_threshold_and_not_further(
     threshold: Decimal, paid: Decimal, granted: Decimal, ongoing: Decimal, pending: Decimal
 ) -> None:
-    topped = top_up(Rule(Method.FIXED, threshold, TopUp(paid, granted)), ongoing, pending, NO_LIMITS)
+    topped = top_up(Rule(Method.FIXED, threshold, Amounts(paid, granted)), ongoing, pending, NO_LIMITS)
     assert topped.paid >= paid
     assert topped.paid % paid == 0
     assert topped.granted == granted
@@ -117,7 +117,7 @@ def test_fixed_comes_above_the_threshold_and_not_further(
 def test_fixed_is_capped_but_never_below_one(
     threshold: Decimal, paid: Decimal, granted: Decimal, ongoing: Decimal, pending: Decimal, most: Decimal
 ) -> None:
-    rule = Rule(Method.FIXED, threshold, TopUp(paid, granted))
+    rule = Rule(Method.FIXED, threshold, Amounts(paid, granted))
     free, capped = top_up(rule, ongoing, pending, NO_LIMITS), top_up(rule, ongoing, pending, Limits(most=most))
     assert paid <= capped.paid <= max(paid, most, Decimal(0))
     assert capped.paid <= free.paid
