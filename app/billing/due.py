@@ -147,9 +147,7 @@ class DueRunner:
         self._close(run, scope, instant, made_at, wait=wait)
         self._one_by_one(run, scope, Subscription.trial_due_at, instant, made_at, self._end_trial, wait=wait)
         run.terminated += self._one_by_one(run, scope, ends, instant, made_at, self._terminate, wait=wait)
-        self._wallets.run_rules(
-            scope, instant, made_at, lambda customer_id, error: run.failed(instant, error, customer_id, None)
-        )
+        self._wallets.run_rules(scope, instant, made_at)
         run.told(run)
 
     def _delete_plans(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> None:

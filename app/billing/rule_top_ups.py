@@ -2,17 +2,18 @@
 7.6)."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, select, update
 from sqlalchemy.orm import Session, contains_eager
 
 from app.billing.close import timezone_of
 from app.billing.wallet_transactions import TopUp, top_up_all
+from app.core.boundaries import SAME_END
 from app.core.money import ZERO
 from app.core.periods import Interval, local_date, local_start
 from app.core.top_up_rules import Amounts, Limits, Method, Rule, Trigger, is_paused, is_reached, next_top_up, top_up
@@ -123,20 +124,51 @@ def top_up_on_their_day(db: Session, rule_ids: Collection[UUID], instant: dateti
     db.flush()
 
 
-def schedule_rule(db: Session, rule: RecurringTransactionRule, wallet: Wallet, now: datetime) -> None:
-    """Set when a rule by interval is due, at the start of a local day: today at the earliest, but not on the day on which
-    its wallet was made or was topped up by interval already. The customer must be loaded with its organization."""
-    rule.due_at = None
-    if rule.trigger != Trigger.INTERVAL:
-        return
-    last = db.scalar(
-        select(func.max(WalletTransaction.created_at)).where(
-            WalletTransaction.wallet_id == wallet.id, WalletTransaction.source == Trigger.INTERVAL
+def schedule_rules(
+    db: Session,
+    rules: Iterable[tuple[RecurringTransactionRule, Wallet]],
+    now: datetime,
+    apart: timedelta = timedelta(0),
+) -> None:
+    """Set when rules by interval are due, at the start of a local day: today at the earliest, but not on a day on which the
+    wallet was made or, up to some time before, was topped up by interval already. The customers must be loaded with their
+    organizations."""
+    by_interval = []
+    for rule, wallet in rules:
+        rule.due_at = None
+        if rule.trigger == Trigger.INTERVAL:
+            by_interval.append((rule, wallet))
+    last_ones = db.execute(
+        select(WalletTransaction.wallet_id, func.max(WalletTransaction.created_at))
+        .where(
+            among(WalletTransaction.wallet_id, [wallet.id for _, wallet in by_interval]),
+            WalletTransaction.source == Trigger.INTERVAL,
         )
+        .group_by(WalletTransaction.wallet_id)
     )
-    tz = timezone_of(wallet.customer)
-    yesterday = local_date(now, tz) - timedelta(days=1)
-    rule.due_at = _due_at(rule, wallet, yesterday if last is None else max(yesterday, local_date(last, tz)))
+    last: dict[UUID, datetime] = {row[0]: row[1] for row in last_ones}
+    for rule, wallet in by_interval:
+        tz = timezone_of(wallet.customer)
+        yesterday, last_one = local_date(now, tz) - timedelta(days=1), last.get(wallet.id)
+        rule.due_at = _due_at(rule, wallet, max(yesterday, local_date(last_one + apart, tz)) if last_one else yesterday)
+
+
+def reschedule_rules(db: Session, organization_id: UUID, customers: Select[UUID], now: datetime) -> None:
+    """The timezone of some customers has changed: set anew when their rules are due that are not yet."""
+    rule = RecurringTransactionRule
+    query = (
+        select(rule)
+        .join(rule.wallet)
+        .where(
+            rule.organization_id == organization_id,
+            rule.status == "active",
+            rule.due_at > now,
+            Wallet.customer_id.in_(customers),
+        )
+        .options(contains_eager(rule.wallet).joinedload(Wallet.customer).joinedload(Customer.organization))
+    )
+    # The day of the last top-up may be yet to come in another timezone.
+    schedule_rules(db, [(one, one.wallet) for one in db.scalars(query)], now, apart=SAME_END)
 
 
 def rule_of(rule: RecurringTransactionRule) -> Rule:

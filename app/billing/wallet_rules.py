@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.billing.credit_amounts import check_notes, check_worth, credits_sent
-from app.billing.rule_top_ups import schedule_rule
+from app.billing.rule_top_ups import schedule_rules
 from app.core.money import ZERO
 from app.core.periods import Interval
 from app.core.top_up_rules import Amounts, Method, Trigger
@@ -50,7 +50,7 @@ def write_rules(db: Session, wallet: Wallet, sent: Changes, now: datetime, initi
             _write(rule, _completed(fields, initial), wallet, now)
         else:
             _write(rule, fields, wallet, now)
-        schedule_rule(db, rule, wallet, now)
+        schedule_rules(db, [(rule, wallet)], now)
         db.add(rule)
     for ended in active.values():
         ended.status, ended.terminated_at, ended.updated_at = "terminated", now, now

@@ -1,7 +1,7 @@
 """Wallets kept up by themselves: their ongoing balances after events and whatever else moves these, and the rules that top
 them up on a day (billing spec 7.5, 7.6)."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -48,15 +48,9 @@ class WalletUpkeep:
             self._after_events(organization_id, now)
             self._after_changes(organization_id, now)
 
-    def run_rules(
-        self,
-        scope: ColumnElement[bool],
-        instant: datetime,
-        made_at: datetime,
-        failed: Callable[[UUID, Exception], None],
-    ) -> None:
-        """End the rules that have expired by an instant, and top up where it is the day to. `failed` is told for which
-        customers that could not be done; it is tried again with the next run."""
+    def run_rules(self, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> None:
+        """End the rules that have expired by an instant, and top up where it is the day to. What fails is tried again with
+        the next run."""
         with self._postgres.session() as db:
             expire_rules(db, scope, instant, made_at)
         size, tried = self._chunk, set[UUID]()
@@ -71,12 +65,11 @@ class WalletUpkeep:
                     self._top_up(organization_id, rules, instant, made_at)
             except ApiError:
                 raise
-            except Exception as error:  # noqa: BLE001 (one customer must not hold up the rest)
+            except Exception as error:
                 if size > 1:
                     size = 1
                     continue
-                for customer_id in customers.values():
-                    failed(customer_id, error)
+                log.error("rules.failed", customers=[str(one) for one in customers.values()], exc_info=error)
             tried.update(customers)
 
     def _top_up(

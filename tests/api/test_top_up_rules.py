@@ -286,6 +286,18 @@ def test_every_month_on_the_day_of_the_customer(api: httpx.Client) -> None:
     assert last_invoice(api)["issuing_date"] == "2024-09-30"
 
 
+def test_the_day_moves_with_the_customer(api: httpx.Client) -> None:
+    wallet = with_rule(api, MONTHLY)
+    make_customer(api, timezone="Asia/Tokyo")
+    set_clock(api, "2024-06-30T15:00:00Z")
+    assert [one[0] for one in top_ups(api, wallet)] == ["2024-06-30T15:00:00Z"]
+    make_customer(api, timezone="UTC")
+    set_clock(api, "2024-07-31T23:59:59Z")
+    assert len(top_ups(api, wallet)) == 1
+    set_clock(api, "2024-08-01T00:00:00Z")
+    assert len(top_ups(api, wallet)) == 2
+
+
 def test_from_the_day_that_a_rule_starts(api: httpx.Client) -> None:
     wallet = with_rule(api, {**MONTHLY, "started_at": "2024-07-31T15:00:00Z", "expiration_at": "2024-10-30T00:00:00Z"})
     set_clock(api, "2025-01-01T00:00:00Z")
@@ -310,7 +322,7 @@ def test_not_on_the_day_of_making_and_once_a_day(api: httpx.Client) -> None:
 def test_every_month_up_to_the_target(api: httpx.Client) -> None:
     subscribe(api)
     rule = {"trigger": "interval", "interval": "monthly", "method": "target", "target_ongoing_balance": "30"}
-    wallet = with_rule(api, rule, "40", **{"rate_amount": "2"})
+    wallet = with_rule(api, rule, "40", rate_amount="2")
     use(api, 10)  # 5 credits
     set_clock(api, "2024-07-02T00:00:00Z")
     assert top_ups(api, wallet) == []
