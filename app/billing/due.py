@@ -106,7 +106,6 @@ class DueRunner:
     def _run_until(self, run: Run, until: datetime, now: datetime, delay: timedelta) -> Run:
         for instant in self._instants(LIVE, until, delay):
             self._run_at(run, LIVE, instant, made_at=now)
-        self._wallets.run(LIVE, now)
         return run
 
     def run_sandbox(self, organization_id: UUID, since: datetime | None, until: datetime) -> Iterator[datetime]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import event, inspect, update
+from sqlalchemy import event, inspect, select, update
 from sqlalchemy.orm import Session
 
 from app.models.base import among
@@ -41,13 +41,12 @@ def _mark(db: Session) -> None:
     db.flush()
     outdated = db.info.pop(_OUTDATED, None)
     if outdated:
+        theirs = select(Wallet.id).where(
+            among(Wallet.customer_id, outdated), Wallet.status == "active", Wallet.ready_to_be_refreshed.is_(False)
+        )
         db.execute(
             update(Wallet)
-            .where(
-                among(Wallet.customer_id, outdated),
-                Wallet.status == "active",
-                Wallet.ready_to_be_refreshed.is_(False),
-            )
+            .where(Wallet.id.in_(theirs.order_by(Wallet.id).with_for_update()))  # locked in everybody's order
             .values(ready_to_be_refreshed=True),
             execution_options={"synchronize_session": False},
         )
