@@ -132,7 +132,7 @@ def schedule_rules(
 ) -> None:
     """Set when rules by interval are due, at the start of a local day: today at the earliest, but not on a day on which the
     wallet was made or, up to some time before, was topped up by interval already. The customers must be loaded with their
-    organizations."""
+    billing entities."""
     by_interval = []
     for rule, wallet in rules:
         rule.due_at = None
@@ -165,7 +165,7 @@ def reschedule_rules(db: Session, organization_id: UUID, customers: Select[UUID]
             rule.due_at > now,
             Wallet.customer_id.in_(customers),
         )
-        .options(contains_eager(rule.wallet).joinedload(Wallet.customer).joinedload(Customer.organization))
+        .options(contains_eager(rule.wallet).joinedload(Wallet.customer).joinedload(Customer.billing_entity))
     )
     # The day of the last top-up may be yet to come in another timezone.
     schedule_rules(db, [(one, one.wallet) for one in db.scalars(query)], now, apart=SAME_END)

@@ -30,7 +30,7 @@ _TEXTS = ("transaction_name", "purchase_order_number")
 def write_rules(db: Session, wallet: Wallet, sent: Changes, now: datetime, initial: Amounts = NO_CREDITS) -> None:
     """Give a wallet the rules that were sent, if any were: one with the id of a rule changes that, others are new, and what
     is not sent any more ends. A new rule by fixed amounts that has none gets the `initial` ones. The wallet and its
-    customer are locked, and the customer is loaded with its organization.
+    customer are locked, and the customer is loaded with its billing entity.
 
     Raises:
         Invalid: `recurring_transaction_rules`, when a rule cannot be, or there are too many.
