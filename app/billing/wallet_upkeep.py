@@ -118,14 +118,13 @@ class WalletUpkeep:
 
     def _owners(self, organization_id: UUID, external_ids: Collection[str]) -> Collection[UUID]:
         """The customers with wallets that have subscriptions with these external ids."""
-        ids = [one for one in external_ids if "\x00" not in one]
         with self._postgres.session() as db:
             return db.scalars(
                 select(Subscription.customer_id)
                 .distinct()
                 .where(
                     Subscription.organization_id == organization_id,
-                    Subscription.external_id == any_(literal(ids, ARRAY(Text))),
+                    Subscription.external_id == any_(literal(list(external_ids), ARRAY(Text))),
                     Subscription.status == "active",
                     exists().where(Wallet.customer_id == Subscription.customer_id, Wallet.status == "active"),
                 )

@@ -1,4 +1,4 @@
--- The external ids of an organization's subscriptions that have events ingested after one instant and up to another.
+-- The subscriptions of an organization that have events ingested after one instant and up to another.
 SELECT DISTINCT external_subscription_id
 FROM event_arrivals
 WHERE organization_id = {organization_id:UUID}
