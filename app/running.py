@@ -21,6 +21,7 @@ from litestar.concurrency import set_asyncio_executor
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.billing.due import LIVE
 from app.clock import system_now
 from app.config import Settings
 from app.customers.api_keys import digest
@@ -237,10 +238,10 @@ def admin_digests(service: Service) -> list[str]:
 
 
 def _schedule(service: Service) -> BackgroundScheduler:
-    """Run what is due every few seconds, and look for events to check; of each one run at a time."""
-    jobs = BackgroundScheduler(executors={"default": SchedulerThreads(2)}, timezone="UTC")
+    """Run what is due every few seconds, keep wallets up, and look for events to check; of each one run at a time."""
+    jobs = BackgroundScheduler(executors={"default": SchedulerThreads(3)}, timezone="UTC")
     every = service.settings.scheduler_seconds
-    works = [(_run_due, every), (_watch_usage, every), (_check_events, CHECK_SECONDS)]
+    works = [(_run_due, every), (_watch_usage, every), (_keep_wallets, every), (_check_events, CHECK_SECONDS)]
     if not service.clickhouse.embedded:
         works.append((_bill_in_advance, every))
     for work, seconds in works:
@@ -271,6 +272,10 @@ def _run_due(service: Service) -> None:
     done = service.runs.scheduled(system_now())
     if done.invoices or done.activated or done.terminated:
         log.info("scheduler.ran", invoices=done.invoices, activated=done.activated, terminated=done.terminated)
+
+
+def _keep_wallets(service: Service) -> None:
+    service.wallets.run(LIVE, system_now())
 
 
 def _check_events(service: Service) -> None:

@@ -15,6 +15,7 @@ from app.billing.due import DueRunner
 from app.billing.remembered import PriceBook
 from app.billing.runs import BillingRuns
 from app.billing.usage_watch import UsageWatch
+from app.billing.wallet_upkeep import WalletUpkeep
 from app.config import Settings
 from app.errors import StoreDown
 from app.metering.definitions import Definitions
@@ -43,6 +44,7 @@ class Service:
     upkeep: Upkeep
     meter: Meter = field(init=False)
     billing_meter: Meter = field(init=False)
+    wallets: WalletUpkeep = field(init=False)
     due: DueRunner = field(init=False)
     runs: BillingRuns = field(init=False)
     event_checks: EventChecks = field(init=False)
@@ -59,7 +61,8 @@ class Service:
         self.meter = Meter(self.clickhouse, self.upkeep, for_billing=False)
         self.billing_meter = Meter(self.clickhouse, self.upkeep, for_billing=True)
         delay = timedelta(seconds=settings.billing_delay_seconds)
-        self.due = DueRunner(self.postgres, self.billing_meter, settings.close_chunk, delay)
+        self.wallets = WalletUpkeep(self.postgres, self.clickhouse, self.meter, self.price_book, settings.close_chunk)
+        self.due = DueRunner(self.postgres, self.billing_meter, self.wallets, settings.close_chunk, delay)
         self.runs = BillingRuns(self.postgres, self.billing_meter, self.due, settings.close_chunk)
         self.event_checks = EventChecks(self.postgres, self.clickhouse)
         self.advance = AdvanceWorker(

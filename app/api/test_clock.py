@@ -71,7 +71,7 @@ def _advance(service: Service, access: Access, organization_id: UUID, to: dateti
             raise invalid("now", "value_is_invalid")
         before = organization.test_clock
     service.wait_until_readable(organization_id)
-    for instant_due in service.due.run_sandbox(organization_id, to):
+    for instant_due in service.due.run_sandbox(organization_id, before, to):
         _set(service, access, organization_id, instant_due)
     if before is not None:
         service.event_checks.run_sandbox(organization_id, before, to, system_now())

@@ -7,11 +7,12 @@ from litestar import Controller
 from msgspec import UNSET, Struct
 
 from app.api.customers import METADATA_FILTER
-from app.api.given import Db, Now, Org, Paging
+from app.api.given import Db, Now, Org, Paging, Running
 from app.api.request import ExactRequest
 from app.api.routes import get, post
 from app.api.subscriptions import PaymentMethodInput, PaymentMethodObject
-from app.api.wallets import NoteInput
+from app.api.wallet_rules import Note, NoteInput
+from app.api.wallets import freshened
 from app.api.wire import Opt, PageMeta, Str, changes, instant, instant_or_none, paginate
 from app.billing.wallet_transactions import (
     STATUSES,
@@ -52,11 +53,6 @@ class WalletTransactionInput(Struct):
 
 class WalletTransactionBody(Struct):
     wallet_transaction: WalletTransactionInput
-
-
-class Note(Struct):
-    key: str
-    value: str
 
 
 class WalletTransactionObject(Struct, kw_only=True):
@@ -223,7 +219,9 @@ class OneWalletTransactionController(Controller):
         *,
         request: ExactRequest,
         db: Db,
+        service: Running,
         organization: Org,
+        now: Now,
         paging: Paging,
         status: str | None = None,
         transaction_type: str | None = None,
@@ -240,8 +238,10 @@ class OneWalletTransactionController(Controller):
             check_one_of(problems, given, field, allowed)
         problems.check()
         matches = ((METADATA_FILTER(name), value) for name, value in request.query_params.items())
+        wallet = find_wallet(db, organization.id, as_uuid(lago_id))
+        freshened(db, service, organization, [wallet.customer_id], now)
         query = transactions_of(
-            find_wallet(db, organization.id, as_uuid(lago_id)),
+            wallet,
             status=status,
             transaction_type=transaction_type,
             transaction_status=transaction_status,

@@ -1,5 +1,7 @@
 """`/api/v1/wallets` and `/api/v1/customers/{external_id}/wallets` (billing spec 7.1, 7.7)."""
 
+from collections.abc import Collection
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,7 +14,10 @@ from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import delete, get, post, put
 from app.api.slashes import named
 from app.api.subscriptions import PaymentMethodInput, PaymentMethodObject
+from app.api.wallet_rules import NoteInput, RuleInput, RuleObject, rule_object, rule_sent
 from app.api.wire import Cents, Opt, PageMeta, Str, changes, instant, instant_or_none, paginate, parse_instant
+from app.billing.ongoing_balances import freshen_balances
+from app.billing.wallet_rules import FIELD, write_rules
 from app.billing.wallet_transactions import read_initial_credits, top_up
 from app.billing.wallets import (
     create_wallet,
@@ -23,6 +28,7 @@ from app.billing.wallets import (
     update_wallet,
 )
 from app.core.money import decimal_text
+from app.core.top_up_rules import Amounts
 from app.customers.customers import find_customer
 from app.errors import NotFound, invalid
 from app.models import Customer, Organization, Wallet
@@ -30,11 +36,6 @@ from app.service import Service
 from app.validation import as_uuid
 
 BillingEntityCodes = Annotated[list[str] | None, Parameter(query="billing_entity_codes[]")]
-
-
-class NoteInput(Struct):
-    key: Str | Opt | None = UNSET
-    value: Str | Opt | None = UNSET
 
 
 class AppliesToInput(Struct):
@@ -64,6 +65,7 @@ class WalletInput(Struct):
     paid_top_up_max_amount_cents: Cents | Opt | None = UNSET
     ignore_paid_top_up_limits_on_creation: bool | Opt | None = UNSET
     invoice_custom_section: dict[str, Any] | Opt | None = UNSET
+    recurring_transaction_rules: list[RuleInput] | Opt | None = UNSET
     payment_method: PaymentMethodInput | Opt | None = UNSET
     metadata: dict[Str, Str | None] | Opt | None = UNSET
 
@@ -98,6 +100,7 @@ class WalletObject(Struct, kw_only=True):
     terminated_at: str | None
     invoice_requires_successful_payment: bool
     applies_to: AppliesTo
+    recurring_transaction_rules: list[RuleObject]
     ongoing_balance_cents: int
     ongoing_usage_balance_cents: int
     credits_ongoing_balance: str
@@ -142,6 +145,7 @@ def wallet_object(wallet: Wallet) -> WalletObject:
         terminated_at=instant_or_none(wallet.terminated_at),
         invoice_requires_successful_payment=wallet.invoice_requires_successful_payment,
         applies_to=AppliesTo(wallet.fee_types, [metric.code for metric in wallet.metrics]),
+        recurring_transaction_rules=[rule_object(rule) for rule in wallet.rules],
         ongoing_balance_cents=wallet.ongoing_balance_cents,
         ongoing_usage_balance_cents=wallet.ongoing_usage_balance_cents,
         credits_ongoing_balance=decimal_text(wallet.credits_ongoing_balance),
@@ -173,25 +177,32 @@ class WalletController(Controller):
     def list_wallets(
         self,
         db: Db,
+        service: Running,
         organization: Org,
+        now: Now,
         paging: Paging,
         external_customer_id: str | None = None,
         currency: str | None = None,
         billing_entity_codes: BillingEntityCodes = None,
     ) -> WalletsAnswer:
         """The wallets that pass all filters, newest first."""
-        return _list(db, organization, paging, external_customer_id, currency, billing_entity_codes)
+        return _list(db, service, organization, now, paging, external_customer_id, currency, billing_entity_codes)
 
     @get("/{lago_id:str}")
-    def get_wallet(self, lago_id: str, db: Db, organization: Org) -> WalletAnswer:
+    def get_wallet(self, lago_id: str, db: Db, service: Running, organization: Org, now: Now) -> WalletAnswer:
         """One wallet."""
-        return WalletAnswer(wallet_object(find_wallet(db, organization.id, as_uuid(lago_id))))
+        wallet = find_wallet(db, organization.id, as_uuid(lago_id))
+        if freshened(db, service, organization, [wallet.customer_id], now):
+            wallet = find_wallet(db, organization.id, wallet.id)
+        return WalletAnswer(wallet_object(wallet))
 
     @put("/{lago_id:str}")
     def update_wallet(self, lago_id: str, data: WalletBody, db: Db, organization: Org, now: Now) -> WalletAnswer:
         """Change a wallet that is active. Its rate and currency stay."""
         wallet = find_wallet(db, organization.id, as_uuid(lago_id), lock=True)
-        update_wallet(db, wallet, _sent(data), now)
+        sent = _sent(data)
+        update_wallet(db, wallet, sent, now)
+        write_rules(db, wallet, sent, now)
         return WalletAnswer(wallet_object(wallet))
 
     @delete("/{lago_id:str}")
@@ -220,19 +231,24 @@ class CustomerWalletController(Controller):
         self,
         external_id: str,
         db: Db,
+        service: Running,
         organization: Org,
+        now: Now,
         paging: Paging,
         currency: str | None = None,
         billing_entity_codes: BillingEntityCodes = None,
     ) -> WalletsAnswer:
         """A customer's wallets, newest first."""
         customer = find_customer(db, organization.id, external_id)
-        return _list(db, organization, paging, customer.external_id, currency, billing_entity_codes)
+        return _list(db, service, organization, now, paging, customer.external_id, currency, billing_entity_codes)
 
     @get("/{code:str}")
-    def get_customer_wallet(self, external_id: str, code: str, db: Db, organization: Org) -> WalletAnswer:
+    def get_customer_wallet(
+        self, external_id: str, code: str, db: Db, service: Running, organization: Org, now: Now
+    ) -> WalletAnswer:
         """One wallet of a customer, by its code: the active one, else the one that ended last."""
         customer = find_customer(db, organization.id, external_id)
+        freshened(db, service, organization, [customer.id], now)
         return WalletAnswer(wallet_object(find_wallet_of(db, customer, named(code))))
 
     @put("/{code:str}")
@@ -241,7 +257,9 @@ class CustomerWalletController(Controller):
     ) -> WalletAnswer:
         """Change a wallet that is active. Its rate and currency stay."""
         wallet = find_wallet_of(db, find_customer(db, organization.id, external_id), named(code), lock=True)
-        update_wallet(db, wallet, _sent(data), now)
+        sent = _sent(data)
+        update_wallet(db, wallet, sent, now)
+        write_rules(db, wallet, sent, now)
         return WalletAnswer(wallet_object(wallet))
 
     @delete("/{code:str}")
@@ -254,6 +272,15 @@ class CustomerWalletController(Controller):
         return WalletAnswer(wallet_object(wallet))
 
 
+def freshened(
+    db: Session, service: Service, organization: Organization, customer_ids: Collection[UUID], now: datetime
+) -> bool:
+    """Bring the wallets of customers up to date with all that has come so far. True where any was not: what had been loaded
+    of them must be read anew."""
+    service.wait_until_readable(organization.id)
+    return freshen_balances(db, service.meter, service.price_book, organization, customer_ids, now)
+
+
 def _sent(data: WalletBody) -> dict[str, Any]:
     """The keys that were sent, with instants read."""
     sent = changes(data.wallet)
@@ -261,6 +288,8 @@ def _sent(data: WalletBody) -> dict[str, Any]:
         sent["expiration_at"] = parse_instant(sent["expiration_at"], "expiration_at")
     elif "expiration_at" in sent:
         sent["expiration_at"] = None
+    if sent.get(FIELD):
+        sent[FIELD] = [rule_sent(rule) for rule in sent[FIELD]]
     return sent
 
 
@@ -269,14 +298,18 @@ def _create(
 ) -> WalletAnswer:
     sent = _sent(data)
     wallet = create_wallet(db, organization, customer, sent, now, most=service.settings.max_wallets)
+    initial = read_initial_credits(sent, wallet.rate_amount, wallet.currency)
+    write_rules(db, wallet, sent, now, Amounts(initial.paid_credits, initial.granted_credits))
     answer = WalletAnswer(wallet_object(wallet))
-    top_up(db, wallet, read_initial_credits(sent, wallet.rate_amount, wallet.currency), now)
+    top_up(db, wallet, initial, now)
     return answer
 
 
 def _list(
     db: Session,
+    service: Service,
     organization: Organization,
+    now: datetime,
     paging: Paging,
     external_customer_id: str | None,
     currency: str | None,
@@ -289,4 +322,6 @@ def _list(
         billing_entity_codes=billing_entity_codes,
     )
     found, meta = paginate(db, query, paging)
+    if freshened(db, service, organization, {wallet.customer_id for wallet in found}, now):
+        found, meta = paginate(db, query, paging)
     return WalletsAnswer([wallet_object(wallet) for wallet in found], meta)

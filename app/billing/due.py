@@ -17,13 +17,23 @@ from app.billing.close import claim, close_chunk
 from app.billing.failures import reason_of
 from app.billing.locks import lock_customer, lock_customers
 from app.billing.redrawing import of_subscriptions, redraw_chunk
+from app.billing.wallet_upkeep import WalletUpkeep
 from app.billing.wallets import expire_wallets
 from app.catalog.coupons import expire_coupons, expiring
 from app.catalog.plans import finish_deletions, has_plans_to_delete, of_plans_to_delete, was_on_plans_to_delete
 from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_subscriptions, end_trial
 from app.errors import ApiError
 from app.metering.meter import Meter
-from app.models import Coupon, Customer, Invoice, Organization, Plan, Subscription, Wallet
+from app.models import (
+    Coupon,
+    Customer,
+    Invoice,
+    Organization,
+    Plan,
+    RecurringTransactionRule,
+    Subscription,
+    Wallet,
+)
 from app.models.invoice import FAILED, UNPAID
 from app.stores.postgres import Postgres
 
@@ -98,11 +108,12 @@ class Run:
 
 
 class DueRunner:
-    """Runs what is due. `measure` gives the usage of windows that are about to be billed."""
+    """Runs what is due. `meter` gives the usage of windows that are about to be billed."""
 
-    def __init__(self, postgres: Postgres, meter: Meter, chunk: int, delay: timedelta):
+    def __init__(self, postgres: Postgres, meter: Meter, wallets: WalletUpkeep, chunk: int, delay: timedelta):
         self._postgres = postgres
         self._meter = meter
+        self._wallets = wallets
         self._chunk = chunk
         self._delay = delay
 
@@ -121,14 +132,19 @@ class DueRunner:
         run.refreshed += self._redraw(LIVE, STALE, now, now, final=False)
         return run
 
-    def run_sandbox(self, organization_id: UUID, until: datetime) -> Iterator[datetime]:
+    def run_sandbox(self, organization_id: UUID, since: datetime | None, until: datetime) -> Iterator[datetime]:
         """Run what comes due for one sandbox until an instant, step by step; yields each instant before it is run, so
-        that the caller can set the clock to it."""
+        that the caller can set the clock to it. Wallets are brought up to date at each of them, at `until`, and at `since`,
+        when the clock was set last: for the events that have come in between."""
         scope = Organization.id == organization_id
+        if since is not None:
+            self._wallets.run(scope, since)
         for instant in self._instants(scope, until, timedelta(0)):
             yield instant
             self._run_at(Run(), scope, instant, made_at=instant, wait=True)
+            self._wallets.run(scope, instant)
         self._redraw(scope, STALE, until, until, final=False, wait=True)
+        self._wallets.run(scope, until)
 
     def _instants(self, scope: ColumnElement[bool], until: datetime, delay: timedelta) -> Iterator[datetime]:
         """The instants at which something is due, until there are none; each is looked up after the one before is done."""
@@ -144,7 +160,8 @@ class DueRunner:
         self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool = False
     ) -> None:
         """Expire coupons and wallets, end what is on a plan that is to be deleted, start what starts, close what can be
-        closed, end trials and subscriptions that end, make drafts final, and see which invoices are overdue.
+        closed, end trials and subscriptions that end, make drafts final, see which invoices are overdue, and top up the
+        wallets whose day it is.
         `wait` for customers that something else bills just now; otherwise they are left to the next run."""
         starts, ends = Subscription.activation_due_at, Subscription.termination_due_at
         with self._postgres.session() as db:
@@ -160,6 +177,7 @@ class DueRunner:
         run.finalized += self._redraw(scope, due, instant, made_at, final=True, wait=wait)
         self._mark_overdue(scope, instant, made_at)
         self._tell_failed(run, scope, instant, made_at)
+        self._wallets.run_rules(scope, instant, made_at)
         run.told(run)
 
     def _delete_plans(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime) -> None:
@@ -351,6 +369,8 @@ def _earliest(
         (Coupon.expiration_at, until, expiring(until)),
         (Wallet.expiration_at, until, Wallet.status == "active"),
         (Invoice.finalization_due_at, until, true()),
+        (RecurringTransactionRule.due_at, until, RecurringTransactionRule.status == "active"),
+        (RecurringTransactionRule.expiration_at, until, RecurringTransactionRule.status == "active"),
     ):
         due = select(func.min(column)).join(Organization, Organization.id == column.class_.organization_id)
         due = due.where(scope, column <= limit, condition)

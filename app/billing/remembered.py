@@ -5,7 +5,7 @@ current usage every few seconds.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from threading import Lock
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -29,15 +29,23 @@ class PriceBook:
 
     def plan(self, db: Session, organization: Organization, plan_id: UUID) -> PlanTerms:
         """A plan as it is now. `organization` must have been read in this transaction, before anything else is."""
-        return self._plans.get(plan_id, organization.catalog_version, lambda: load_plans(db, [plan_id])[plan_id])
+        return self.plans(db, organization, [plan_id])[plan_id]
+
+    def plans(self, db: Session, organization: Organization, plan_ids: Collection[UUID]) -> dict[UUID, PlanTerms]:
+        """Several plans, on the same condition; those that are not known are read together."""
+        return self._plans.get(plan_ids, organization.catalog_version, lambda unknown: load_plans(db, unknown))
 
     def taxes(self, db: Session, organization: Organization, entity_id: UUID) -> Taxes:
         """The taxes of one of the organization's billing entities as they are now, on the same condition."""
-        return self._taxes.get(
-            entity_id,
-            organization.catalog_version,
-            lambda: load_entity_taxes(db, [entity_id]).get(entity_id, ()),
-        )
+        return self.all_taxes(db, organization, [entity_id])[entity_id]
+
+    def all_taxes(self, db: Session, organization: Organization, entity_ids: Collection[UUID]) -> dict[UUID, Taxes]:
+        """Those of several, on the same condition; what is not known is read together."""
+
+        def load(unknown: Collection[UUID]) -> dict[UUID, Taxes]:
+            return {**dict.fromkeys(unknown, ()), **load_entity_taxes(db, unknown)}
+
+        return self._taxes.get(entity_ids, organization.catalog_version, load)
 
 
 class _Remembered(Generic[T]):
@@ -47,16 +55,24 @@ class _Remembered(Generic[T]):
         self._known: OrderedDict[UUID, tuple[int, T]] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: UUID, version: int, load: Callable[[], T]) -> T:
+    def get(
+        self, keys: Collection[UUID], version: int, load: Callable[[Collection[UUID]], Mapping[UUID, T]]
+    ) -> dict[UUID, T]:
+        values: dict[UUID, T] = {}
         with self._lock:
-            known = self._known.get(key)
-            if known is not None and known[0] == version:
+            for key in keys:
+                known = self._known.get(key)
+                if known is not None and known[0] == version:
+                    self._known.move_to_end(key)
+                    values[key] = known[1]
+        unknown = [key for key in keys if key not in values]
+        if not unknown:
+            return values
+        loaded = load(unknown)
+        with self._lock:
+            for key, value in loaded.items():
+                self._known[key] = version, value
                 self._known.move_to_end(key)
-                return known[1]
-        value = load()
-        with self._lock:
-            self._known[key] = version, value
-            self._known.move_to_end(key)
             while len(self._known) > MOST:
                 self._known.popitem(last=False)
-        return value
+        return {**values, **loaded}

@@ -19,7 +19,7 @@ from app.billing.settlement import Credited
 from app.core.explanation.figures import Figures
 from app.core.money import ZERO, decimal_text
 from app.core.taxes import FeeTaxes, TaxLine
-from app.models import BillingPeriod, Credit, Fee, FeeTax, Invoice, InvoiceTax
+from app.models import BillingPeriod, Credit, Fee, FeeTax, Invoice, InvoiceTax, balances_outdated
 
 _json = msgspec.json.Encoder(decimal_format="number")
 
@@ -217,6 +217,8 @@ class Rows:
             with cursor.copy(f"COPY {table.__tablename__} ({', '.join(columns)}) FROM STDIN") as copy:
                 for row in rows:
                     copy.write_row(tuple(row.values()))
+        made = (*self._tables[Invoice], *self._tables[Fee])
+        balances_outdated(db, {row["customer_id"] for row in made})
 
 
 def _storable(text: str | None) -> str | None:

@@ -46,18 +46,25 @@ def top_up(db: Session, wallet: Wallet, what: TopUp, now: datetime) -> list[Wall
     """Put credits into a wallet that is locked, with its customer: what is given can be spent at once; what is bought is
     invoiced, and can be spent when that has been paid. Bought credits are as many as their price in whole minor units
     buys."""
-    made = []
-    if what.paid_credits:
-        amount_cents = worth(what.paid_credits, wallet.rate_amount, wallet.currency)
-        buys = credits_of(amount_cents, wallet.rate_amount, wallet.currency)
-        purchase = _inbound(wallet, what, "purchased", amount_cents, buys, now)
-        invoice_top_ups(db, [(wallet, purchase)], now)
-        made.append(purchase)
-    if what.granted_credits:
-        amount_cents = worth(what.granted_credits, wallet.rate_amount, wallet.currency)
-        grant = _inbound(wallet, what, "granted", amount_cents, what.granted_credits, now)
-        put_in(wallet, grant, now)
-        made.append(grant)
+    return top_up_all(db, [(wallet, what)], now)
+
+
+def top_up_all(db: Session, top_ups: Sequence[tuple[Wallet, TopUp]], now: datetime) -> list[WalletTransaction]:
+    """The same for many wallets, in a number of queries that does not grow with them."""
+    purchases, grants = [], []
+    for wallet, what in top_ups:
+        if what.paid_credits:
+            amount_cents = worth(what.paid_credits, wallet.rate_amount, wallet.currency)
+            buys = credits_of(amount_cents, wallet.rate_amount, wallet.currency)
+            purchases.append((wallet, _inbound(wallet, what, "purchased", amount_cents, buys, now)))
+        if what.granted_credits:
+            amount_cents = worth(what.granted_credits, wallet.rate_amount, wallet.currency)
+            grant = _inbound(wallet, what, "granted", amount_cents, what.granted_credits, now)
+            put_in(wallet, grant, now)
+            grants.append(grant)
+    if purchases:
+        invoice_top_ups(db, purchases, now)
+    made = [*(purchase for _, purchase in purchases), *grants]
     db.add_all(made)
     db.flush()
     return made

@@ -24,6 +24,7 @@ from app.models import (
     RecurringTransactionRule,
     Wallet,
     among,
+    balances_outdated,
 )
 from app.validation import (
     Changes,
@@ -264,6 +265,8 @@ def _end(db: Session, wallet_ids: Collection[UUID], now: datetime) -> int:
                 update(table).where(among(column, wallet_ids), table.status == "active").values(ended),
                 execution_options={"synchronize_session": False},
             )
+    if wallet_ids:
+        balances_outdated(db, db.scalars(select(Wallet.customer_id).where(among(Wallet.id, wallet_ids))))
     return len(wallet_ids)
 
 

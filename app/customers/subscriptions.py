@@ -18,6 +18,7 @@ from app.billing.lifecycle import (
 )
 from app.billing.locks import lock_customer, lock_customers
 from app.billing.payers import timezone_of
+from app.billing.rule_top_ups import reschedule_rules
 from app.catalog.fixed_charges import check_units, find_fixed_charge
 from app.catalog.overrides import asks_for_own_plan, lock_against_changes, override_plan
 from app.catalog.plans import PLAN_PARTS, find_plan
@@ -310,20 +311,23 @@ def reschedule(
     customer: Customer | None = None,
     entity: BillingEntity | None = None,
 ) -> None:
-    """The timezone of a customer, or of a billing entity, has changed: set anew when its periods can be closed. One that is
-    over by the new timezone already is closed now."""
-    query = select(Subscription).where(
-        Subscription.organization_id == organization_id, Subscription.next_billing_at.is_not(None)
-    )
+    """The timezone of a customer, or of a billing entity, has changed: set anew when its periods can be closed, and
+    when its wallets are topped up. A period that is over by the new timezone already is closed now."""
+    theirs = select(Customer.id).where(Customer.organization_id == organization_id)
     if customer is not None:
-        query = query.where(Subscription.customer_id == customer.id)
+        theirs = theirs.where(Customer.id == customer.id)
     if entity is not None:
-        own = select(Customer.id).where(Customer.billing_entity_id == entity.id, Customer.timezone.is_(None))
-        query = query.where(Subscription.customer_id.in_(own))
+        theirs = theirs.where(Customer.billing_entity_id == entity.id, Customer.timezone.is_(None))
+    query = select(Subscription).where(
+        Subscription.organization_id == organization_id,
+        Subscription.next_billing_at.is_not(None),
+        Subscription.customer_id.in_(theirs),
+    )
     for subscription in db.scalars(query.options(*SUBSCRIPTION_PARTS)):
         if subscription.next_billing_at is not None and subscription.next_billing_at > now:
             moved = terms_of(subscription).moved(subscription.next_billing_at)
             subscription.next_billing_at = max(moved, now)
+    reschedule_rules(db, organization_id, theirs, now)
 
 
 def find_subscription(

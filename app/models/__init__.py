@@ -49,9 +49,11 @@ from app.models.wallet import (
     RecurringTransactionRule,
     Wallet,
     WalletConsumption,
+    WalletMark,
     WalletTransaction,
     wallet_metrics,
 )
+from app.models.wallet_refreshes import balances_outdated
 
 __all__ = [
     "DEFAULT_PRIORITY",
@@ -108,8 +110,10 @@ __all__ = [
     "UsageThreshold",
     "Wallet",
     "WalletConsumption",
+    "WalletMark",
     "WalletTransaction",
     "among",
+    "balances_outdated",
     "catalog_changed",
     "payment_request_invoices",
     "wallet_metrics",

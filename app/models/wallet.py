@@ -222,3 +222,13 @@ class RecurringTransactionRule(Base):
     terminated_at: Mapped[datetime | None]
 
     wallet: Mapped[Wallet] = relationship(lazy="raise_on_sql")
+
+
+class WalletMark(Base):
+    """Until when an organization's events, by the time they were ingested, count in the ongoing balances of its wallets. An
+    organization has a mark from its first wallet on."""
+
+    __tablename__ = "wallet_marks"
+
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), primary_key=True)
+    seen_until: Mapped[datetime]

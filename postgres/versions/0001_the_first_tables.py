@@ -263,6 +263,12 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_usage_marks_organization_id')),
     sa.PrimaryKeyConstraint('organization_id', name=op.f('pk_usage_marks'))
     )
+    op.create_table('wallet_marks',
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('seen_until', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_wallet_marks_organization_id')),
+    sa.PrimaryKeyConstraint('organization_id', name=op.f('pk_wallet_marks'))
+    )
     op.create_table('add_on_taxes',
     sa.Column('add_on_id', sa.Uuid(), nullable=False),
     sa.Column('tax_id', sa.Uuid(), nullable=False),
@@ -1373,6 +1379,7 @@ def downgrade() -> None:
     op.drop_table('charges')
     op.drop_table('billing_entity_taxes')
     op.drop_table('add_on_taxes')
+    op.drop_table('wallet_marks')
     op.drop_table('usage_marks')
     op.drop_index('uq_taxes_code', table_name='taxes', postgresql_where=sa.text('deleted_at IS NULL'))
     op.drop_table('taxes')
