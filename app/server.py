@@ -21,7 +21,7 @@ from app.api import errors
 from app.api.access import Access, Caller, require_admin_key, require_key
 from app.api.add_ons import AddOnController
 from app.api.adjusted_fees import AdjustedFeeController
-from app.api.alerts import SubscriptionAlertController, TriggeredAlertController
+from app.api.alerts import SubscriptionAlertController, TriggeredAlertController, WalletAlertController
 from app.api.applied_coupons import AppliedCouponController, CustomerAppliedCouponController
 from app.api.billable_metrics import BillableMetricController
 from app.api.billing_entities import BillingEntityController
@@ -207,6 +207,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             UsageController,
             UsageExplanationController,
             UsageOverTimeController,
+            WalletAlertController,
             WalletController,
             WalletMetadataController,
             WalletTransactionController,

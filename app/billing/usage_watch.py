@@ -1,5 +1,5 @@
-"""Looking at usage as it comes: at the alerts on subscriptions, and at the thresholds at which they are billed before their
-period ends (billing spec 8.2, 8.5, 12).
+"""Looking at usage as it comes, and at what is left in wallets: at the alerts on them, and at the thresholds at which usage
+is billed before its period ends (billing spec 8.2, 8.5, 12).
 
 An organization that has any has a mark: until when its events, by the time they were ingested, have been looked at. A look
 finds the subscriptions that have had events since, and those whose thresholds have changed; measures those that have alerts
@@ -33,6 +33,7 @@ from app.billing.progressive_billing import (
 )
 from app.billing.remembered import PriceBook
 from app.billing.usage_alerts import alerts_of, hold_against
+from app.billing.wallet_alerts import hold_wallets_against, organizations_with_changed_wallets
 from app.catalog.usage_thresholds import ask_to_look
 from app.clock import now_of
 from app.core.usage_thresholds import passed
@@ -113,6 +114,7 @@ class UsageWatch:
         with self._postgres.session() as db:
             marks = db.execute(select(UsageMark.organization_id, UsageMark.looked_until)).tuples().all()
             asked = set(db.scalars(select(UsageCheck.organization_id).distinct()))
+            asked |= set(db.scalars(organizations_with_changed_wallets()))
         busy = {*busy_since(self._clickhouse, [(one, until - back) for one, until in marks]), *asked}
         for organization_id in busy:
             try:
@@ -140,6 +142,7 @@ class UsageWatch:
             failed = [one for chunk in _chunks(ids) for one in self._look_at(organization_id, chunk, now)]
             with self._postgres.session() as db:
                 _move_on(db, organization_id, until, asked)
+                hold_wallets_against(db, organization_id, now)
                 if failed:
                     ask_to_look(db, organization_id, among(Subscription.id, failed))
 

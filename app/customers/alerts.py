@@ -1,19 +1,19 @@
 """Alerts: made, changed and deleted, and the times they were triggered (billing spec 8.5)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, select, update
+from sqlalchemy import ColumnElement, Numeric, Select, cast, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from app.catalog.changes import watch_usage
 from app.core.alerts import AlertThreshold
 from app.core.money import decimal_text
 from app.errors import Details, Invalid, NotFound, Problems
-from app.models import Alert, BillableMetric, Customer, Subscription, TriggeredAlert
+from app.models import Alert, BillableMetric, Customer, Subscription, TriggeredAlert, Wallet
 from app.models.base import Json
 from app.validation import Changes, assign, check_code, check_mandatory, empty
 
@@ -22,6 +22,13 @@ OF_METRICS = (
 )  # fmt: skip
 """Types of alerts that look at the usage of one billable metric."""
 OF_SUBSCRIPTIONS = ("current_usage_amount", "lifetime_usage_amount", *OF_METRICS)
+OF_WALLETS: dict[str, ColumnElement[Decimal]] = {
+    "wallet_balance_amount": cast(Wallet.balance_cents, Numeric),
+    "wallet_credits_balance": cast(Wallet.credits_balance, Numeric),
+    "wallet_ongoing_balance_amount": cast(Wallet.ongoing_balance_cents, Numeric),
+    "wallet_credits_ongoing_balance": cast(Wallet.credits_ongoing_balance, Numeric),
+}
+"""Types of alerts on wallets, which look at what falls, and what of a wallet each looks at."""
 MOST_THRESHOLDS = 20
 MOST_DIGITS = 40
 """How many digits, before the point and after it, a value may have."""
@@ -29,24 +36,39 @@ MOST_DIGITS = 40
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What alerts are on: a customer's subscriptions with an external id."""
+    """What alerts are on: a customer's subscriptions with an external id, or a wallet."""
 
     organization_id: UUID
     customer_id: UUID
-    external_subscription_id: str
+    external_subscription_id: str | None = None
+    wallet: Wallet | None = None
 
     @classmethod
     def of(cls, subscription: Subscription) -> "Target":
         """The target that a subscription is of."""
         return cls(subscription.organization_id, subscription.customer_id, subscription.external_id)
 
+    @classmethod
+    def of_wallet(cls, wallet: Wallet) -> "Target":
+        """A wallet as a target."""
+        return cls(wallet.organization_id, wallet.customer_id, wallet=wallet)
+
+    @property
+    def types(self) -> Collection[str]:
+        """The types of alerts that can be on it."""
+        return OF_SUBSCRIPTIONS if self.wallet is None else OF_WALLETS
+
     @property
     def owns(self) -> ColumnElement[bool]:
         """The alerts that are on it."""
+        if self.wallet is not None:
+            its_own = Alert.wallet_id == self.wallet.id
+        else:
+            its_own = Alert.external_subscription_id == self.external_subscription_id
         return (
             (Alert.organization_id == self.organization_id)
             & (Alert.customer_id == self.customer_id)
-            & (Alert.external_subscription_id == self.external_subscription_id)
+            & its_own
             & Alert.deleted_at.is_(None)
         )
 
@@ -54,7 +76,7 @@ class Target:
 def alerts_on(target: Target) -> Select[Alert]:
     """The alerts on a target, oldest first."""
     query = select(Alert).where(target.owns).order_by(Alert.created_at, Alert.code, Alert.id)
-    return query.options(joinedload(Alert.billable_metric))
+    return query.options(joinedload(Alert.billable_metric), joinedload(Alert.wallet))
 
 
 def find_alert(db: Session, target: Target, code: str, *, lock: bool = False) -> Alert:
@@ -71,7 +93,8 @@ def find_alert(db: Session, target: Target, code: str, *, lock: bool = False) ->
 
 
 def create_alert(db: Session, target: Target, sent: Changes, now: datetime) -> Alert:
-    """Put an alert on a target; from then on it is looked at when events come.
+    """Put an alert on a target; from then on it is looked at when events come, or the wallet changes. One on a wallet
+    starts with what there is in it.
 
     Raises:
         NotFound: `billable_metric_not_found`.
@@ -79,7 +102,7 @@ def create_alert(db: Session, target: Target, sent: Changes, now: datetime) -> A
     """
     metric = _metric(db, target.organization_id, sent)
     problems = Problems()
-    if sent.get("alert_type") not in OF_SUBSCRIPTIONS:
+    if sent.get("alert_type") not in target.types:
         problems.add("alert_type", "invalid_type")
     else:
         _check_metric(problems, sent["alert_type"], metric)
@@ -93,12 +116,13 @@ def create_alert(db: Session, target: Target, sent: Changes, now: datetime) -> A
         organization_id=target.organization_id,
         customer_id=target.customer_id,
         external_subscription_id=target.external_subscription_id,
+        wallet=target.wallet,
         billable_metric=metric,
         alert_type=sent["alert_type"],
         code=sent["code"],
         name=sent.get("name"),
         thresholds=thresholds,
-        previous_value=Decimal(0),
+        previous_value=_present(db, target, sent["alert_type"]),
         created_at=now,
         updated_at=now,
     )
@@ -195,6 +219,12 @@ def triggered_alerts(
     if external_subscription_id is not None:
         query = query.where(Alert.external_subscription_id == external_subscription_id)
     return query if alert_code is None else query.where(Alert.code == alert_code)
+
+
+def _present(db: Session, target: Target, alert_type: str) -> Decimal:
+    if target.wallet is None:
+        return Decimal(0)
+    return db.execute(select(OF_WALLETS[alert_type]).where(Wallet.id == target.wallet.id)).scalar_one()
 
 
 def _metric(db: Session, organization_id: UUID, sent: Changes) -> BillableMetric | None:

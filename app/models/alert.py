@@ -10,16 +10,17 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from app.models.base import Base, Id, Json
 from app.models.catalog import LIVE, BillableMetric
 from app.models.customer import Customer
+from app.models.wallet import Wallet
 
 
 class Alert(Base):
-    """Values that usage must not reach unnoticed (billing spec 8.5): of a customer's subscriptions with one external id.
-    `thresholds` are `code`, `value` as text, and `recurring` of each; `previous_value` is what was found when it was looked
-    at last."""
+    """Values that must not be reached unnoticed (billing spec 8.5): by the usage of a customer's subscriptions with one
+    external id, or by what is in a wallet. `thresholds` are `code`, `value` as text, and `recurring` of each;
+    `previous_value` is what was found when it was looked at last."""
 
     __tablename__ = "alerts"
     __table_args__ = (
-        CheckConstraint("external_subscription_id IS NOT NULL", name="target"),
+        CheckConstraint("(external_subscription_id IS NULL) <> (wallet_id IS NULL)", name="target"),
         Index(
             "uq_alerts_subscription_code",
             "customer_id",
@@ -37,6 +38,8 @@ class Alert(Base):
             unique=True,
             postgresql_where=LIVE,
         ),
+        Index("uq_alerts_wallet_code", "wallet_id", "code", unique=True, postgresql_where=LIVE),
+        Index("uq_alerts_wallet_type", "wallet_id", "alert_type", unique=True, postgresql_where=LIVE),
         Index("ix_alerts_watched", "organization_id", "external_subscription_id", postgresql_where=LIVE),
         Index(
             "ix_alerts_billable_metric_id",
@@ -49,6 +52,7 @@ class Alert(Base):
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     customer_id: Mapped[UUID] = mapped_column(ForeignKey("customers.id"))
     external_subscription_id: Mapped[str | None]
+    wallet_id: Mapped[UUID | None] = mapped_column(ForeignKey("wallets.id"))
     billable_metric_id: Mapped[UUID | None] = mapped_column(ForeignKey("billable_metrics.id"))
     alert_type: Mapped[str]
     code: Mapped[str]
@@ -61,6 +65,7 @@ class Alert(Base):
     deleted_at: Mapped[datetime | None]
 
     billable_metric: Mapped[BillableMetric | None] = relationship(lazy="raise_on_sql")
+    wallet: Mapped[Wallet | None] = relationship(lazy="raise_on_sql")
 
 
 class TriggeredAlert(Base):

@@ -435,31 +435,6 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_plan_taxes_tax_id')),
     sa.PrimaryKeyConstraint('plan_id', 'tax_id', name=op.f('pk_plan_taxes'))
     )
-    op.create_table('alerts',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('customer_id', sa.Uuid(), nullable=False),
-    sa.Column('external_subscription_id', sa.Text(), nullable=True),
-    sa.Column('billable_metric_id', sa.Uuid(), nullable=True),
-    sa.Column('alert_type', sa.Text(), nullable=False),
-    sa.Column('code', sa.Text(), nullable=False),
-    sa.Column('name', sa.Text(), nullable=True),
-    sa.Column('thresholds', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-    sa.Column('previous_value', sa.Numeric(), nullable=False),
-    sa.Column('last_processed_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
-    sa.CheckConstraint('external_subscription_id IS NOT NULL', name=op.f('ck_alerts_target')),
-    sa.ForeignKeyConstraint(['billable_metric_id'], ['billable_metrics.id'], name=op.f('fk_alerts_billable_metric_id')),
-    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_alerts_customer_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_alerts_organization_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_alerts'))
-    )
-    op.create_index('ix_alerts_billable_metric_id', 'alerts', ['billable_metric_id'], unique=False, postgresql_where=sa.text('billable_metric_id IS NOT NULL'))
-    op.create_index('ix_alerts_watched', 'alerts', ['organization_id', 'external_subscription_id'], unique=False, postgresql_where=sa.text('deleted_at IS NULL'))
-    op.create_index('uq_alerts_subscription_code', 'alerts', ['customer_id', 'external_subscription_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
-    op.create_index('uq_alerts_subscription_type', 'alerts', ['customer_id', 'external_subscription_id', 'alert_type', sa.literal_column("coalesce(billable_metric_id, '00000000-0000-0000-0000-000000000000')")], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
     op.create_table('applied_coupons',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -768,6 +743,35 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_advance_levels_subscription_id')),
     sa.PrimaryKeyConstraint('subscription_id', 'charge_id', 'from_datetime', 'bucket_digest', name=op.f('pk_advance_levels'))
     )
+    op.create_table('alerts',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('external_subscription_id', sa.Text(), nullable=True),
+    sa.Column('wallet_id', sa.Uuid(), nullable=True),
+    sa.Column('billable_metric_id', sa.Uuid(), nullable=True),
+    sa.Column('alert_type', sa.Text(), nullable=False),
+    sa.Column('code', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=True),
+    sa.Column('thresholds', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('previous_value', sa.Numeric(), nullable=False),
+    sa.Column('last_processed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.CheckConstraint('(external_subscription_id IS NULL) <> (wallet_id IS NULL)', name=op.f('ck_alerts_target')),
+    sa.ForeignKeyConstraint(['billable_metric_id'], ['billable_metrics.id'], name=op.f('fk_alerts_billable_metric_id')),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_alerts_customer_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_alerts_organization_id')),
+    sa.ForeignKeyConstraint(['wallet_id'], ['wallets.id'], name=op.f('fk_alerts_wallet_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_alerts'))
+    )
+    op.create_index('ix_alerts_billable_metric_id', 'alerts', ['billable_metric_id'], unique=False, postgresql_where=sa.text('billable_metric_id IS NOT NULL'))
+    op.create_index('ix_alerts_watched', 'alerts', ['organization_id', 'external_subscription_id'], unique=False, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_index('uq_alerts_subscription_code', 'alerts', ['customer_id', 'external_subscription_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_index('uq_alerts_subscription_type', 'alerts', ['customer_id', 'external_subscription_id', 'alert_type', sa.literal_column("coalesce(billable_metric_id, '00000000-0000-0000-0000-000000000000')")], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_index('uq_alerts_wallet_code', 'alerts', ['wallet_id', 'code'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
+    op.create_index('uq_alerts_wallet_type', 'alerts', ['wallet_id', 'alert_type'], unique=True, postgresql_where=sa.text('deleted_at IS NULL'))
     op.create_table('billing_periods',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -1022,25 +1026,6 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('number', name=op.f('pk_subscription_units'))
     )
     op.create_index('ix_subscription_units_subscription_id', 'subscription_units', ['subscription_id'], unique=False)
-    op.create_table('triggered_alerts',
-    sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('number', sa.BigInteger(), sa.Identity(always=True), nullable=False),
-    sa.Column('organization_id', sa.Uuid(), nullable=False),
-    sa.Column('alert_id', sa.Uuid(), nullable=False),
-    sa.Column('customer_id', sa.Uuid(), nullable=False),
-    sa.Column('subscription_id', sa.Uuid(), nullable=True),
-    sa.Column('current_value', sa.Numeric(), nullable=False),
-    sa.Column('previous_value', sa.Numeric(), nullable=False),
-    sa.Column('crossed_thresholds', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-    sa.Column('triggered_at', sa.DateTime(timezone=True), nullable=False),
-    sa.ForeignKeyConstraint(['alert_id'], ['alerts.id'], name=op.f('fk_triggered_alerts_alert_id')),
-    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_triggered_alerts_customer_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_triggered_alerts_organization_id')),
-    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_triggered_alerts_subscription_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_triggered_alerts'))
-    )
-    op.create_index('ix_triggered_alerts_alert_id', 'triggered_alerts', ['alert_id'], unique=False)
-    op.create_index('ix_triggered_alerts_listing', 'triggered_alerts', ['organization_id', 'triggered_at', 'number'], unique=False)
     op.create_table('usage_checks',
     sa.Column('subscription_id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -1181,6 +1166,25 @@ def upgrade() -> None:
     )
     op.create_index('ix_payment_receipts_listing', 'payment_receipts', ['organization_id', 'created_at', 'id'], unique=False)
     op.create_index('uq_payment_receipts_number', 'payment_receipts', ['organization_id', 'number'], unique=True)
+    op.create_table('triggered_alerts',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('number', sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    sa.Column('organization_id', sa.Uuid(), nullable=False),
+    sa.Column('alert_id', sa.Uuid(), nullable=False),
+    sa.Column('customer_id', sa.Uuid(), nullable=False),
+    sa.Column('subscription_id', sa.Uuid(), nullable=True),
+    sa.Column('current_value', sa.Numeric(), nullable=False),
+    sa.Column('previous_value', sa.Numeric(), nullable=False),
+    sa.Column('crossed_thresholds', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('triggered_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['alert_id'], ['alerts.id'], name=op.f('fk_triggered_alerts_alert_id')),
+    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_triggered_alerts_customer_id')),
+    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_triggered_alerts_organization_id')),
+    sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_triggered_alerts_subscription_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_triggered_alerts'))
+    )
+    op.create_index('ix_triggered_alerts_alert_id', 'triggered_alerts', ['alert_id'], unique=False)
+    op.create_index('ix_triggered_alerts_listing', 'triggered_alerts', ['organization_id', 'triggered_at', 'number'], unique=False)
     op.create_table('wallet_transactions',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('number', sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -1244,6 +1248,9 @@ def downgrade() -> None:
     op.drop_index('ix_wallet_transactions_left', table_name='wallet_transactions', postgresql_where=sa.text('remaining_amount_cents > 0'))
     op.drop_index('ix_wallet_transactions_invoice_id', table_name='wallet_transactions', postgresql_where=sa.text('invoice_id IS NOT NULL'))
     op.drop_table('wallet_transactions')
+    op.drop_index('ix_triggered_alerts_listing', table_name='triggered_alerts')
+    op.drop_index('ix_triggered_alerts_alert_id', table_name='triggered_alerts')
+    op.drop_table('triggered_alerts')
     op.drop_index('uq_payment_receipts_number', table_name='payment_receipts')
     op.drop_index('ix_payment_receipts_listing', table_name='payment_receipts')
     op.drop_table('payment_receipts')
@@ -1268,9 +1275,6 @@ def downgrade() -> None:
     op.drop_table('usage_thresholds')
     op.drop_index(op.f('ix_usage_checks_organization_id'), table_name='usage_checks')
     op.drop_table('usage_checks')
-    op.drop_index('ix_triggered_alerts_listing', table_name='triggered_alerts')
-    op.drop_index('ix_triggered_alerts_alert_id', table_name='triggered_alerts')
-    op.drop_table('triggered_alerts')
     op.drop_index('ix_subscription_units_subscription_id', table_name='subscription_units')
     op.drop_table('subscription_units')
     op.drop_index('ix_subscription_entitlements_feature_id', table_name='subscription_entitlements')
@@ -1306,6 +1310,13 @@ def downgrade() -> None:
     op.drop_index('ix_billing_periods_progressive', table_name='billing_periods', postgresql_where=sa.text("invoicing_reason = 'progressive_billing'"))
     op.drop_index(op.f('ix_billing_periods_invoice_id'), table_name='billing_periods')
     op.drop_table('billing_periods')
+    op.drop_index('uq_alerts_wallet_type', table_name='alerts', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_index('uq_alerts_wallet_code', table_name='alerts', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_index('uq_alerts_subscription_type', table_name='alerts', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_index('uq_alerts_subscription_code', table_name='alerts', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_index('ix_alerts_watched', table_name='alerts', postgresql_where=sa.text('deleted_at IS NULL'))
+    op.drop_index('ix_alerts_billable_metric_id', table_name='alerts', postgresql_where=sa.text('billable_metric_id IS NOT NULL'))
+    op.drop_table('alerts')
     op.drop_table('advance_levels')
     op.drop_index(op.f('ix_adjusted_fees_invoice_id'), table_name='adjusted_fees')
     op.drop_table('adjusted_fees')
@@ -1353,11 +1364,6 @@ def downgrade() -> None:
     op.drop_index('ix_applied_coupons_coupon_id', table_name='applied_coupons')
     op.drop_index('ix_applied_coupons_active', table_name='applied_coupons', postgresql_where=sa.text('terminated_at IS NULL'))
     op.drop_table('applied_coupons')
-    op.drop_index('uq_alerts_subscription_type', table_name='alerts', postgresql_where=sa.text('deleted_at IS NULL'))
-    op.drop_index('uq_alerts_subscription_code', table_name='alerts', postgresql_where=sa.text('deleted_at IS NULL'))
-    op.drop_index('ix_alerts_watched', table_name='alerts', postgresql_where=sa.text('deleted_at IS NULL'))
-    op.drop_index('ix_alerts_billable_metric_id', table_name='alerts', postgresql_where=sa.text('billable_metric_id IS NOT NULL'))
-    op.drop_table('alerts')
     op.drop_table('plan_taxes')
     op.drop_index('ix_plan_entitlements_feature_id', table_name='plan_entitlements')
     op.drop_table('plan_entitlements')
