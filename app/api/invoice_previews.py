@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from app.api.errors import from_msgspec
 from app.api.given import Now, Org, Running
 from app.api.invoices import InvoiceAnswer, InvoiceObject, whole_invoice
 from app.api.routes import post
-from app.api.wire import Opt, Str, changes, parse_instant
+from app.api.wire import Cents, Count, Opt, Str, changes, parse_instant
 from app.billing.preview import Asked, preview
 from app.errors import ApiError, BadRequest, invalid
 from app.models import Invoice
@@ -38,10 +39,11 @@ class PreviewCouponInput(Struct):
     code: Str
     name: Str | Opt | None = UNSET
     coupon_type: Str | Opt | None = UNSET
-    amount_cents: int | Opt | None = UNSET
+    amount_cents: Cents | Opt | None = UNSET
     amount_currency: Str | Opt | None = UNSET
-    percentage_rate: Any = UNSET
-    frequency_duration: int | Opt | None = UNSET
+    percentage_rate: Decimal | Opt | None = UNSET
+    frequency: Str | Opt | None = UNSET
+    frequency_duration: Count | Opt | None = UNSET
 
 
 class PreviewSubscriptionsInput(Struct):
@@ -85,8 +87,7 @@ def _asked(data: PreviewBody) -> Asked:
     sent = changes(data)
     if not sent.get("customer"):
         raise invalid("customer", "value_is_mandatory")
-    # Only coupons that the customer has lower the invoice: those that are sent are read, and not taken yet.
-    _read(sent.get("coupons"), list, list[PreviewCouponInput], "coupons_must_be_an_array")
+    coupons = _read(sent.get("coupons"), list, list[PreviewCouponInput], "coupons_must_be_an_array")
     found = _read(sent.get("subscriptions"), dict, PreviewSubscriptionsInput, "subscriptions_must_be_an_object")
     of: Mapping[str, Any] = changes(found) if found else {}
     return Asked(
@@ -98,6 +99,7 @@ def _asked(data: PreviewBody) -> Asked:
         new_plan_code=of.get("plan_code"),
         terminated_at=_instant(of, "terminated_at"),
         billing_entity_code=sent.get("billing_entity_code"),
+        coupons=[changes(one) for one in coupons or ()],
     )
 
 

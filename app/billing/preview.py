@@ -18,10 +18,13 @@ from app.billing.book import load_plans
 from app.billing.close import bill_lines, billed_subscription, close_subscriptions
 from app.billing.issued import WHOLE_PARTS
 from app.billing.locks import lock_customer
-from app.billing.payers import payers_of
+from app.billing.payers import issuing_rules, payers_of, timezone_of
+from app.catalog.coupons import create_coupon
 from app.catalog.plans import find_plan
 from app.core.boundaries import periodic, starting
-from app.core.periods import local_start
+from app.core.issuing_dates import issuing_dates
+from app.core.periods import local_date, local_start
+from app.customers.applied_coupons import apply_coupon
 from app.customers.billing_entities import find_entity
 from app.customers.customers import CUSTOMER_PARTS, find_customer, upsert_customer
 from app.customers.own_plans import is_on
@@ -30,7 +33,17 @@ from app.customers.states import begin
 from app.customers.subscriptions import BILLING_TIMES, SUBSCRIPTION_PARTS, end_subscriptions
 from app.errors import NotFound, Problems, invalid
 from app.metering.meter import Meter
-from app.models import BillingEntity, BillingPeriod, Customer, Invoice, Organization, Plan, Subscription
+from app.models import (
+    AppliedCoupon,
+    BillingEntity,
+    BillingPeriod,
+    Coupon,
+    Customer,
+    Invoice,
+    Organization,
+    Plan,
+    Subscription,
+)
 from app.stores.postgres import Postgres
 from app.validation import Changes
 
@@ -44,7 +57,8 @@ class Asked:
     `customer`: its `external_id`, or what a new one would be. Without `external_ids` the preview is of the first invoice of
     a new subscription to the plan; with them of the next invoice of these subscriptions, or of one of them for its end
     at `terminated_at`, or for a change to the plan `new_plan_code`. `billing_entity_code`: who issues the invoice of a new
-    subscription, if not the customer's own entity.
+    subscription, if not the customer's own entity. `coupons`: by `code` those that there are, others by what they would be;
+    they count where the customer has none.
     """
 
     customer: Changes
@@ -55,6 +69,7 @@ class Asked:
     new_plan_code: str | None = None
     terminated_at: datetime | None = None
     billing_entity_code: str | None = None
+    coupons: Sequence[Changes] = ()
 
 
 def preview(
@@ -69,8 +84,8 @@ def preview(
 
     Raises:
         NotFound: `customer_not_found`, `plan_not_found`, `subscription_not_found`, `billing_entity_not_found`.
-        Invalid: a new customer breaks a rule, or has subscriptions; several subscriptions do not go together; an end is not
-            in the future.
+        Invalid: a new customer or coupon breaks a rule; a new customer has subscriptions; several subscriptions do not go
+            together; an end is not in the future; an amount is too large.
     """
     with postgres.undone() as db:
         organization = db.get_one(Organization, organization_id)
@@ -79,13 +94,17 @@ def preview(
         issuer = find_entity(db, organization_id, code) if code else None
         customer, is_new = _customer(db, organization, asked.customer, now)
         lock_customer(db, customer.id)
+        _give_coupons(db, customer, asked.coupons, now)
+        # What lowers an invoice is taken when it is final: the grace period decides no more than the dates.
+        grace_period, customer.invoice_grace_period = customer.invoice_grace_period, 0
+        db.flush()
         if not asked.external_ids:
             ids = _proposal(db, customer, plan, issuer, asked, now, meter)
         else:
             if is_new:
                 raise invalid("customer", "must_be_persisted")
             ids = _of_subscriptions(db, customer, plan, asked, now, meter)
-        return read(_load(db, ids[0]))
+        return read(_load(db, ids[0], grace_period))
 
 
 def _plan(db: Session, organization_id: UUID, asked: Asked) -> Plan | None:
@@ -248,7 +267,42 @@ def _last_invoices(db: Session, subscription: Subscription, reason: str) -> Sequ
     return list(db.scalars(query.order_by(BillingPeriod.billed_at.desc()).limit(1)))
 
 
-def _load(db: Session, invoice_id: UUID) -> Invoice:
+def _give_coupons(db: Session, customer: Customer, coupons: Sequence[Changes], now: datetime) -> None:
+    """Let a customer who has no coupon have these."""
+    own = select(AppliedCoupon.id).where(
+        AppliedCoupon.customer_id == customer.id, AppliedCoupon.terminated_at.is_(None)
+    )
+    if db.scalar(own.limit(1)) is not None:
+        return
+    for sent in coupons:
+        known = select(Coupon.id).where(
+            Coupon.organization_id == customer.organization_id, Coupon.code == sent["code"], Coupon.deleted_at.is_(None)
+        )
+        if db.scalar(known) is None:
+            unsaid = {"name": sent["code"], "frequency": "once", "expiration": "no_expiration"}
+            create_coupon(db, customer.organization_id, {**unsaid, **sent}, now)
+            sent = {"code": sent["code"]}  # noqa: PLW2901 (the rest is in the coupon)
+        given = {"external_customer_id": customer.external_id, "coupon_code": sent["code"]}
+        overrides = {
+            name: sent[name] for name in ("amount_cents", "amount_currency", "percentage_rate") if name in sent
+        }
+        apply_coupon(db, customer.organization_id, {**given, **overrides}, now)
+
+
+def _load(db: Session, invoice_id: UUID, grace_period: int | None) -> Invoice:
+    """The invoice, with the dates that it has as a draft within the customer's grace period (billing spec 3.2)."""
     db.flush()
     db.expunge_all()  # it is read as a stored one, whatever parts of it are known by now
-    return db.scalars(select(Invoice).where(Invoice.id == invoice_id).options(*WHOLE_PARTS)).one()
+    invoice = db.scalars(select(Invoice).where(Invoice.id == invoice_id).options(*WHOLE_PARTS)).one()
+    if invoice.status == "failed":
+        raise invalid("base", "invoice_cannot_be_made")
+    invoice.customer.invoice_grace_period = grace_period
+    dates = issuing_dates(
+        local_date(invoice.billing_periods[0].billed_at, timezone_of(invoice.customer)),
+        issuing_rules(invoice.customer, invoice.billing_entity),
+        has_grace=True,
+        is_periodic=any(one.invoicing_reason == "subscription_periodic" for one in invoice.billing_periods),
+    )
+    invoice.issuing_date, invoice.payment_due_date = dates.issuing, dates.payment_due
+    invoice.expected_finalization_date = dates.finalization
+    return invoice

@@ -245,6 +245,40 @@ class TestProposal:
         wrong = april.post(URL, json={"customer": {**new, "timezone": "Mars/Olympus"}, "plan_code": "plan"})
         assert problems(wrong) == {"timezone": ["value_is_invalid"]}
 
+    def test_coupons_that_are_sent(self, april: httpx.Client) -> None:
+        terms = {
+            "coupon_type": "percentage",
+            "percentage_rate": "50",
+            "frequency": "forever",
+            "expiration": "no_expiration",
+        }
+        ok(
+            april.post(
+                "/api/v1/coupons",
+                json={"coupon": {"name": "Half", "code": "half", "expiration": "no_expiration", **terms}},
+            )
+        )
+        inline = {"code": "new", "coupon_type": "fixed_amount", "amount_cents": 200, "amount_currency": "EUR"}
+        told = preview(april, plan_code="ahead", coupons=[{"code": "half"}, inline])
+        fees = told["fees_amount_cents"]
+        assert told["coupons_amount_cents"] == (fees + 1) // 2 + 200
+        assert {one["item"]["code"] for one in told["credits"]} == {"half", "new"}
+        assert not ok(april.get("/api/v1/applied_coupons"))["applied_coupons"]
+        assert refusal(april.get("/api/v1/coupons/new")) == (404, "coupon_not_found")
+        ok(april.post("/api/v1/applied_coupons", json={
+            "applied_coupon": {"external_customer_id": "customer", "coupon_code": "half"},
+        }))  # fmt: skip
+        assert preview(april, plan_code="ahead", coupons=[inline])["coupons_amount_cents"] == (fees + 1) // 2
+
+    def test_within_a_grace_period(self, april: httpx.Client) -> None:
+        before = preview(april, plan_code="ahead", coupons=[])
+        make_customer(april, billing_configuration={"invoice_grace_period": 3})
+        inline = {"code": "new", "coupon_type": "fixed_amount", "amount_cents": 200, "amount_currency": "EUR"}
+        told = preview(april, plan_code="ahead", coupons=[inline])
+        assert (before["issuing_date"], told["issuing_date"]) == ("2024-04-10", "2024-04-13")
+        assert (told["payment_due_date"], told["coupons_amount_cents"]) == ("2024-04-27", 200)
+        assert told["customer"]["billing_configuration"]["invoice_grace_period"] == 3
+
     def test_what_is_wrong(self, april: httpx.Client) -> None:
         def sent(**more: object) -> httpx.Response:
             return april.post(URL, json={"customer": HERE, "plan_code": "plan", **more})
