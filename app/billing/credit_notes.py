@@ -141,7 +141,8 @@ def credit_unused(
     first, last = period
     plan_amount = int(fee.amount_details.get("plan_amount_cents", fee.amount_cents))
     days, unused_days = (last - first).days + 1, (last - ends_on).days + upgrade
-    amount = unused_amount(plan_amount, days, unused_days, left.fees[fee.id])
+    unused = unused_amount(plan_amount, days, unused_days, Decimal(own.amount_cents))
+    amount = unused - (own.amount_cents - left.fees[fee.id])
     if amount <= 0:
         return None
     estimate = _estimate(db, invoice, left, [(own, amount)])
@@ -150,7 +151,7 @@ def credit_unused(
         return None
     parts = (total, 0, 0)
     if mode != "credit" and not upgrade:
-        used = own.amount_cents - unused_amount(plan_amount, days, unused_days, Decimal(own.amount_cents))
+        used = own.amount_cents - unused
         refund = paid_for_unused(
             invoice.total_paid_amount_cents,
             invoice.sub_total_including_taxes_amount_cents,

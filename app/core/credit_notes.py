@@ -112,8 +112,8 @@ def paid_for_unused(paid_cents: int, invoice_cents: int, fee_cents: int, used_ce
         return max(min(minor_int(share - used_cents), unused_cents), 0)
 
 
-def unused_amount(plan_amount_cents: int, period_days: int, unused_days: int, fee_left_cents: Decimal) -> Decimal:
-    """What of a fee paid in advance is for days that are not used, cut to 5 decimals; at most what is left of the fee
-    (billing spec 6.7)."""
+def unused_amount(plan_amount_cents: int, period_days: int, unused_days: int, fee_cents: Decimal) -> Decimal:
+    """What of a fee paid in advance is for days that are not used, cut to 5 decimals; at most the fee (billing spec
+    6.7)."""
     unused = prorated(plan_amount_cents, max(unused_days, 0), period_days)
-    return min(unused, max(fee_left_cents, ZERO)).quantize(_ITEM_PLACES, ROUND_DOWN)
+    return min(unused, max(fee_cents, ZERO)).quantize(_ITEM_PLACES, ROUND_DOWN)
