@@ -96,10 +96,10 @@ def _up_to(rule: Rule, ongoing: Decimal, limits: Limits) -> Amounts:
     return Amounts(paid=missing if limits.least is None else max(missing, limits.least))
 
 
-def is_paused(last_failed_at: datetime | None, last_settled_at: datetime | None, now: datetime) -> bool:
+def is_paused(last_failed_at: datetime | None, last_settled_at: datetime | None, instant: datetime) -> bool:
     """Whether a rule sells nothing for the moment: a sale by a rule has failed less than an hour ago, and none, by a rule
     or not, has been paid for since."""
-    if last_failed_at is None or now - last_failed_at >= PAUSE:
+    if last_failed_at is None or instant - last_failed_at >= PAUSE:
         return False
     return last_settled_at is None or last_settled_at < last_failed_at
 

@@ -158,10 +158,11 @@ class TestPlan:
         assert plan_of(put(api, tax_codes=["city"]))["taxes"][0]["code"] == "city"
         assert plan_of(put(api, tax_codes=None))["taxes"] == []
 
-    def test_options_together(self, api: httpx.Client) -> None:
-        later = {"bill_charges_monthly": True, "bill_fixed_charges_monthly": True}
-        made = plan_of(post(api, **later, interval="yearly"))
-        assert [made[field] for field in later] == [None, None]
+    @pytest.mark.parametrize(("interval", "kept"), [("yearly", True), ("semiannual", True), ("monthly", None)])
+    def test_months_of_longer_plans(self, api: httpx.Client, interval: str, kept: bool | None) -> None:
+        monthly = {"bill_charges_monthly": True, "bill_fixed_charges_monthly": True}
+        made = plan_of(post(api, **monthly, interval=interval))
+        assert [made[field] for field in monthly] == [kept, kept]
 
     def test_pages_newest_first(self, api: httpx.Client) -> None:
         for number in range(3):
