@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from app import asking
 from app.api.billing_runs import BillingRunObject, RehearsalObject, rehearsal_object, run_object
 from app.billing.runs import find_run
 from app.clock import system_now
 from app.config import PREFIX, Settings
 from app.core.money import decimal_text, from_minor
-from app.doctor import remote
 from app.running import in_service
 from app.service import Service
 
@@ -39,8 +39,8 @@ def bill(settings: Settings, until: datetime | None, *, dry_run: bool, console: 
         Refused: the server does not want to, or does not take the key.
         CannotStart: no server runs, and the stores cannot be opened.
     """
-    url = remote.address(settings)
-    if remote.is_meterhouse(remote.ask(f"{url}/health")):
+    url = asking.address(settings)
+    if asking.is_meterhouse(asking.ask(f"{url}/health")):
         server = _Remote(url, settings.admin_key, until)
         return _rehearse(server.rehearse(), console) if dry_run else _follow(server.run(), console)
     if dry_run:
@@ -70,11 +70,11 @@ class _Remote:
             time.sleep(LOOK_SECONDS)
             answer = self._ask("GET", f"/{run.lago_id}")
 
-    def _ask(self, method: str, path: str, seconds: float = remote.HEALTH_SECONDS) -> Any:
+    def _ask(self, method: str, path: str, seconds: float = asking.HEALTH_SECONDS) -> Any:
         if not self._key:
             raise Refused(f"A server runs there, and wants its admin key: put it into {PREFIX}ADMIN_KEY.")
         body = self._body if method == "POST" else None
-        answer = remote.ask(f"{self._url}{path}", self._key, method=method, seconds=seconds, body=body)
+        answer = asking.ask(f"{self._url}{path}", self._key, method=method, seconds=seconds, body=body)
         if answer is None:
             raise Refused("The server does not answer any more; what is left stays due.")
         if answer.status == UNAUTHORIZED:
@@ -114,7 +114,8 @@ def _follow(told: Iterator[BillingRunObject], console: Console) -> int:
             progress.update(task, total=due or None, completed=run.customers_count)
     console.print(
         f"Billed what was due at {run.until} in {run.duration_seconds:.1f} s: {run.invoices_count:,} invoices of "
-        f"{run.customers_count:,} customers; {run.activated_count:,} subscriptions began, {run.terminated_count:,} ended."
+        f"{run.customers_count:,} customers; {run.activated_count:,} subscriptions began, {run.terminated_count:,} ended; "
+        f"{run.finalized_count:,} drafts became final."
     )
     if run.error:
         console.print(f"It did not come to its end: {run.error}", markup=False)
@@ -125,7 +126,8 @@ def _follow(told: Iterator[BillingRunObject], console: Console) -> int:
 def _rehearse(told: RehearsalObject, console: Console) -> int:
     console.print(
         f"Due at {told.until}: {told.customers_count:,} customers to bill, {told.activations_count:,} subscriptions that "
-        f"begin, {told.trials_count:,} trials and {told.terminations_count:,} subscriptions that end. Nothing was changed."
+        f"begin, {told.trials_count:,} trials and {told.terminations_count:,} subscriptions that end, "
+        f"{told.finalizations_count:,} drafts that become final. Nothing was changed."
     )
     if told.totals:
         table = Table("Currency", "Invoices", "Total")

@@ -1,7 +1,6 @@
 """`/admin/billing_runs`: what was due, what was done, how long it took, what failed."""
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from litestar import Controller
@@ -11,7 +10,7 @@ from app.api.given import Db, Paging, Running
 from app.api.routes import get, post
 from app.api.wire import Opt, PageMeta, Str, instant, instant_or_none, paginate, parse_instant
 from app.billing.due import Failure
-from app.billing.runs import Rehearsal, billing_runs, find_run, status_of
+from app.billing.runs import Rehearsal, billing_runs, failures_of, find_run, status_of
 from app.clock import system_now
 from app.errors import invalid
 from app.models import BillingRun
@@ -38,6 +37,7 @@ class BillingRunObject(Struct):
     customers_due_count: int | None
     customers_count: int
     invoices_count: int
+    finalized_count: int
     failures_count: int
     failures: list[FailureObject]
     error: str | None
@@ -74,6 +74,7 @@ class RehearsalObject(Struct):
     activations_count: int
     trials_count: int
     terminations_count: int
+    finalizations_count: int
     customers_count: int
     totals: list[TotalObject]
     failures: list[FailureObject]
@@ -128,16 +129,6 @@ def _failure_object(one: Failure) -> FailureObject:
     return FailureObject(one.customer_id, one.subscription_id, one.invoice_id, instant(one.due_at), one.reason)
 
 
-def _kept_failure(one: dict[str, Any]) -> FailureObject:
-    return FailureObject(
-        UUID(one["customer_id"]),
-        as_uuid(one["subscription_id"]),
-        as_uuid(one["invoice_id"]),
-        instant(datetime.fromisoformat(one["due_at"])),
-        one["reason"],
-    )
-
-
 def rehearsal_object(told: Rehearsal) -> RehearsalObject:
     """A rehearsal as it is on the wire."""
     return RehearsalObject(
@@ -145,6 +136,7 @@ def rehearsal_object(told: Rehearsal) -> RehearsalObject:
         activations_count=told.activations,
         trials_count=told.trials,
         terminations_count=told.terminations,
+        finalizations_count=told.finalizations,
         customers_count=told.customers,
         totals=[TotalObject(currency, *total) for currency, total in sorted(told.totals.items())],
         failures=[_failure_object(one) for one in told.failures],
@@ -163,8 +155,9 @@ def run_object(run: BillingRun, now: datetime) -> BillingRunObject:
         customers_due_count=run.customers_due,
         customers_count=run.customers,
         invoices_count=run.invoices,
+        finalized_count=run.finalized,
         failures_count=run.failures_count,
-        failures=[_kept_failure(one) for one in run.failures],
+        failures=[_failure_object(one) for one in failures_of(run)],
         error=run.error,
         duration_seconds=round(((run.finished_at or now) - run.started_at).total_seconds(), 3),
         started_at=instant(run.started_at),

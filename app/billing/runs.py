@@ -2,11 +2,11 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
+import msgspec
 import structlog
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.billing.close import close_chunk, due_customers
 from app.billing.due import LIVE, DueRunner, Failure, Run
 from app.clock import system_now
-from app.errors import NotAllowed, NotFound
+from app.errors import ApiError, NotAllowed, NotFound
 from app.metering.meter import Meter
 from app.models import BillingRun, Customer, Invoice, Organization, Subscription
 from app.models.invoice import FAILED
@@ -40,6 +40,7 @@ class Rehearsal:
     activations: int = 0
     trials: int = 0
     terminations: int = 0
+    finalizations: int = 0
     customers: int = 0
     totals: dict[str, tuple[int, int]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -100,24 +101,26 @@ class BillingRuns:
             told.activations = _due_count(db, Subscription.activation_due_at <= until)
             told.trials = _due_count(db, Subscription.trial_due_at <= until)
             told.terminations = _due_count(db, Subscription.termination_due_at <= until)
+            told.finalizations = _due_count(db, Invoice.finalization_due_at <= until, Invoice)
         while True:
-            with self._postgres.session() as db:
-                try:
-                    with db.begin_nested() as undone:
-                        closed = close_chunk(db, _beyond(last), until, now, size, self._meter)
-                        sums = _totals(db, closed.invoices)
-                        failed = db.scalars(select(Invoice).where(Invoice.id.in_(closed.invoices), FAILED))
-                        failures = [Failure.of_invoice(one, until) for one in failed]
-                        undone.rollback()
-                except Exception as error:  # noqa: BLE001 (one customer must not hide the rest)
-                    if size > 1:
-                        size = 1
-                        continue
-                    last = db.scalar(due_customers(_beyond(last), until).order_by(Customer.id).limit(1))
-                    if last is None:
-                        return told
-                    told.failures.append(Failure.of(error, last, None, until))
+            try:
+                with self._postgres.undone() as db:
+                    closed = close_chunk(db, _beyond(last), until, now, size, self._meter)
+                    sums = _totals(db, closed.invoices)
+                    failed = db.scalars(select(Invoice).where(Invoice.id.in_(closed.invoices), FAILED))
+                    failures = [Failure.of_invoice(one, until) for one in failed]
+            except ApiError:
+                raise
+            except Exception as error:  # noqa: BLE001 (one customer must not hide the rest)
+                if size > 1:
+                    size = 1
                     continue
+                with self._postgres.session() as db:
+                    last = db.scalar(due_customers(_beyond(last), until).order_by(Customer.id).limit(1))
+                if last is None:
+                    return told
+                told.failures.append(Failure.of(error, last, None, until))
+                continue
             if not closed.customers:
                 return told
             told.customers += len(closed.customers)
@@ -178,22 +181,22 @@ def status_of(run: BillingRun, now: datetime) -> str:
 def _noted(noted: BillingRun, run: Run, *, finished: bool) -> BillingRun:
     noted.activated, noted.terminated = run.activated, run.terminated
     noted.customers, noted.invoices = run.customers, run.invoices
-    noted.failures = [_failure(one) for one in run.failures[:MOST_FAILURES]]
+    noted.finalized = run.finalized
+    noted.failures = msgspec.to_builtins(run.failures[:MOST_FAILURES])
     noted.failures_count = len(run.failures)
     noted.updated_at = system_now()
     noted.finished_at = noted.updated_at if finished else None
     return noted
 
 
-def _failure(one: Failure) -> dict[str, Any]:
-    return {name: value if value is None else str(value) for name, value in asdict(one).items()} | {
-        "due_at": one.due_at.isoformat()
-    }
+def failures_of(run: BillingRun) -> list[Failure]:
+    """What a run could not do, as far as that is kept."""
+    return msgspec.convert(run.failures, list[Failure])
 
 
-def _due_count(db: Session, due: Any) -> int:
-    query = select(func.count()).select_from(Subscription)
-    return db.scalar(query.join(Organization, Organization.id == Subscription.organization_id).where(LIVE, due)) or 0
+def _due_count(db: Session, due: ColumnElement[bool], of: type[Subscription] | type[Invoice] = Subscription) -> int:
+    query = select(func.count()).select_from(of).join(Organization, Organization.id == of.organization_id)
+    return db.scalar(query.where(LIVE, due)) or 0
 
 
 def _beyond(last: UUID | None) -> ColumnElement[bool]:

@@ -7,6 +7,7 @@ are opened here, and nothing is changed: no table is made, no journal restored, 
 from collections.abc import Mapping
 from pathlib import Path
 
+from app import asking
 from app.clock import system_now
 from app.config import PREFIX, Settings, read_settings
 from app.doctor import machine, remote
@@ -28,8 +29,8 @@ def examine(environment: Mapping[str, str], given: Mapping[str, object], *, mend
     settings, findings = machine.check_settings(environment, given)
     if any(one.status == "problem" for one in findings):
         return report([*findings, note("the rest", "Not looked at.", "First correct the settings.")])
-    url = remote.address(settings)
-    health = remote.ask(f"{url}/health")
+    url = asking.address(settings)
+    health = asking.ask(f"{url}/health")
     directory = DataDir(settings.data_dir)
     holder = None
     if settings.embedded:
@@ -37,7 +38,7 @@ def examine(environment: Mapping[str, str], given: Mapping[str, object], *, mend
         if any(one.status == "problem" for one in findings):
             return report(findings)
         holder = directory.holder() if directory.path.exists() else None
-    if health is not None and remote.is_meterhouse(health):
+    if health is not None and asking.is_meterhouse(health):
         findings.append(remote.check_health(url, health))
         if settings.embedded and holder is None:
             found = f"The Meterhouse that answers at {url} does not use {directory.path}."
@@ -46,11 +47,11 @@ def examine(environment: Mapping[str, str], given: Mapping[str, object], *, mend
     else:
         findings.append(_no_server(settings, url, holder, answers=health is not None))
     if not settings.embedded:
-        there = _with_stores(settings, directory.path, running=remote.is_meterhouse(health), mend=mend)
+        there = _with_stores(settings, directory.path, running=asking.is_meterhouse(health), mend=mend)
         return report([*findings, *_here(settings, directory.path), *there])
     if holder is None:
         return report([*findings, *_here(settings, directory.path), *_in_directory(settings, directory, mend=mend)])
-    if health is None or not remote.is_meterhouse(health):
+    if health is None or not asking.is_meterhouse(health):
         return report([*findings, *_here(settings, directory.path)])
     if mend:
         findings.append(_ask_to_mend(url, settings.admin_key))
@@ -147,7 +148,7 @@ def _mend(stores: Stores) -> Finding:
 
 
 def _ask_to_mend(url: str, key: str) -> Finding:
-    answer = remote.ask(f"{url}/admin/reconcile", key, method="POST", seconds=remote.REPORT_SECONDS)
+    answer = asking.ask(f"{url}/admin/reconcile", key, method="POST", seconds=remote.REPORT_SECONDS)
     if answer is None or answer.status != OK:
         advice = f"Put the server's admin key into {PREFIX}ADMIN_KEY."
         return problem("mending", "The server could not be asked to mend its rollups.", advice)

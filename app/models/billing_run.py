@@ -26,6 +26,7 @@ class BillingRun(Base):
     customers: Mapped[int] = mapped_column(default=0)
     customers_due: Mapped[int | None]
     invoices: Mapped[int] = mapped_column(default=0)
+    finalized: Mapped[int] = mapped_column(default=0)
     failures: Mapped[list[Json]] = mapped_column(default=list)
     failures_count: Mapped[int] = mapped_column(default=0)
     error: Mapped[str | None]

@@ -23,6 +23,7 @@ def upgrade() -> None:
     sa.Column('customers', sa.Integer(), nullable=False),
     sa.Column('customers_due', sa.Integer(), nullable=True),
     sa.Column('invoices', sa.Integer(), nullable=False),
+    sa.Column('finalized', sa.Integer(), nullable=False),
     sa.Column('failures', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('failures_count', sa.Integer(), nullable=False),
     sa.Column('error', sa.Text(), nullable=True),
