@@ -12,9 +12,7 @@ memory that does not grow with the number of subscriptions.
 import argparse
 import resource
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from app.config import Settings
 from app.models import Organization
 from app.running import calm_garbage_collection, configure_logging
 from app.service import Service, open_service
-from bench.load import Api, elsewhere, end_well_when_told, folder, verdict
+from bench.load import Api, counted, elsewhere, end_well_when_told, folder, verdict
 from bench.year import Account, Year, fill, open_account
 from tests.support import running
 
@@ -81,8 +79,7 @@ def measure(root: Path) -> None:
             subscriptions = len(db.scalars(due_customers(scope, BOUNDARY)).all())
         if not subscriptions:
             raise SystemExit("everything is closed already: remove the data directory")
-        with counted(service) as queries:
-            singly = close(service, scope, 1, SAMPLE)
+        singly = close(service, scope, 1, SAMPLE)
         each = singly / min(SAMPLE, subscriptions)
         left = subscriptions - SAMPLE
         chunk = service.settings.close_chunk
@@ -117,23 +114,6 @@ def close(service: Service, scope: Any, size: int, count: int) -> float:
             break
         done += len(closed.customers)
     return time.perf_counter() - began
-
-
-@contextmanager
-def counted(service: Service) -> Iterator[Counter[str]]:
-    """The number of queries that ClickHouse is asked, by name."""
-    queries: Counter[str] = Counter()
-    clickhouse, asked = service.clickhouse, service.clickhouse.rows
-
-    def counting(query: Any) -> Any:
-        queries[query.name] += 1
-        return asked(query)
-
-    clickhouse.rows = counting  # type: ignore[method-assign]
-    try:
-        yield queries
-    finally:
-        clickhouse.rows = asked  # type: ignore[method-assign]
 
 
 def rows(service: Service) -> dict[str, int]:

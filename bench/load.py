@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from app.service import Service
 from tests.support import Server, running
 
 R = TypeVar("R")
@@ -344,6 +346,23 @@ def _cpu_seconds(pid: int) -> float:
 def end_well_when_told() -> None:
     """Let SIGTERM end this process as Ctrl-C does, so that the servers it has started end too."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@contextmanager
+def counted(service: Service) -> Iterator[Counter[str]]:
+    """The number of queries that ClickHouse is asked, by name."""
+    queries: Counter[str] = Counter()
+    clickhouse, asked = service.clickhouse, service.clickhouse.rows
+
+    def counting(query: Any) -> Any:
+        queries[query.name] += 1
+        return asked(query)
+
+    clickhouse.rows = counting  # type: ignore[method-assign]
+    try:
+        yield queries
+    finally:
+        clickhouse.rows = asked  # type: ignore[method-assign]
 
 
 def verdict(met: bool) -> str:

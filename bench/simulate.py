@@ -28,7 +28,7 @@ from app.metering.windows import Window
 from app.models import Charge
 from app.running import calm_garbage_collection, configure_logging
 from app.service import Service, open_service
-from bench.load import elsewhere, end_well_when_told, folder, verdict
+from bench.load import counted, elsewhere, end_well_when_told, folder, verdict
 from bench.year import NOW, Account, Year, fill, open_account
 
 SUBSCRIPTIONS = 10_000
@@ -62,20 +62,12 @@ class CountingMeter:
         return found
 
     def _timed(self, what: str, windows: Sequence[Window]) -> Any:
-        clickhouse = self.service.clickhouse
-        asked = clickhouse.rows
-
-        def counting(query: Any) -> Any:
-            self.queries += 1
-            return asked(query)
-
-        clickhouse.rows = counting  # type: ignore[method-assign]
         began = time.perf_counter()
-        try:
-            return getattr(self.service.meter, what)(windows)
-        finally:
-            self.seconds += time.perf_counter() - began
-            clickhouse.rows = asked  # type: ignore[method-assign]
+        with counted(self.service) as queries:
+            found = getattr(self.service.meter, what)(windows)
+        self.seconds += time.perf_counter() - began
+        self.queries += queries.total()
+        return found
 
 
 def main() -> None:

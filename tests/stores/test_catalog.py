@@ -1,7 +1,6 @@
 """What a change of the catalog leaves for others: its version, the keys that usage is split by, and terms to bill."""
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -23,19 +22,11 @@ from app.customers.billing_entities import default_entity, update_entity
 from app.customers.organizations import create_organization
 from app.errors import Invalid
 from app.models import BillableMetric, ChargeFilter, Organization, Plan, Tax
-from app.stores.postgres import Postgres, open_postgres
+from app.stores.postgres import Postgres
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 REGIONS = [{"key": "region", "values": ["us", "eu"]}]
 PLAN = {"name": "P", "interval": "monthly", "amount_cents": 0, "amount_currency": "EUR", "pay_in_advance": False}
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    store = open_postgres("", tmp_path_factory.mktemp("catalog"), 5)
-    store.migrate()
-    yield store
-    store.close()
 
 
 @pytest.fixture

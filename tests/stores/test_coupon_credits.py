@@ -1,15 +1,13 @@
 """Coupons in PostgreSQL: how many statements they take, two invoices that want the same one, and what is given back."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, cast
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import event, select, text, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.billing.billed import Buyer
@@ -28,9 +26,9 @@ from app.customers.applied_coupons import apply_coupon, remaining_cents, search_
 from app.customers.customers import find_customer
 from app.customers.organizations import create_organization
 from app.customers.subscriptions import create_subscription
-from app.metering.meter import Meter
 from app.models import AppliedCoupon, Coupon, Credit, Invoice, Organization
-from app.stores.postgres import Postgres, open_postgres
+from app.stores.postgres import Postgres
+from tests.stores.tables import METER, somebody_waits, statements
 from tests.support import wait_for
 
 JUNE = datetime(2024, 6, 1, tzinfo=UTC)
@@ -40,29 +38,6 @@ FIVE = {"coupon_type": "fixed_amount", "amount_cents": 500, "amount_currency": "
 PLAN = {"name": "P", "interval": "monthly", "amount_cents": 800, "amount_currency": "EUR", "pay_in_advance": False}
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing expression to ``distinct``")
-
-
-class Unasked:
-    """There is no usage to measure."""
-
-    def usage(self, windows: Sequence[object]) -> list[object]:
-        assert not windows
-        return []
-
-    def events(self, windows: Sequence[object]) -> list[object]:
-        assert not windows
-        return []
-
-
-METER = cast("Meter", Unasked())
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    store = open_postgres("", tmp_path_factory.mktemp("coupons"), 5)
-    store.migrate()
-    yield store
-    store.close()
 
 
 @pytest.fixture
@@ -162,21 +137,6 @@ def store(db: Session, one: Settlement) -> None:
         )  # fmt: skip
 
 
-def statements(postgres: Postgres, action: Callable[[], object]) -> list[str]:
-    """The statements that an action sends."""
-    sent: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
-
-    event.listen(postgres.engine, "before_cursor_execute", note)
-    try:
-        action()
-    finally:
-        event.remove(postgres.engine, "before_cursor_execute", note)
-    return sent
-
-
 @pytest.mark.parametrize("count", [2, 40])
 def test_the_statements_do_not_grow(postgres: Postgres, owner: UUID, count: int) -> None:
     with postgres.session() as db:
@@ -200,12 +160,6 @@ def test_where_nobody_has_any_one_statement_tells(postgres: Postgres, owner: UUI
         subscribe(db, owner)
     sent = statements(postgres, lambda: close(postgres, owner))
     assert len([one for one in sent if "applied_coupons" in one]) == 1
-
-
-def somebody_waits(postgres: Postgres) -> bool:
-    """Whether a transaction waits for a lock."""
-    with postgres.session() as db:
-        return bool(db.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))
 
 
 def test_two_invoices_at_once_do_not_take_the_same(postgres: Postgres, owner: UUID) -> None:

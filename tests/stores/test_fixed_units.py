@@ -1,14 +1,14 @@
 """Units of fixed charges in PostgreSQL: how many statements a close takes, and what happens at the same time."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event, func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.billing.close import close_chunk
@@ -24,9 +24,9 @@ from app.catalog.fixed_charges import (
 from app.catalog.plans import create_plan, find_bare_plan, find_plan
 from app.customers.organizations import create_organization
 from app.customers.subscriptions import create_subscription, find_subscription, override_fixed_charge
-from app.metering.meter import Meter
 from app.models import Fee, FixedCharge, Invoice, Organization, Plan, Subscription, SubscriptionUnits
-from app.stores.postgres import Postgres, open_postgres
+from app.stores.postgres import Postgres
+from tests.stores.tables import METER, somebody_waits, statements
 from tests.support import wait_for
 
 JUNE = datetime(2024, 6, 1, tzinfo=UTC)
@@ -36,29 +36,6 @@ PLAN = {"name": "P", "interval": "monthly", "amount_cents": 0, "amount_currency"
 AT_ONCE = {"apply_units_immediately": True}
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing expression to ``distinct``")
-
-
-class Unasked:
-    """There is no usage to measure for fixed charges."""
-
-    def usage(self, windows: Sequence[object]) -> list[object]:
-        assert not windows
-        return []
-
-    def events(self, windows: Sequence[object]) -> list[object]:
-        assert not windows
-        return []
-
-
-METER = cast("Meter", Unasked())
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    store = open_postgres("", tmp_path_factory.mktemp("units"), 5)
-    store.migrate()
-    yield store
-    store.close()
 
 
 @pytest.fixture
@@ -110,21 +87,6 @@ def billed(db: Session, owner: UUID, since: datetime = JUNE) -> list[tuple[datet
         .order_by(Invoice.sequential_id, Fee.position)
     )
     return [(at, units) for at, units in db.execute(query)]
-
-
-def statements(postgres: Postgres, action: Callable[[], object]) -> list[str]:
-    """The statements that an action sends."""
-    sent: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
-
-    event.listen(postgres.engine, "before_cursor_execute", note)
-    try:
-        action()
-    finally:
-        event.remove(postgres.engine, "before_cursor_execute", note)
-    return sent
 
 
 def asks_for_units(statement: str) -> bool:
@@ -205,12 +167,6 @@ def test_a_change_before_the_period_is_opened_is_billed_once(
     with postgres.session() as db:
         raise_own(db, owner, 20, FIVE_PAST + timedelta(hours=1))
         assert [count for _, count in billed(db, owner)] == [*expected, 20 - expected[-1]]
-
-
-def somebody_waits(postgres: Postgres) -> bool:
-    """Whether a transaction waits for a lock. Asked in a transaction of its own: within one the answer never changes."""
-    with postgres.session() as db:
-        return bool(db.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))
 
 
 def in_parallel(postgres: Postgres, first: Callable[[Session], object], second: Callable[[Session], object]) -> None:

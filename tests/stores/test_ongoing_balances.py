@@ -1,6 +1,6 @@
 """Ongoing balances in PostgreSQL: what they are made of, how many statements they take, and when they are computed anew."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -8,7 +8,7 @@ from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import event, select, true, update
+from sqlalchemy import select, true, update
 from sqlalchemy.orm import Session, joinedload
 
 from app.billing.billed import Buyer
@@ -44,7 +44,8 @@ from app.models import (
     Wallet,
     WalletTransaction,
 )
-from app.stores.postgres import Postgres, open_postgres
+from app.stores.postgres import Postgres
+from tests.stores.tables import statements
 
 JUNE = datetime(2024, 6, 1, tzinfo=UTC)
 NOW = datetime(2024, 6, 10, tzinfo=UTC)
@@ -71,14 +72,6 @@ class Used:
 
 def used(**units: int) -> Meter:
     return cast("Meter", Used({{"june": 6, "july": 7}[month]: value for month, value in units.items()}))
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    store = open_postgres("", tmp_path_factory.mktemp("ongoing"), 5)
-    store.migrate()
-    yield store
-    store.close()
 
 
 @pytest.fixture
@@ -153,21 +146,6 @@ def invoice(postgres: Postgres, owner: UUID, customer_id: UUID, cents: int, tax:
         )
         db.execute(update(Invoice).where(Invoice.id == invoice_id).values(**changes))
         return invoice_id
-
-
-def statements(postgres: Postgres, action: Callable[[], object]) -> list[str]:
-    """The statements that an action sends."""
-    sent: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
-
-    event.listen(postgres.engine, "before_cursor_execute", note)
-    try:
-        action()
-    finally:
-        event.remove(postgres.engine, "before_cursor_execute", note)
-    return sent
 
 
 def test_the_number_of_statements_does_not_grow(postgres: Postgres, owner: UUID) -> None:

@@ -1,6 +1,5 @@
 """Payment requests in PostgreSQL: what is asked for, and when it has been paid."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -15,18 +14,10 @@ from app.customers.customers import upsert_customer
 from app.customers.organizations import create_organization
 from app.errors import ApiError
 from app.models import Invoice, Organization
-from app.stores.postgres import Postgres, open_postgres
+from app.stores.postgres import Postgres
 
 JUNE = datetime(2024, 6, 1, tzinfo=UTC)
 JULY = datetime(2024, 7, 1, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    store = open_postgres("", tmp_path_factory.mktemp("payment_requests"), 5)
-    store.migrate()
-    yield store
-    store.close()
 
 
 @pytest.fixture

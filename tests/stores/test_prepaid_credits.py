@@ -1,15 +1,13 @@
 """Prepaid credits in PostgreSQL: how many statements they take, and two invoices that want the same at the same time."""
 
 import threading
-from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import select, text
 
 from app.billing.billed import Buyer
 from app.billing.fees import FeeDraft, FeeItem, tax_amounts
@@ -25,19 +23,12 @@ from app.core.issuing_dates import IssuingRules
 from app.customers.customers import upsert_customer
 from app.customers.organizations import create_organization
 from app.models import CreditNote, Invoice, Organization, Wallet, WalletTransaction
-from app.stores.postgres import Postgres, open_postgres
+from app.stores.postgres import Postgres
+from tests.stores.tables import statements
 from tests.support import wait_for
 
 MAY = datetime(2024, 5, 1, tzinfo=UTC)
 UTC_ZONE = ZoneInfo("UTC")
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    store = open_postgres("", tmp_path_factory.mktemp("wallets"), 5)
-    store.migrate()
-    yield store
-    store.close()
 
 
 @pytest.fixture
@@ -96,21 +87,6 @@ def balances(postgres: Postgres, owner: UUID) -> list[int]:
     with postgres.session() as db:
         query = select(Wallet.balance_cents).where(Wallet.organization_id == owner).order_by(Wallet.created_at)
         return list(db.scalars(query))
-
-
-def statements(postgres: Postgres, action: Callable[[], object]) -> list[str]:
-    """The statements that an action sends."""
-    sent: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
-
-    event.listen(postgres.engine, "before_cursor_execute", note)
-    try:
-        action()
-    finally:
-        event.remove(postgres.engine, "before_cursor_execute", note)
-    return sent
 
 
 @pytest.mark.parametrize("count", [2, 60])
