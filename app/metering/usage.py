@@ -23,7 +23,7 @@ Events = Mapping[Hashable, list[Sample]]
 """The single events of each bucket, by time and then by transaction id."""
 
 Kept = tuple[Any, ...]
-"""What a rollup keeps, folded: the number of events, then the rollup's columns in their order."""
+"""What a rollup keeps, folded: the number of events, then the rollup's columns in their order. Of items: how many."""
 
 _threads = ThreadPoolExecutor(2, thread_name_prefix="usage")
 
@@ -106,8 +106,8 @@ def _run(
     work: list[tuple[Rollup, list[_Read], Callable[..., Any]]] = []
     for aggregation, batch in reads.items():
         rollup = ROLLUPS[aggregation]
-        if len(owners) > 1 or (rollup.by_item and any(one.window.split.keys for one in batch)):
-            work.append((rollup, batch, _items_of_many if rollup.by_item else _of_many))
+        if len(owners) > 1:
+            work.append((rollup, batch, _of_many))
             continue
         spans: dict[object, list[_Read]] = defaultdict(list)
         for one in batch:
@@ -151,51 +151,46 @@ def _of_one(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> l
         fragments["kept_split"] = "arrayMap(k -> u.dimensions[k], {keys:Array(String)})"
         fragments["raw_split"] = "arrayMap(k -> v.properties[k], {keys:Array(String)})"
     rows = clickhouse.rows(Query(shape, parameters, fragments))
-    by_code: dict[str, list[tuple[tuple[str, ...], Kept]]] = defaultdict(list)
-    for code, *rest in rows:
-        split, kept = ((), tuple(rest)) if rollup.by_item else (tuple(rest[0]), tuple(rest[1:]))
-        by_code[code].append((split, kept))
+    by_code: dict[str, list[tuple[Any, Kept]]] = defaultdict(list)
+    for code, split, *kept in rows:
+        by_code[code].append((split, tuple(kept)))
+    buckets = _buckets_of_items if rollup.by_item else _bucket_of_split
     answer: list[tuple[int, Hashable, Kept]] = []
     for position, one in enumerate(reads):
         places = [keys.index(key) for key in one.window.split.keys]
-        bucket = one.window.split.bucket
-        answer += [
-            (position, bucket(tuple(split[place] for place in places)), kept)
-            for split, kept in by_code.get(one.window.code, ())
-        ]
+        for split, counted in by_code.get(one.window.code, ()):
+            answer += [(position, bucket, counted) for bucket in buckets(one.window, places, split)]
     return answer
 
 
 def _of_many(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> Iterator[tuple[int, Hashable, Kept]]:
     """The windows of any number of subscriptions, sent to the store as a table."""
     alike = _alike(reads)
-    rows = clickhouse.rows(Query("usage_many", _table([reads[places[0]] for places in alike]), rollup.fragments))
+    query = "items_many" if rollup.by_item else "usage_many"
+    rows = clickhouse.rows(Query(query, _table([reads[places[0]] for places in alike]), rollup.fragments))
+    buckets = _buckets_of_items if rollup.by_item else _bucket_of_split
     for number, split, *kept in rows:
-        values = tuple(split)
+        counted = tuple(kept)
         for position in alike[number]:
-            yield position, reads[position].window.split.bucket(values), tuple(kept)
+            one = reads[position].window
+            for bucket in buckets(one, range(len(one.split.keys)), split):
+                yield position, bucket, counted
 
 
-def _items_of_many(
-    clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]
-) -> Iterator[tuple[int, Hashable, Kept]]:
-    """The same for items. One may come with several splits of the same bucket and must count once in it, so the store is
-    first asked which splits there are, and then told the bucket of each."""
-    table = _table(reads)
-    buckets: list[tuple[int, list[str], int]] = []
-    names: list[dict[Hashable, int]] = [{} for _ in reads]
-    splits = [(position, ()) for position, one in enumerate(reads) if not one.window.split.keys]
-    if len(splits) < len(reads):
-        keyed = _table(reads, lambda one: bool(one.window.split.keys))
-        splits += [(row[0], row[1]) for row in clickhouse.rows(Query("splits_many", keyed, rollup.fragments))]
-    for position, split in splits:
-        known = names[position]
-        bucket = reads[position].window.split.bucket(tuple(split))
-        buckets.append((position, list(split), known.setdefault(bucket, len(known))))
-    rows = clickhouse.rows(Query("items_many", {**table, "buckets": buckets}, rollup.fragments))
-    by_number = [list(known) for known in names]
-    for position, number, count in rows:
-        yield position, by_number[position][number], (count,)
+def _bucket_of_split(window: Window, places: Sequence[int], split: Sequence[str]) -> Sequence[Hashable]:
+    """The one bucket of events with these values, of which the window's own keys are at `places`."""
+    return (window.split.bucket(tuple([split[place] for place in places])),)
+
+
+def _buckets_of_items(
+    window: Window, places: Sequence[int], seen: Sequence[tuple[Sequence[str], bool]]
+) -> Sequence[Hashable]:
+    """The buckets in which items are present that were seen like this, the newest operation first: an item that comes with
+    several splits of one bucket is there or not as the last of all its operations in it says."""
+    present: dict[Hashable, bool] = {}
+    for split, is_present in seen:
+        present.setdefault(window.split.bucket(tuple([split[place] for place in places])), is_present)
+    return [bucket for bucket, is_present in present.items() if is_present]
 
 
 def _alike(reads: Sequence[_Read]) -> list[list[int]]:
@@ -209,12 +204,11 @@ def _alike(reads: Sequence[_Read]) -> list[list[int]]:
     return list(places.values())
 
 
-def _table(reads: Sequence[_Read], wanted: Callable[[_Read], bool] = lambda _: True) -> dict[str, Any]:
+def _table(reads: Sequence[_Read]) -> dict[str, Any]:
     """The parameters that hold windows as tables: their whole hours, and what they have outside of them."""
     scope = [
         ((position, w.organization_id, w.external_subscription_id, w.code, list(w.split.keys)), one)
         for position, one in enumerate(reads)
-        if wanted(one)
         for w in [one.window]
     ]
     whole = [(*of, *one.hours) for of, one in scope if any(one.hours)]
@@ -230,7 +224,7 @@ def _table(reads: Sequence[_Read], wanted: Callable[[_Read], bool] = lambda _: T
 
 
 def _fold(rollup: Rollup, one: Kept, other: Kept) -> Kept:
-    """Two of the same bucket as one. Items are counted by the store, where their buckets are known already."""
+    """Two of the same bucket as one: what the rollup keeps, and of items only how many there are."""
     columns = rollup.all_columns[: len(one)]
     return tuple(
         (a + b) if column.fold == "sum" else max(a, b) for column, a, b in zip(columns, one, other, strict=True)

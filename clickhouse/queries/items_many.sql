@@ -1,16 +1,12 @@
--- The number of items present in each bucket of any number of windows. `buckets` says which bucket a split belongs to:
--- an item that comes with several splits of one bucket counts once there, by the last of all its operations.
+-- The items of any number of windows: how many were seen by the same values of the keys, and present by the same of them.
 -- include: windows
-,
-buckets AS
-(
-    SELECT b.1 AS id, b.2 AS split, b.3 AS bucket
-    FROM (SELECT arrayJoin({buckets:Array(Tuple(UInt32, Array(String), UInt32))}) AS b)
-)
-SELECT whole.id AS id, whole.bucket AS bucket, count()
+SELECT item.id AS id, item.seen AS seen, count()
 FROM
 (
-    SELECT part.id AS id, b.bucket AS bucket, part.item AS item, {{folded}}
+    SELECT
+        part.id AS id,
+        part.item AS item,
+-- include: items_seen
     FROM
     (
         SELECT w.id AS id, arrayMap(k -> u.dimensions[k], w.keys) AS split, u.item AS item, {{kept}}
@@ -25,8 +21,6 @@ FROM
             AND v.item != ''
         GROUP BY id, split, item
     ) AS part
-    INNER JOIN buckets AS b ON b.id = part.id AND b.split = part.split
-    GROUP BY id, bucket, item
-) AS whole
-WHERE endsWith(whole.last, '0')
-GROUP BY id, bucket
+    GROUP BY id, item
+) AS item
+GROUP BY id, seen

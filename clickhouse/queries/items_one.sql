@@ -1,11 +1,14 @@
 -- The same for any span: its whole hours from the rollup, the rest from the raw table.
-SELECT whole.code AS code, count()
+SELECT item.code AS code, item.seen AS seen, count()
 FROM
 (
-    SELECT part.code AS code, part.item AS item, {{folded}}
+    SELECT
+        part.code AS code,
+        part.item AS item,
+-- include: items_seen
     FROM
     (
-        SELECT u.code AS code, u.item AS item, {{kept}}
+        SELECT u.code AS code, {{kept_split}} AS split, u.item AS item, {{kept}}
         FROM {{table}} AS u
         WHERE u.organization_id = {organization_id:UUID}
             AND u.external_subscription_id = {external_subscription_id:String}
@@ -13,16 +16,15 @@ FROM
             AND u.hour >= {from_hour:Int32}
             AND u.hour < {end_hour:Int32}
             AND u.item != ''
-        GROUP BY code, item
+        GROUP BY code, split, item
         UNION ALL
-        SELECT v.code AS code, v.item AS item, {{raw}}
+        SELECT v.code AS code, {{raw_split}} AS split, v.item AS item, {{raw}}
         FROM events AS v
 -- include: edges_of_one
             AND v.item != ''
-        GROUP BY code, item
+        GROUP BY code, split, item
     ) AS part
     GROUP BY code, item
-) AS whole
-WHERE endsWith(whole.last, '0')
-GROUP BY code
+) AS item
+GROUP BY code, seen
 SETTINGS max_threads = 1
