@@ -3,11 +3,11 @@ more often than once where that can be."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from app.core.aggregation import Aggregation, Units
 from app.core.money import exact
+from app.core.values import replace
 from app.metering.meter import Meter
 from app.metering.usage import Events, Usage
 from app.metering.windows import Window

@@ -1,7 +1,7 @@
 """What a request for usage over time means: which metrics, whose subscriptions, and which hours, days, weeks or months."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from zoneinfo import ZoneInfo
@@ -13,6 +13,7 @@ from app.catalog.metrics import find_metric, live_metrics
 from app.core.aggregation import SUPPORTED, Aggregation
 from app.core.periods import is_timezone, local_date, local_start
 from app.core.timeline import Granularity, bounds, dates_around
+from app.core.values import replace
 from app.customers.billing_entities import default_timezone
 from app.customers.lookup import owners
 from app.errors import invalid

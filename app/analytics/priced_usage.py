@@ -8,7 +8,7 @@ Days are those of the customer's timezone. A metric that has been deleted is in 
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import islice
@@ -26,6 +26,7 @@ from app.core.boundaries import Boundaries, current, terminating
 from app.core.money import ZERO, exact
 from app.core.periods import local_date, local_end, local_start
 from app.core.timeline import Granularity, dates_around
+from app.core.values import replace
 from app.metering.meter import Meter
 from app.models import Customer, Plan, Subscription
 

@@ -6,7 +6,6 @@ groups were changed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -22,6 +21,7 @@ from app.core.aggregation import Aggregation, Units
 from app.core.buckets import Bucket
 from app.core.charges.advance_level import Level, Presence
 from app.core.money import exact
+from app.core.values import replace
 from app.metering.arrivals import History, Known, histories, last_operations
 from app.metering.meter import Meter
 from app.metering.usage import NOTHING

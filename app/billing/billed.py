@@ -1,15 +1,17 @@
 """Who is billed and for what: a subscription with its plan, and one line of an invoice. No I/O."""
 
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct, field
 
 from app.billing.adjustments import Adjustments
 from app.billing.book import ChargeTerms, PlanTerms
 from app.core.boundaries import Boundaries, Stretch, Terms
 from app.core.charges.proration import ProratedSpan
 from app.core.periods import BillingTime, Interval, local_date
+from app.core.values import replace
 
 UPGRADE_BILLED_AFTER = timedelta(seconds=1)
 """How long after an upgrade its invoice is dated (billing spec 1.7)."""
@@ -17,8 +19,7 @@ _OPENING = ("subscription_starting", "subscription_periodic")
 _CLOSING = ("subscription_periodic", "subscription_terminating")
 
 
-@dataclass(frozen=True, slots=True)
-class Buyer:
+class Buyer(Struct, frozen=True):
     """Who owes a fee, and in which currency."""
 
     organization_id: UUID
@@ -26,8 +27,7 @@ class Buyer:
     currency: str
 
 
-@dataclass(frozen=True, slots=True)
-class BilledSubscription:
+class BilledSubscription(Struct, frozen=True):
     """What billing needs to know of a subscription and its customer. `billing_entity_id`: who issues its invoices."""
 
     id: UUID
@@ -86,8 +86,7 @@ class BilledSubscription:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class BilledLine:
+class BilledLine(Struct, frozen=True):
     """One subscription on one invoice: why, when, and between which boundaries. `upgraded_from`: the one in whose place it
     has just come. Of a draft that is made anew: `first_measured_at` is when it was made first, and `adjustments` are the
     fees of it that have been adjusted."""
@@ -149,6 +148,14 @@ class BilledLine:
             return ()
         begins = self._begins_another
         return tuple(one for one in self.subscription.plan.charges if not one.pay_in_advance or (begins and one.renews))
+
+    @property
+    def measured_subscription(self) -> BilledSubscription:
+        """The subscription with no other charges than those that are billed."""
+        plan, charges = self.subscription.plan, self.charges
+        if len(charges) == len(plan.charges):
+            return self.subscription
+        return replace(self.subscription, plan=replace(plan, charges=charges))
 
     @property
     def _ends_trial(self) -> bool:

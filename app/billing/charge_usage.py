@@ -4,11 +4,13 @@ The one way from usage to amounts, for invoices as for current usage (metering s
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
+
+from msgspec import Struct
 
 from app.billing.adjustments import Adjustment
 from app.billing.billed import BilledSubscription
@@ -26,6 +28,7 @@ from app.core.charges.proration import ProratedUnits, prorate, prorate_sum
 from app.core.charges.usage import BucketUsage, ChargeModel, PriceFunction, ones
 from app.core.explanation.figures import Figures
 from app.core.money import ZERO, exact, from_minor, minor_int
+from app.core.values import replace
 from app.metering.meter import Meter
 from app.metering.usage import NOTHING, Events, Usage
 from app.metering.windows import Split, Window, floor_ms, window
@@ -54,8 +57,7 @@ class Projected(NamedTuple):
     presented: tuple[Presented, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BucketFee:
+class BucketFee(Struct, frozen=True):
     """One bucket of a charge, priced: its filter (None: the default bucket) and group, and what it comes to.
 
     `priced` are the amounts in what the charge's prices are in, `amounts` the same in the plan's currency; `figures`
@@ -79,8 +81,7 @@ class BucketFee:
         return self.adjustment is None and not (self.amounts.units or self.amounts.amount_cents or self.events_count)
 
 
-@dataclass(frozen=True, slots=True)
-class ChargeUsage:
+class ChargeUsage(Struct, frozen=True):
     """A charge's buckets: filter by filter in their order, the default one last, those without usage included."""
 
     charge: ChargeTerms

@@ -5,14 +5,16 @@ once; a process that dies leaves nothing behind; and a unique key on (subscripti
 mistakes. The number of ClickHouse queries depends on the number of chunks and aggregation types only.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
+from threading import Event, Lock
 from typing import NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, DateTime, Select, cast, exists, func, select, update
+from sqlalchemy import ColumnElement, DateTime, Select, and_, cast, exists, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session, contains_eager, joinedload
 from sqlalchemy.orm.attributes import set_committed_value
@@ -31,8 +33,13 @@ from app.billing.statements import write_statements
 from app.catalog.retirement import retire_copies
 from app.core.boundaries import Boundaries, joined, periodic, starting
 from app.core.periods import local_date, local_start
+from app.core.values import replace
 from app.metering.meter import Meter
 from app.models import BillingPeriod, Customer, Organization, Subscription
+from app.stores.postgres import Postgres
+
+AT_ONCE = 2
+"""How many chunks are closed at the same time by one process."""
 
 log = structlog.get_logger(__name__)
 
@@ -54,18 +61,50 @@ def close_chunk(
     meter: Meter,
     *,
     wait: bool = False,
+    in_order: bool = False,
 ) -> Closed:
     """Close what was due at `until` for up to `size` customers; no customers means that nothing was left to claim.
 
-    `wait` for customers that something else bills just now, which are left out otherwise. `scope` limits the
-    organizations. Of each customer only the earliest boundary is closed, so that invoices are numbered in the order of
-    time; call again until nothing is claimed.
+    `wait` and `in_order` say which, see `claim`. `scope` limits the organizations. Of each customer only the earliest
+    boundary is closed, so that invoices are numbered in the order of time; call again until nothing is claimed.
     """
-    claimed = claim(db, scope, until, size, wait=wait)
+    claimed = claim(db, scope, until, size, wait=wait, in_order=in_order)
     if not claimed:
         return Closed()
     invoices = close_subscriptions(db, _due(db, claimed, until), made_at, meter)
     return Closed(tuple(claimed), tuple(invoices))
+
+
+def close_all(
+    postgres: Postgres,
+    scope: ColumnElement[bool],
+    until: datetime,
+    made_at: datetime,
+    size: int,
+    meter: Meter,
+    told: Callable[[Closed], None],
+) -> None:
+    """Close what was due at `until` for all customers that nothing else holds, a few chunks at a time: while one waits for
+    the stores another is priced. `told` is called after each, never twice at once. What one raises is raised once the
+    others have finished their chunk, and nothing further is begun."""
+    telling, failed = Lock(), Event()
+
+    def work() -> None:
+        try:
+            while not failed.is_set():
+                with postgres.session() as db:
+                    closed = close_chunk(db, scope, until, made_at, size, meter)
+                if not closed.customers:
+                    return
+                with telling:
+                    told(closed)
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="close") as threads:
+        for one in [threads.submit(work) for _ in range(AT_ONCE)]:
+            one.result()
 
 
 def close_subscriptions(
@@ -133,11 +172,7 @@ def draft_fees(
 ) -> list[tuple[BilledLine, list[FeeDraft]]]:
     """All fees of these lines, measured and priced, in as many queries for many lines as for one."""
     with_charges = [line for line in lines if line.charges]
-    items = [
-        (replace(line.subscription, plan=replace(line.subscription.plan, charges=line.charges)), line.boundaries)
-        for line in with_charges
-    ]
-    measured = charge_usage(meter, items, AS_BILLED)
+    measured = charge_usage(meter, [(line.measured_subscription, line.boundaries) for line in with_charges], AS_BILLED)
     usage = dict(zip(map(id, with_charges), measured, strict=True))
     taxes = load_taxes(db, {payer.customer_id for payer in payers.values()})
     units = load_units(db, lines)
@@ -172,21 +207,47 @@ def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]
     )
 
 
-def claim(db: Session, scope: ColumnElement[bool], until: datetime, size: int, *, wait: bool = False) -> list[UUID]:
-    """Customers with something due, locked for this transaction; without `wait`, not those that something else holds."""
-    query = due_customers(scope, until).order_by(Customer.id).limit(size)
-    return list(db.scalars(query.with_for_update(of=Customer, skip_locked=not wait, key_share=True)))
+def claim(
+    db: Session,
+    scope: ColumnElement[bool],
+    until: datetime,
+    size: int,
+    *,
+    wait: bool = False,
+    in_order: bool = False,
+) -> list[UUID]:
+    """Up to `size` customers with something due, locked for this transaction.
+
+    Those that nothing else holds, the longest due first; with `in_order` the first by their ids. With `wait` the first by
+    their ids too, once whatever holds them lets go. By ids it takes longer: who was closed before is looked at again.
+    """
+    if wait or in_order:
+        query = due_customers(scope, until).order_by(Customer.id)
+    else:
+        query = select(Customer.id).join(Organization, Organization.id == Customer.organization_id)
+        query = query.join(Subscription, _is_due(until)).where(scope)
+        query = query.order_by(Subscription.organization_id, Subscription.next_billing_at)
+    locked = query.limit(size).with_for_update(of=Customer, skip_locked=not wait, key_share=True)
+    return list(dict.fromkeys(db.scalars(locked)))
 
 
 def due_customers(scope: ColumnElement[bool], until: datetime) -> Select[UUID]:
     """The ids of customers with a boundary that has passed."""
-    due = exists().where(
+    return (
+        select(Customer.id)
+        .join(Organization, Organization.id == Customer.organization_id)
+        .where(scope, exists().where(_is_due(until)))
+    )
+
+
+def _is_due(until: datetime) -> ColumnElement[bool]:
+    """Which subscriptions of a customer are to be billed."""
+    return and_(
         Subscription.customer_id == Customer.id,
         Subscription.organization_id == Customer.organization_id,
         Subscription.status == "active",
         Subscription.next_billing_at <= until,
     )
-    return select(Customer.id).join(Organization, Organization.id == Customer.organization_id).where(scope, due)
 
 
 def _due(db: Session, customers: Iterable[UUID], until: datetime) -> list[Subscription]:
@@ -307,6 +368,8 @@ def load_billed_until(db: Session, subscription_ids: Collection[UUID]) -> dict[U
 
 def _move_on(db: Session, subscriptions: Sequence[Subscription], lines: Sequence[BilledLine]) -> None:
     """Set each billed subscription's next boundary, all in one statement."""
+    if not subscriptions:
+        return  # somebody else was faster with all of them
     after = {line.subscription.id: line.subscription.terms.boundary_after(line.billed_at) for line in lines}
     following = [
         None if one.status == "terminated" else after.get(one.id, one.next_billing_at) for one in subscriptions

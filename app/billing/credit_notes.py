@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
@@ -29,6 +29,7 @@ from app.core.credit_notes import (
 from app.core.money import ZERO, exact, minor_int, round_half_up
 from app.core.periods import local_date
 from app.core.taxes import TaxRate
+from app.core.values import replace
 from app.errors import NotAllowed, NotFound, Problems, invalid
 from app.models import Credit, CreditNote, CreditNoteItem, CreditNoteTax, Customer, Fee, FeeTax, Invoice
 from app.validation import Changes, as_uuid, check_one_of

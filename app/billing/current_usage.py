@@ -1,6 +1,6 @@
 """Current usage: what the period that contains now has come to (metering spec 5.1 to 5.3). Nothing is stored."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -17,6 +17,7 @@ from app.billing.remembered import PriceBook
 from app.core.boundaries import Boundaries, current
 from app.core.periods import local_date
 from app.core.taxes import TaxRate, invoice_taxes
+from app.core.values import replace
 from app.customers.customers import find_customer
 from app.errors import NotAllowed, NotFound
 from app.metering.meter import Meter

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.billing.close import claim, close_chunk
+from app.billing.close import Closed, claim, close_all, close_chunk
 from app.billing.failures import reason_of
 from app.billing.locks import lock_customer, lock_customers
 from app.billing.redrawing import of_subscriptions, redraw_chunk
@@ -67,9 +67,13 @@ class Failure:
         return Failure(invoice.customer_id, None, due_at, details.get("reason", ""), invoice.id)
 
 
+class Stopped(Exception):
+    """The process is about to end."""
+
+
 @dataclass(slots=True)
 class Run:
-    """What a run has done so far. `told` is called whenever there is more."""
+    """What a run has done so far. `told` is called whenever there is more; it may raise `Stopped`."""
 
     activated: int = 0
     terminated: int = 0
@@ -229,12 +233,26 @@ class DueRunner:
 
     def _close(self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool) -> None:
         """Close in chunks. A chunk that fails is tried again customer by customer, so that one cannot hold up the rest."""
+
+        def told(closed: Closed) -> None:
+            run.customers += len(closed.customers)
+            run.invoices += len(closed.invoices)
+            run.told(run)
+
         size, failed = self._chunk, run.failed_customers
+        if not wait and not failed:
+            try:
+                close_all(self._postgres, scope, instant, made_at, size, self._meter, told)
+            except (ApiError, Stopped):
+                raise
+            except Exception as error:
+                log.warning("close.failed", due_at=str(instant), exc_info=error)
         while True:
             within = scope & Customer.id.not_in(failed) if failed else scope
             try:
                 with self._postgres.session() as db:
-                    closed = close_chunk(db, within, instant, made_at, size, self._meter, wait=wait)
+                    in_order = size == 1  # to tell who failed
+                    closed = close_chunk(db, within, instant, made_at, size, self._meter, wait=wait, in_order=in_order)
             except ApiError:
                 raise
             except Exception as error:  # noqa: BLE001 (one customer must not hold up the rest)
@@ -242,7 +260,7 @@ class DueRunner:
                     size = 1
                     continue
                 with self._postgres.session() as db:
-                    customers = claim(db, within, instant, 1)
+                    customers = claim(db, within, instant, 1, in_order=True)
                 for customer_id in customers:
                     run.failed(instant, error, customer_id, None)
                 failed.update(customers)
@@ -251,9 +269,7 @@ class DueRunner:
             else:
                 if not closed.customers:
                     return
-                run.customers += len(closed.customers)
-                run.invoices += len(closed.invoices)
-            run.told(run)
+                told(closed)
 
     def _redraw(
         self,

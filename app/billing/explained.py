@@ -1,7 +1,6 @@
 """The facts of fees as they were issued, and of the lines of current usage, ready to be explained."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -17,6 +16,7 @@ from app.billing.current_usage import CurrentUsage
 from app.billing.explanation import PRICING_UNIT_PLACES, Conversion, Facts, Reduction, TaxFacts
 from app.billing.priced_terms import KeptTerms, find_terms
 from app.core.money import exact, from_minor
+from app.core.values import replace
 from app.metering.behind import Behind
 from app.metering.stored import END
 from app.metering.windows import FIRST_MS, floor_ms

@@ -5,7 +5,7 @@ taxes are told for all of them alike.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -36,6 +36,7 @@ from app.core.explanation.steps import (
 )
 from app.core.money import ZERO, exact, from_minor, minor_int, round_half_up
 from app.core.periods import calendar_days
+from app.core.values import replace
 
 SHOWN_PLACES = 15
 """Decimal places of a step's amount; what that leaves out is in the rounding."""

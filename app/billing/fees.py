@@ -1,11 +1,12 @@
 """Fees: the lines of an invoice, from a plan's terms and the usage of a period. No I/O."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
+
+from msgspec import Struct, field
 
 from app.billing.adjustments import Adjustment, FeeKey, group_key, times
 from app.billing.billed import BilledLine, BilledSubscription, Buyer
@@ -19,10 +20,10 @@ from app.core.explanation.figures import Figures
 from app.core.money import ZERO, exact, from_minor, minor_int
 from app.core.subscription_fee import days_billed, subscription_fee
 from app.core.taxes import FeeTaxes, fee_taxes
+from app.core.values import replace
 
 
-@dataclass(frozen=True, slots=True)
-class FeeItem:
+class FeeItem(Struct, frozen=True):
     """What a fee is for, as an invoice names it. `id` is that of the metric, add-on or subscription; `filters` the values
     of a charge's filter."""
 
@@ -36,8 +37,7 @@ class FeeItem:
     filter_display_name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FeeDraft:
+class FeeDraft(Struct, frozen=True):
     """A fee that has not been stored. Amounts in minor units but `precise_unit_amount`, which is in currency units. One
     that is not `invoiceable` stands alone; one of something bought once, or of prepaid credits, has no subscription.
     `tax_amounts` are its taxes before anything is taken of it.

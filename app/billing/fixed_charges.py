@@ -1,7 +1,7 @@
 """Fees of fixed charges: what was in force in a period, priced, and not billed twice (billing spec 2.3, 2.6)."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from app.core.charges.proration import ProratedSpan
 from app.core.charges.usage import BucketUsage, Priced
 from app.core.money import ZERO, decimal_text, exact, minor_int, round_half_up
 from app.core.periods import calendar_days, local_date, local_start
+from app.core.values import replace
 from app.models import BillingPeriod, Fee, FixedCharge, Invoice, OwnUnits, Subscription, SubscriptionUnits
 from app.models.invoice import UNBILLED
 

@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct, field
 
 from app.billing.billed import BilledLine
 from app.billing.fees import FeeDraft
@@ -14,8 +15,7 @@ from app.core.issuing_dates import IssuingDates, IssuingRules, issuing_dates
 from app.core.periods import local_date
 
 
-@dataclass(frozen=True, slots=True)
-class Payer:
+class Payer(Struct, frozen=True):
     """What an invoice needs to know of its customer, and of the billing entity that issues it."""
 
     customer_id: UUID
@@ -35,8 +35,7 @@ class Payer:
         return self.issuing.net_payment_term
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """An invoice that is there already and is made anew under its own id: its dates, and whether it is final now."""
 
     dates: IssuingDates
@@ -47,8 +46,7 @@ Payers = Mapping[tuple[UUID, UUID], Payer]
 """By the customer and the billing entity."""
 
 
-@dataclass(frozen=True, slots=True)
-class InvoiceDraft:
+class InvoiceDraft(Struct, frozen=True):
     """An invoice that has not been numbered or stored, or that is made anew: its lines, each with its fees, or the fees of
     none. `failure`: why it has no fees, where they could not be made. `paid_first`: it is made final by being paid."""
 

@@ -1,7 +1,6 @@
 """What is billed when a subscription starts or ends (billing spec 1.6, 1.9)."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -25,6 +24,7 @@ from app.billing.payers import payers_of, timezone_of
 from app.billing.statements import write_statements
 from app.core.boundaries import current, starting, terminating
 from app.core.periods import local_date, local_start
+from app.core.values import replace
 from app.customers.periods import terms_of
 from app.metering.meter import Meter
 from app.models import BillingPeriod, Customer, Fee, Invoice, Subscription, among

@@ -1,7 +1,6 @@
 """One-off invoices: add-ons sold outside of any subscription, invoiced at once (billing spec 5.4)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -20,6 +19,7 @@ from app.catalog.add_ons import hold_add_ons
 from app.catalog.taxes import taxes_by_code
 from app.core.charges.fees import FeeAmounts
 from app.core.money import decimal_places, exact, from_minor, minor_int
+from app.core.values import replace
 from app.customers.billing_entities import find_entity
 from app.customers.customers import find_customer
 from app.errors import NotFound, Problems, invalid

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -18,6 +17,7 @@ from app.core.boundaries import current
 from app.core.charges.properties import TARGET_WALLET
 from app.core.money import ZERO, exact
 from app.core.ongoing_balance import Bucket
+from app.core.values import replace
 from app.metering.meter import Meter
 from app.models import Customer, Fee, Invoice, Organization, Subscription, among
 

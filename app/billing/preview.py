@@ -5,7 +5,7 @@ customer is locked meanwhile, as by everything that bills it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -24,6 +24,7 @@ from app.catalog.plans import find_plan
 from app.core.boundaries import periodic, starting
 from app.core.issuing_dates import issuing_dates
 from app.core.periods import local_date, local_start
+from app.core.values import replace
 from app.customers.applied_coupons import apply_coupon
 from app.customers.billing_entities import find_entity
 from app.customers.customers import CUSTOMER_PARTS, find_customer, upsert_customer

@@ -1,7 +1,7 @@
 """Invoices in the middle of a period, made when usage passes thresholds (billing spec 8.2, 8.3)."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -23,6 +23,7 @@ from app.billing.progressive_credits import latest_invoices
 from app.billing.remembered import PriceBook
 from app.core.boundaries import current
 from app.core.usage_thresholds import Threshold, Used, passed
+from app.core.values import replace
 from app.metering.meter import Meter
 from app.models import AppliedUsageThreshold, Customer, Organization, Plan, Subscription, UsageThreshold, among
 

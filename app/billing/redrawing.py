@@ -5,7 +5,6 @@ fee that is still there keeps its id. All invoices of a chunk take as many queri
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -28,6 +27,7 @@ from app.billing.payers import payer_of
 from app.core.boundaries import Boundaries, Stretch, Terms, periodic, starting, terminating
 from app.core.issuing_dates import IssuingDates, finalized_dates
 from app.core.periods import local_date
+from app.core.values import replace
 from app.metering.meter import Meter
 from app.models import (
     AdjustedFee,

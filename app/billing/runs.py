@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from app.billing.close import close_chunk, due_customers
-from app.billing.due import LIVE, DueRunner, Failure, Run
+from app.billing.due import LIVE, DueRunner, Failure, Run, Stopped
 from app.clock import system_now
 from app.errors import ApiError, NotAllowed, NotFound
 from app.metering.meter import Meter
@@ -26,10 +26,6 @@ MOST_FAILURES = 100
 """How many failures of a run are kept."""
 SILENT = timedelta(minutes=10)
 """A run that has told nothing for so long was interrupted."""
-
-
-class Stopped(Exception):
-    """The process is about to end."""
 
 
 @dataclass(slots=True)
@@ -105,7 +101,7 @@ class BillingRuns:
         while True:
             try:
                 with self._postgres.undone() as db:
-                    closed = close_chunk(db, _beyond(last), until, now, size, self._meter)
+                    closed = close_chunk(db, _beyond(last), until, now, size, self._meter, in_order=True)
                     sums = _totals(db, closed.invoices)
                     failed = db.scalars(select(Invoice).where(Invoice.id.in_(closed.invoices), FAILED))
                     failures = [Failure.of_invoice(one, until) for one in failed]

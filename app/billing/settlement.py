@@ -1,6 +1,5 @@
 """An invoice on its way from its fees to its total, with what lowers it on the way (billing spec 3.5). No I/O."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from uuid import UUID
@@ -47,7 +46,7 @@ class Settlement:
     prepaid_purchased_cents: int | None = None
 
     def __post_init__(self) -> None:
-        self.fees_cents = sum(fee.amounts.amount_cents for fee in self.draft.fees)
+        self.fees_cents = sum([fee.amounts.amount_cents for fee in self.draft.fees])
 
     @property
     def is_closed(self) -> bool:
@@ -72,15 +71,15 @@ class Settlement:
 
     @property
     def progressive_cents(self) -> int:
-        return self._credited(one for one in self.credits if one.progressive_invoice_id is not None)
+        return sum([one.amount_cents for one in self.credits if one.progressive_invoice_id is not None])
 
     @property
     def coupons_cents(self) -> int:
-        return self._credited(one for one in self.credits if one.applied_coupon_id is not None)
+        return sum([one.amount_cents for one in self.credits if one.applied_coupon_id is not None])
 
     @property
     def notes_cents(self) -> int:
-        return self._credited(one for one in self.credits if one.credit_note_id is not None)
+        return sum([one.amount_cents for one in self.credits if one.credit_note_id is not None])
 
     @property
     def sub_total_cents(self) -> int:
@@ -116,9 +115,7 @@ class Settlement:
 
     def take_taxes(self) -> None:
         """Reckon the taxes of what is left of the fees (billing spec 4.4)."""
-        bases = [(self.left_of(fee), [tax.tax_rate for tax in fee.taxes]) for fee in self.draft.fees]
-        self.taxes = invoice_taxes(bases, self.sub_total_cents)
-
-    @staticmethod
-    def _credited(credits_: Iterable[Credited]) -> int:
-        return sum(one.amount_cents for one in credits_)
+        fees = self.draft.fees
+        if any(fee.taxes for fee in fees):
+            bases = [(self.left_of(fee), [tax.tax_rate for tax in fee.taxes]) for fee in fees]
+            self.taxes = invoice_taxes(bases, self.sub_total_cents)

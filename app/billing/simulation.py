@@ -7,7 +7,7 @@ subscriptions. What is paid in advance for each event is priced as usage of the 
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import islice
 from uuid import UUID
@@ -25,6 +25,7 @@ from app.billing.priced_terms import KeptTerms
 from app.catalog.drafts import with_draft
 from app.core.boundaries import Boundaries, Terms, current, terminating
 from app.core.periods import local_end, local_start
+from app.core.values import replace
 from app.errors import Invalid, NotFound
 from app.metering.meter import Meter
 from app.models import BillableMetric, Customer, Plan, Subscription

@@ -6,7 +6,7 @@ and of those that had its external id before, where their charges say so. Fees t
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
@@ -23,6 +23,7 @@ from app.billing.rows import Rows
 from app.core.money import exact, round_half_up
 from app.core.periods import local_date
 from app.core.taxes import TaxLine
+from app.core.values import replace
 from app.models import Charge, Fee, FeeTax, Payment, Subscription
 
 REASON = "in_advance_charge_periodic"

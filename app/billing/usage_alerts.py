@@ -1,7 +1,6 @@
 """Alerts on subscriptions, held against what these have used (billing spec 8.5)."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -14,6 +13,7 @@ from app.billing.lifetime_usage import UNDIVIDED
 from app.core.alerts import crossed
 from app.core.money import ZERO, exact
 from app.core.usage_thresholds import Used
+from app.core.values import replace
 from app.customers.alerts import threshold_json, thresholds_of
 from app.metering.meter import Meter
 from app.models import Alert, Subscription, TriggeredAlert, among

@@ -8,7 +8,7 @@ of the change: all copies follow, or nothing has changed. What follows and what 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -24,6 +24,7 @@ from app.catalog.dimensions import refresh_dimensions
 from app.catalog.metrics import lock_metrics
 from app.catalog.usage_thresholds import Terms, replace_of_plans, thresholds_of
 from app.core.cascades import Properties, followed, followed_properties
+from app.core.values import replace
 from app.models import Charge, ChargeFilter, Plan, Tax, UsageThreshold, among, catalog_changed
 from app.models.catalog import charge_taxes, plan_taxes
 

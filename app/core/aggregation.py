@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 from enum import StrEnum
 
+from msgspec import Struct
+
 from app.core.money import ZERO, ceil_to, decimal_places, exact, floor_to, round_half_up
 
 VALUE_PLACES = 18
@@ -50,8 +52,7 @@ _SECOND_MS = 1_000
 _DAY_SECONDS = 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """One event of a window: its instant (milliseconds since 1970), id, decimal value (0 when the event has
     none), for unique count the item and what happens to it ("add" or "remove"), and where it stands in the order
     of ingestion.
@@ -65,8 +66,7 @@ class Sample:
     ingested: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Units:
+class Units(Struct, frozen=True):
     """Result of an aggregation: exact units, the number of events behind them, the level at the end of the window
     where units are weighted by time (else None), and the sum of the events' own precise amounts in minor units.
     """

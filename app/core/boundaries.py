@@ -5,9 +5,10 @@ charges are the plan's, or months. Months begin with the plan's period, on the s
 months; a subscription is billed whenever a period of any of the three begins.
 """
 
-from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from app.core.periods import (
     BillingTime,
@@ -18,6 +19,7 @@ from app.core.periods import (
     local_end,
     local_start,
 )
+from app.core.values import replace
 
 _FARTHEST_MIDNIGHTS = timedelta(hours=26)
 _DAY = timedelta(days=1)
@@ -27,8 +29,7 @@ SAME_END = timedelta(days=2)
 the most, the ends of two periods a week at least."""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Struct, frozen=True):
     """What decides a subscription's periods. Instants are aware; `anchor_at` is its `subscription_at`. `charges_monthly`
     and `fixed_charges_monthly`: these are billed every month, whatever the interval."""
 
@@ -117,8 +118,7 @@ class Terms:
         return local_start(self.day_billed(boundary), self.tz)
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(Struct, frozen=True):
     """The part of a whole period that is billed, both instants included."""
 
     from_: datetime
@@ -130,8 +130,7 @@ class Stretch:
         return abs(self.to - to) <= SAME_END
 
 
-@dataclass(frozen=True, slots=True)
-class Boundaries:
+class Boundaries(Struct, frozen=True):
     """What one invoice covers of one subscription. All instants are UTC and inclusive; `period_days` is the length of
     the whole period the subscription fee is for.
 

@@ -1,12 +1,13 @@
 """What a credit note comes to, and what an invoice leaves to be credited; in minor units (billing spec 6.2, 6.3, 6.7)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 
 from app.core.money import ZERO, exact, minor_int
 from app.core.subscription_fee import prorated
 from app.core.taxes import InvoiceTaxes, TaxRate, invoice_taxes
+from app.core.values import replace
 
 _ITEM_PLACES = Decimal("0.00001")
 

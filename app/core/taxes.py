@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from msgspec import Struct
+
 from app.core.money import ZERO, exact, minor_int, round_half_up
 
 _HUNDRED = Decimal(100)
@@ -22,8 +24,7 @@ class TaxRate:
     rate: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class FeeTaxes:
+class FeeTaxes(Struct, frozen=True):
     """Taxes of one fee: (tax id, rounded minor units) in the order of the rates, the rounded and the unrounded
     total in minor units, the summed rate in percent.
     """
@@ -34,8 +35,7 @@ class FeeTaxes:
     rate: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class TaxLine:
+class TaxLine(Struct, frozen=True):
     """One tax on an invoice: rounded tax and rounded sum of the bases it applies to, in minor units."""
 
     tax_id: str
@@ -43,8 +43,7 @@ class TaxLine:
     fees_amount_cents: int
 
 
-@dataclass(frozen=True, slots=True)
-class InvoiceTaxes:
+class InvoiceTaxes(Struct, frozen=True):
     """Taxes of one invoice: a line per tax, the total in minor units, the effective rate in percent."""
 
     lines: list[TaxLine]

@@ -11,7 +11,7 @@ from app.core.aggregation import Aggregation, Sample
 from app.core.money import ZERO
 from app.metering.rollups import ROLLUPS
 from app.metering.stored import END
-from app.metering.windows import Window
+from app.metering.windows import Window, edges_table
 from app.stores.clickhouse import ClickHouse, Query
 
 
@@ -131,22 +131,4 @@ def _edges(windows: Iterable[Window]) -> Iterator[tuple[Aggregation, dict[str, o
         if not one.is_empty:
             by_aggregation[one.aggregation].append((place, one))
     for aggregation, mine in by_aggregation.items():
-        yield (
-            aggregation,
-            {
-                "edges": [
-                    (
-                        place,
-                        one.organization_id,
-                        one.external_subscription_id,
-                        one.code,
-                        list(one.split.keys),
-                        one.from_ms,
-                        one.end_ms,
-                    )
-                    for place, one in mine
-                ],
-                "first_ms": min(one.from_ms for _, one in mine),
-                "end_ms": max(one.end_ms for _, one in mine),
-            },
-        )
+        yield aggregation, edges_table([(place, one, (one.from_ms, one.end_ms)) for place, one in mine])

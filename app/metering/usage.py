@@ -3,15 +3,17 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from msgspec import Struct
+
 from app.core.aggregation import Aggregation, Sample, Units, latest_units, weighted_units
 from app.core.money import ZERO, exact
+from app.core.values import replace
 from app.metering.rereading import MetricKey
 from app.metering.rollups import ROLLUPS, Rollup
-from app.metering.windows import FIRST_MS, HOUR_MS, Window
+from app.metering.windows import FIRST_MS, HOUR_MS, Window, edges_table, hours_table
 from app.stores.clickhouse import ClickHouse, Query
 
 NOTHING = Units(ZERO, 0)
@@ -28,8 +30,7 @@ Kept = tuple[Any, ...]
 _threads = ThreadPoolExecutor(2, thread_name_prefix="usage")
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(Struct, frozen=True):
     """One stretch of events to fold: a window itself, or what opens a weighted one. `raw`: not from the rollup."""
 
     index: int
@@ -169,28 +170,32 @@ def _of_many(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> 
     query = "items_many" if rollup.by_item else "usage_many"
     rows = clickhouse.rows(Query(query, _table([reads[places[0]] for places in alike]), rollup.fragments))
     buckets = _buckets_of_items if rollup.by_item else _bucket_of_split
-    for number, split, *kept in rows:
-        counted = tuple(kept)
-        for position in alike[number]:
-            one = reads[position].window
-            for bucket in buckets(one, range(len(one.split.keys)), split):
-                yield position, bucket, counted
+    return (
+        (position, bucket, tuple(kept))
+        for number, split, *kept in rows
+        for position in alike[number]
+        for bucket in buckets(reads[position].window, None, split)
+    )
 
 
-def _bucket_of_split(window: Window, places: Sequence[int], split: Sequence[str]) -> Sequence[Hashable]:
-    """The one bucket of events with these values, of which the window's own keys are at `places`."""
-    return (window.split.bucket(tuple([split[place] for place in places])),)
+def _bucket_of_split(window: Window, places: Sequence[int] | None, split: Sequence[str]) -> Sequence[Hashable]:
+    """The one bucket of events with these values. `places`: where the window's own are, if not all are."""
+    return (window.split.bucket(_values(split, places)),)
 
 
 def _buckets_of_items(
-    window: Window, places: Sequence[int], seen: Sequence[tuple[Sequence[str], bool]]
+    window: Window, places: Sequence[int] | None, seen: Sequence[tuple[Sequence[str], bool]]
 ) -> Sequence[Hashable]:
     """The buckets in which items are present that were seen like this, the newest operation first: an item that comes with
     several splits of one bucket is there or not as the last of all its operations in it says."""
     present: dict[Hashable, bool] = {}
     for split, is_present in seen:
-        present.setdefault(window.split.bucket(tuple([split[place] for place in places])), is_present)
+        present.setdefault(window.split.bucket(_values(split, places)), is_present)
     return [bucket for bucket, is_present in present.items() if is_present]
+
+
+def _values(split: Sequence[str], places: Sequence[int] | None) -> tuple[str, ...]:
+    return tuple(split) if places is None else tuple([split[place] for place in places])
 
 
 def _alike(reads: Sequence[_Read]) -> list[list[int]]:
@@ -206,20 +211,11 @@ def _alike(reads: Sequence[_Read]) -> list[list[int]]:
 
 def _table(reads: Sequence[_Read]) -> dict[str, Any]:
     """The parameters that hold windows as tables: their whole hours, and what they have outside of them."""
-    scope = [
-        ((position, w.organization_id, w.external_subscription_id, w.code, list(w.split.keys)), one)
-        for position, one in enumerate(reads)
-        for w in [one.window]
-    ]
-    whole = [(*of, *one.hours) for of, one in scope if any(one.hours)]
-    edges = [(*of, *edge) for of, one in scope for edge in one.edges]
+    numbered = list(enumerate(reads))
+    hours = [(number, one.window, one.hours) for number, one in numbered]
     return {
-        "windows": whole,
-        "edges": edges,
-        "first_hour": min((one[5] for one in whole), default=0),
-        "end_hour": max((one[6] for one in whole), default=0),
-        "first_ms": min((one[5] for one in edges), default=0),
-        "end_ms": max((one[6] for one in edges), default=0),
+        **hours_table([one for one in hours if any(one[2])]),
+        **edges_table([(number, one.window, edge) for number, one in numbered for edge in one.edges]),
     }
 
 

@@ -1,12 +1,15 @@
 """Usage windows: which events count for one charge, how they are split, and how a window is cut into hours and edges."""
 
-from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
+import msgspec
+from msgspec import Struct
+
 from app.core.aggregation import Aggregation, WeighedSpan
+from app.core.values import replace
 
 HOUR_MS = 3_600_000
 FIRST_MS = 0
@@ -44,8 +47,7 @@ class _Whole:
 WHOLE: Split = _Whole()
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """The events of one metric and subscription with `from_ms <= timestamp < end_ms`, in milliseconds since 1970.
 
     The rule's window is closed, `floor_ms(from) <= timestamp <= to` (metering spec 1.9); timestamps being whole
@@ -133,3 +135,33 @@ def window(
         split=split,
         from_raw=from_raw,
     )
+
+
+Span = tuple[int, Window, tuple[int, int]]
+"""A window's number, the window, and a stretch of it, half-open."""
+
+
+def hours_table(spans: Sequence[Span]) -> dict[str, Any]:
+    """Whole hours of windows, as the parameters that `windows.sql` reads."""
+    first, end = _reach(spans)
+    return {"windows": _table(spans), "first_hour": first, "end_hour": end}
+
+
+def edges_table(spans: Sequence[Span]) -> dict[str, Any]:
+    """What windows have outside of their whole hours, in milliseconds, as the parameters that `edges.sql` reads."""
+    first, end = _reach(spans)
+    return {"edges": _table(spans), "first_ms": first, "end_ms": end}
+
+
+def _reach(spans: Sequence[Span]) -> tuple[int, int]:
+    """From the first start to the last end."""
+    return min((span[0] for *_, span in spans), default=0), max((span[1] for *_, span in spans), default=0)
+
+
+def _table(spans: Sequence[Span]) -> str:
+    """Spans as a list in JSON, those alike told together: a chunk of subscriptions has the same few over and over."""
+    alike: dict[tuple[Any, ...], list[tuple[int, str]]] = {}
+    for number, one, span in spans:
+        of = (one.organization_id, one.code, one.split.keys, *span)
+        alike.setdefault(of, []).append((number, one.external_subscription_id))
+    return msgspec.json.encode([(*of, members) for of, members in alike.items()]).decode()

@@ -1,10 +1,7 @@
 -- The single events of any number of windows in the order in which they came, each with the values of its window's keys;
 -- of those ingested up to an instant, but for some.
-WITH edges AS
-(
-    SELECT e.1 AS id, e.2 AS organization_id, e.3 AS external_subscription_id, e.4 AS code, e.5 AS keys, e.6 AS from_ms, e.7 AS end_ms
-    FROM (SELECT arrayJoin({edges:Array(Tuple(UInt32, UUID, String, String, Array(String), Int64, Int64))}) AS e)
-)
+WITH
+-- include: edges
 SELECT
     e.id AS id,
     arrayMap(k -> v.properties[k], e.keys) AS split,

@@ -1,10 +1,7 @@
 WITH windows AS
 (
-    SELECT w.1 AS id, w.2 AS organization_id, w.3 AS external_subscription_id, w.4 AS code, w.5 AS keys, w.6 AS from_hour, w.7 AS end_hour
-    FROM (SELECT arrayJoin({windows:Array(Tuple(UInt32, UUID, String, String, Array(String), Int32, Int32))}) AS w)
+    SELECT alike.1 AS organization_id, alike.2 AS code, alike.3 AS keys, alike.4 AS from_hour, alike.5 AS end_hour, one.1 AS id, one.2 AS external_subscription_id
+    FROM (SELECT arrayJoin(JSONExtract({windows:String}, 'Array(Tuple(UUID, String, Array(String), Int32, Int32, Array(Tuple(UInt32, String))))')) AS alike)
+    ARRAY JOIN alike.6 AS one
 ),
-edges AS
-(
-    SELECT e.1 AS id, e.2 AS organization_id, e.3 AS external_subscription_id, e.4 AS code, e.5 AS keys, e.6 AS from_ms, e.7 AS end_ms
-    FROM (SELECT arrayJoin({edges:Array(Tuple(UInt32, UUID, String, String, Array(String), Int64, Int64))}) AS e)
-)
+-- include: edges

@@ -1,6 +1,5 @@
 """Levels of charges paid in advance: what events come to, told one after the other in any order."""
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +14,7 @@ from app.core.charges.percentage import Percentage, percentage
 from app.core.charges.pricing import compile_price
 from app.core.charges.usage import BucketUsage, Spent
 from app.core.money import ZERO, exact
+from app.core.values import replace
 from tests.pricing import GRADUATED, PERCENTAGE, fraction, quick, ranged, ranges_of, spent, tables
 
 SUM, UNIQUE = Aggregation.SUM, Aggregation.UNIQUE_COUNT

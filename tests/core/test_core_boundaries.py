@@ -1,7 +1,6 @@
 """Boundaries of what is billed: nothing is left out and nothing is billed twice, whatever is billed monthly."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from app.core.boundaries import Boundaries, Stretch, Terms, current, joined, periodic, starting, terminating
 from app.core.periods import BillingTime, Interval, Period, local_date, local_end, local_start
+from app.core.values import replace
 
 quick = settings(max_examples=150, deadline=None, database=None)
 MICROSECOND = timedelta(microseconds=1)

@@ -9,7 +9,7 @@ import app.core
 
 ALLOWED_OUTSIDE = {
     "calendar", "collections", "contextlib", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools",
-    "itertools", "iso4217", "operator", "re", "typing", "uuid", "zoneinfo",
+    "itertools", "iso4217", "msgspec", "operator", "re", "typing", "uuid", "zoneinfo",
 }  # fmt: skip
 FILES = sorted(Path(app.core.__file__).parent.rglob("*.py"))
 CLOCK_AND_IO = {"now", "today", "utcnow", "open", "print", "input", "getenv", "uuid1", "uuid4"}

@@ -7,7 +7,6 @@ answer is a JSON object: for each case the transaction ids of the fees that ther
 import asyncio
 import json
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from app.catalog.metrics import create_metric
 from app.catalog.plans import create_plan
 from app.clock import system_now
 from app.config import Settings
+from app.core.values import replace
 from app.customers.organizations import create_organization
 from app.customers.subscriptions import create_subscription
 from app.errors import StoreDown

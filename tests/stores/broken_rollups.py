@@ -8,7 +8,6 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +18,7 @@ from app.catalog.metrics import create_metric
 from app.clock import system_now
 from app.config import Settings
 from app.core.aggregation import Aggregation, Sample, WeighedSpan, aggregate
+from app.core.values import replace
 from app.customers.organizations import create_organization
 from app.errors import StoreDown
 from app.metering import listing

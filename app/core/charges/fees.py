@@ -1,14 +1,14 @@
 """From the price of a usage to the amounts of a fee (metering spec 3.10)."""
 
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from app.core.charges.usage import BucketUsage, Priced
 from app.core.money import ZERO, minor_int, to_minor
 
 
-@dataclass(frozen=True, slots=True)
-class FeeAmounts:
+class FeeAmounts(Struct, frozen=True):
     """Amounts of a charge fee: units, billed minor units, unrounded minor units, unit price in currency units."""
 
     units: Decimal

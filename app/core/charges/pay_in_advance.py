@@ -5,7 +5,7 @@ usage without what it bills. The quantity it bills is what it raises the highest
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import cast
 
@@ -14,6 +14,7 @@ from app.core.charges.fees import FeeAmounts
 from app.core.charges.proration import PRORATED_PLACES, ProratedSpan, prorated_quantity
 from app.core.charges.usage import BucketUsage, ChargeModel, PriceFunction, Run, Spent
 from app.core.money import ZERO, ceil_to, decimal_text, exact, from_minor, minor_int, round_half_up, to_minor
+from app.core.values import replace
 
 _AVERAGE_PLACES = 2
 

@@ -1,9 +1,10 @@
 """What goes into a price and what comes out of it (metering spec 3.7, 3.8)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+
+from msgspec import Struct
 
 from app.core.money import ZERO
 
@@ -27,16 +28,14 @@ SUPPORTED_MODELS = frozenset(ChargeModel) - {ChargeModel.CUSTOM}
 """Models that have a price. A custom one would run the customer's own code."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """``times`` events in a row with the same value."""
 
     value: Decimal
     times: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(Struct, frozen=True):
     """What the events of a bucket, told one after the other, have used of the allowances of a percentage price.
 
     ``taken`` events with a sum of ``total`` count for what is free, after ``below`` of them the sum lay below the free
@@ -52,24 +51,21 @@ class Spent:
     bounded: Decimal = ZERO
 
 
-@dataclass(frozen=True, slots=True)
-class Portion:
+class Portion(Struct, frozen=True):
     """A quantity that lasts for ``days`` days of a period; a negative one takes back what came before."""
 
     value: Decimal
     days: int
 
 
-@dataclass(frozen=True, slots=True)
-class Waterfall:
+class Waterfall(Struct, frozen=True):
     """The portions of a prorated usage in the order of time, and the days of the whole period (metering spec 3.9)."""
 
     portions: tuple[Portion, ...]
     period_days: int
 
 
-@dataclass(frozen=True, slots=True)
-class BucketUsage:
+class BucketUsage(Struct, frozen=True):
     """The usage of one bucket of a charge, as its price sees it.
 
     ``units`` come after proration and the metric's rounding; ``full_units`` are the ones that are not prorated, None
@@ -92,8 +88,7 @@ class BucketUsage:
         return self.units if self.full_units is None else self.full_units
 
 
-@dataclass(frozen=True, slots=True)
-class Priced:
+class Priced(Struct, frozen=True):
     """Price of a usage, unrounded, in currency units, with the breakdown shown to clients. ``unit_days`` is that of a
     prorated graduated price, which shows none: the units in each tier reached, times the days that they last.
     """

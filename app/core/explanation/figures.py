@@ -1,17 +1,17 @@
 """What a bucket of a charge was priced from, in a form that can be kept beside its fee."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+from msgspec import Struct
 
 from app.core.aggregation import Units
 from app.core.charges.usage import BucketUsage, Priced
 from app.core.money import ZERO, decimal_text
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(Struct, frozen=True):
     """``measured`` is what the aggregation gave, ``units`` what was priced: prorated where the charge is, and rounded by
     the metric; ``full_units`` the rounded ones that are not prorated, None where the charge is not. ``own_amount`` is
     the sum of the events' own amounts, in currency units. ``unit_days`` are, of a prorated graduated price, the units
