@@ -91,13 +91,18 @@ class Senders:
 
 def model(events: Iterable[Json]) -> dict[str, Units]:
     """The units of each subscription and metric, by the rules and without the service."""
-    grouped: dict[tuple[str, str], list[Json]] = defaultdict(list)
+    grouped: dict[str, list[Json]] = defaultdict(list)
     for one in events:
-        grouped[one["external_subscription_id"], one["code"]].append(one)
-    return {
-        subscription: {code: _units(METRICS[code], grouped[subscription, code]) for code in METRICS}
-        for subscription in SUBSCRIPTIONS
-    }
+        grouped[one["external_subscription_id"]].append(one)
+    return {subscription: units_by_metric(grouped[subscription]) for subscription in SUBSCRIPTIONS}
+
+
+def units_by_metric(events: Iterable[Json]) -> Units:
+    """The units of each metric of one subscription."""
+    grouped: dict[str, list[Json]] = defaultdict(list)
+    for one in events:
+        grouped[one["code"]].append(one)
+    return {code: _units(kind, grouped[code]) for code, kind in METRICS.items()}
 
 
 def _units(aggregation: str, events: list[Json]) -> Decimal:
