@@ -50,7 +50,7 @@ TAXES = {"general": Decimal(19), "swiss": Decimal("8.1"), "local": Decimal("2.5"
 
 @dataclass(frozen=True)
 class Coupon:
-    """What a coupon takes: `cents` until they are used up, or a `rate` in percent, of so many invoices where that is told."""
+    """What a coupon takes: `cents` until they are used up, or a `rate` in percent, where told of so many invoices only."""
 
     code: str
     cents: int = 0
@@ -202,7 +202,9 @@ class World:
 
 
 def price(code: str, units: Decimal) -> int:
-    """What so many units cost, in cents."""
+    """What so many units cost, in cents; nothing where they are below 0."""
+    if units < 0:
+        return 0
     match code:
         case "calls":
             amount = units * CALL
@@ -212,10 +214,11 @@ def price(code: str, units: Decimal) -> int:
             packages = (max(units - FREE, Decimal(0)) / SIZE).to_integral_value(ROUND_CEILING)
             amount = packages * PACKAGE
         case _:
-            amount = Decimal(0)
-            for tier, part in zip(TIERS, (min(units, TIER), units - TIER), strict=True):
-                if part > 0:
-                    amount += part * Decimal(tier["per_unit_amount"]) + Decimal(tier["flat_amount"])
+            amount = sum(
+                part * Decimal(tier["per_unit_amount"]) + Decimal(tier["flat_amount"])
+                for tier, part in zip(TIERS, (min(units, TIER), units - TIER), strict=True)
+                if part > 0 or tier is TIERS[0]  # the first flat amount is due without any units, too
+            )
     return _round(amount * 100)
 
 
