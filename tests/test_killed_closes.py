@@ -26,6 +26,7 @@ MOST_OF_A_CHUNK = 2 * CHUNK
 """Invoices: there are customers with two at a boundary."""
 LOOKS = 300
 """How often at the most it is looked once more before a close is killed: about as long as a chunk takes."""
+PATIENCE_SECONDS = 120.0
 DEATHS = ("alone", "beside", "with the database", "beside")
 """How the closes are killed: a command without a server; a server whose scheduler closes, and that was asked to close as
 well; a command together with its PostgreSQL."""
@@ -87,9 +88,9 @@ def kill_a_close(server: Server, database: Database, death: str, least: int, loo
             command = [METERHOUSE, "bill", "--data-dir", str(server.data_dir), "--port", str(server.port)]
             alone = subprocess.Popen(command, env=environment(close_chunk=CHUNK), stdout=errors, stderr=errors)
         try:
-            wait_for(database.is_up, "a start of PostgreSQL")
+            wait_for(database.is_up, "a start of PostgreSQL", PATIENCE_SECONDS)
             with database.connection() as connection:
-                wait_for(lambda: count(connection) >= least, f"the invoice number {least}")
+                wait_for(lambda: count(connection) >= least, f"the invoice number {least}", PATIENCE_SECONDS)
                 for _ in range(looks):
                     found = count(connection)
         finally:
@@ -262,7 +263,7 @@ def test_every_boundary_is_billed_once_however_often_the_close_is_killed(tmp_pat
         resumed = system_now()
         server.start()
         ask(server)
-        wait_for(lambda: is_done(database, resumed), "the end of the close", 60)
+        wait_for(lambda: is_done(database, resumed), "the end of the close", PATIENCE_SECONDS)
         check_periods(world, database)
         found = billed(database)
         assert found.keys() == bills.keys()
