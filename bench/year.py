@@ -12,24 +12,26 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.clock import system_now
 from app.config import Settings
 from app.metering.reconcile import reconcile_since
 from app.metering.rollups import ROLLUPS
-from app.models import Customer, Subscription
 from app.models.base import Base
 from app.running import configure_logging
 from app.service import open_service
 from app.stores.clickhouse import ClickHouse, Query
 from bench.load import METRICS, new_account, set_up
+from tests.copying import copies
 from tests.support import running
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2024, 12, 31, 12, tzinfo=UTC)
 """The organization's own time: nearly all of the last period is over, so a read has a whole month to add up."""
+
+TABLES = Base.metadata.tables
 
 BLOCK = 500_000
 INGESTED_AFTER = timedelta(seconds=1)
@@ -210,34 +212,26 @@ def _fill_subscriptions(db: Session, organization_id: UUID, subscriptions: int) 
         return
     numbers = {**owned, "first": present, "last": subscriptions - 1}
     db.execute(
-        _copies(
-            Customer,
+        copies(
+            TABLES["customers"],
             {
                 "external_id": "'customer_' || number",
                 "sequential_id": "number + 1",
                 "slug": "origin.slug || '-' || number",
             },
             "customers AS origin JOIN generate_series(CAST(:first AS int), :last) AS number"
-            " ON origin.external_id = 'customer_0'",
+            " ON origin.external_id = 'customer_0' WHERE origin.organization_id = :organization_id",
         ),
         numbers,
     )
     db.execute(
-        _copies(
-            Subscription,
+        copies(
+            TABLES["subscriptions"],
             {"external_id": "'sub_' || (owner.sequential_id - 1)", "customer_id": "owner.id"},
             "subscriptions AS origin JOIN customers AS owner ON origin.external_id = 'sub_0'"
-            " AND owner.organization_id = :organization_id AND owner.sequential_id - 1 BETWEEN :first AND :last",
+            " AND owner.organization_id = :organization_id AND owner.sequential_id - 1 BETWEEN :first AND :last"
+            " WHERE origin.organization_id = :organization_id",
         ),
         numbers,
     )
     db.execute(text("ANALYZE customers, subscriptions"))
-
-
-def _copies(model: type[Base], different: Mapping[str, str], source: str) -> TextClause:
-    names = [column.name for column in model.__table__.columns]
-    values = ", ".join({"id": "gen_random_uuid()", **different}.get(name, f"origin.{name}") for name in names)
-    return text(
-        f"INSERT INTO {model.__tablename__} ({', '.join(names)})"
-        f" SELECT {values} FROM {source} WHERE origin.organization_id = :organization_id"
-    )

@@ -91,19 +91,27 @@ class Senders:
 
 def model(events: Iterable[Json]) -> dict[str, Units]:
     """The units of each subscription and metric, by the rules and without the service."""
-    grouped: dict[tuple[str, str], list[Json]] = defaultdict(list)
+    grouped: dict[str, list[Json]] = defaultdict(list)
     for one in events:
-        grouped[one["external_subscription_id"], one["code"]].append(one)
+        grouped[one["external_subscription_id"]].append(one)
     return {
-        subscription: {code: _units(METRICS[code], grouped[subscription, code]) for code in METRICS}
+        subscription: {code: max(units, Decimal(0)) for code, units in units_by_metric(grouped[subscription]).items()}
         for subscription in SUBSCRIPTIONS
     }
+
+
+def units_by_metric(events: Iterable[Json]) -> Units:
+    """The units of each metric of one subscription, as they are counted: those of a sum may be below 0."""
+    grouped: dict[str, list[Json]] = defaultdict(list)
+    for one in events:
+        grouped[one["code"]].append(one)
+    return {code: _units(kind, grouped[code]) for code, kind in METRICS.items()}
 
 
 def _units(aggregation: str, events: list[Json]) -> Decimal:
     values = [Decimal(one["properties"]["value"]) for one in events]
     if aggregation == "sum_agg":
-        return max(sum(values, Decimal(0)), Decimal(0))
+        return sum(values, Decimal(0))
     if aggregation == "max_agg":
         return max(*values, Decimal(0)) if values else Decimal(0)
     if aggregation == "count_agg":

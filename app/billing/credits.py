@@ -1,8 +1,10 @@
 """Credit notes spent on invoices, oldest first, when the invoices are made final (billing spec 6.5)."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -10,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.billing.settlement import Credited, Settlement
 from app.core.money import exact
 from app.core.spreading import spread
-from app.models import CreditNote
+from app.models import CreditNote, among, write_alike
 
 
 def take_credit_notes(db: Session, settlements: Sequence[Settlement], now: datetime) -> None:
@@ -26,7 +28,7 @@ def take_credit_notes(db: Session, settlements: Sequence[Settlement], now: datet
     notes = db.scalars(
         select(CreditNote)
         .where(
-            CreditNote.customer_id.in_(customers),
+            among(CreditNote.customer_id, customers),
             CreditNote.credit_status == "available",
             CreditNote.status == "finalized",
         )
@@ -34,18 +36,19 @@ def take_credit_notes(db: Session, settlements: Sequence[Settlement], now: datet
         .with_for_update()
         .execution_options(populate_existing=True)
     ).all()
+    theirs: dict[tuple[UUID, str], list[CreditNote]] = defaultdict(list)
+    for note in notes:
+        theirs[note.customer_id, note.currency].append(note)
     for one in owing if notes else ():
-        _take(one, notes, now)
+        _take(one, theirs.get((one.draft.payer.customer_id, one.draft.currency), ()), now)
+    write_alike(filter(db.is_modified, notes), "balance_amount_cents", "credit_status", "updated_at")
     db.flush()
 
 
 def _take(settlement: Settlement, notes: Sequence[CreditNote], now: datetime) -> None:
     draft, before = settlement.draft, settlement.total_cents
     for note in notes:
-        if (note.customer_id, note.currency) != (
-            draft.payer.customer_id,
-            draft.currency,
-        ) or note.invoice_id == draft.id:
+        if note.invoice_id == draft.id:
             continue
         taken = min(settlement.total_cents, note.balance_amount_cents)
         if taken > 0:

@@ -10,9 +10,14 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from app.billing.credit_notes import note_number, note_tax, wanted_amounts
 from app.core.money import exact, minor_int
-from app.models import CreditNote, CreditNoteItem, CreditNoteTax, Fee, among
+from app.models import CreditNote, CreditNoteItem, CreditNoteTax, Fee, among, write_alike
 
 _ITEM_PLACES = Decimal("0.00001")
+_RECKONED = (
+    "status", "number", "credit_status", "total_amount_cents", "sub_total_excluding_taxes_amount_cents",
+    "taxes_amount_cents", "taxes_rate", "coupons_adjustment_amount_cents", "credit_amount_cents", "refund_amount_cents",
+    "offset_amount_cents", "balance_amount_cents", "updated_at",
+)  # fmt: skip
 
 
 def renew_notes(
@@ -46,6 +51,9 @@ def renew_notes(
                 note.status, note.number = "finalized", note_number(note.invoice, note.sequential_id)
         else:
             gone.append(note.id)
+    write_alike(filter(db.is_modified, notes), *_RECKONED)
+    items = [item for note in notes for item in note.items]
+    write_alike(filter(db.is_modified, items), "amount_cents", "precise_amount_cents")
     db.flush()
     outdated = among(CreditNoteItem.credit_note_id, gone) | among(CreditNoteItem.id, gone_items)
     db.execute(delete(CreditNoteItem).where(outdated))

@@ -215,7 +215,7 @@ def _lines(db: Session, invoices: Sequence[Invoice]) -> dict[UUID, list[BilledLi
     outgrown = set(db.scalars(select(Subscription.id).where(before, Subscription.replaced_by == "upgrade")))
     followed = among(Subscription.previous_subscription_id, upgraded) & Subscription.started_at.is_not(None)
     following = select(Subscription.previous_subscription_id, Subscription.plan_id).where(followed)
-    successors = dict(db.execute(following).tuples().all())
+    successors = dict(db.execute(following).all())
     plans = load_plans(db, {one.subscription.plan_id for one in periods} | set(successors.values()))
     adjustments = _adjustments(db, [one.id for one in invoices])
     return {

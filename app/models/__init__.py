@@ -2,7 +2,7 @@
 
 from app.models.advance import AdvanceLevel, AdvanceMark
 from app.models.alert import Alert, TriggeredAlert
-from app.models.base import Base, among
+from app.models.base import Base, among, write_alike
 from app.models.billing_entity import BillingEntity
 from app.models.billing_run import BillingRun
 from app.models.catalog import (
@@ -117,4 +117,5 @@ __all__ = [
     "catalog_changed",
     "payment_request_invoices",
     "wallet_metrics",
+    "write_alike",
 ]

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import BigInteger, ColumnElement, DateTime, MetaData, Numeric, Text, Uuid, any_, literal
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, mapped_column
+from sqlalchemy.orm.attributes import flag_modified
 
 Json = dict[str, Any]
 
@@ -39,6 +40,14 @@ class Base(DeclarativeBase):
         list[str]: JSONB,
         list[Json]: JSONB,
     }
+
+
+def write_alike(rows: Iterable[Base], *names: str) -> None:
+    """Have the next flush write these columns of each row, also where they are as they were: rows of which the same columns
+    are written take one statement together, others one each."""
+    for row in rows:
+        for name in names:
+            flag_modified(row, name)
 
 
 def among(column: ColumnElement[Any] | InstrumentedAttribute[Any], ids: Iterable[UUID]) -> ColumnElement[bool]:

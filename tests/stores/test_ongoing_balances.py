@@ -161,6 +161,33 @@ def test_the_number_of_statements_does_not_grow(postgres: Postgres, owner: UUID)
     assert {ongoing(postgres, one) for one in many} == {(800, 300)}
 
 
+def test_a_page_of_wallets_is_read_with_one_measurement(postgres: Postgres, owner: UUID) -> None:
+    class Counting(Used):
+        measured = 0
+
+        def usage(self, windows: Sequence[Window]) -> list[dict[Bucket, Units]]:
+            self.measured += 1
+            return super().usage(windows)
+
+    def read(*customers: UUID) -> tuple[int, int]:
+        meter = Counting({6: 3})
+
+        def freshen() -> None:
+            with postgres.session() as db:
+                organization = db.get_one(Organization, owner)
+                freshen_balances(db, cast("Meter", meter), PriceBook(), organization, customers, NOW)
+
+        return len(statements(postgres, freshen)), meter.measured
+
+    one = make_customer(postgres, owner, "one")
+    many = [make_customer(postgres, owner, f"many {number}") for number in range(12)]
+    few, more = read(one), read(*many)
+    assert few == more
+    assert few[1] == 2, "once to see that they are outdated, and once more when they are locked"
+    assert {ongoing(postgres, customer) for customer in (one, *many)} == {(300, 700)}
+    assert [read(*customers)[1] for customers in ([one], many)] == [1, 1]
+
+
 def test_at_the_same_time_one_tops_up(postgres: Postgres, owner: UUID) -> None:
     customer = make_customer(postgres, owner, rule=FIXED)
     with ThreadPoolExecutor(4) as threads:
