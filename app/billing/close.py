@@ -216,7 +216,7 @@ def claim(
     wait: bool = False,
     in_order: bool = False,
 ) -> list[UUID]:
-    """Up to `size` customers with something due, locked for this transaction.
+    """Up to `size` customers with something due, locked for this transaction; fewer where some have several subscriptions.
 
     Those that nothing else holds, the longest due first; with `in_order` the first by their ids. With `wait` the first by
     their ids too, once whatever holds them lets go. By ids it takes longer: who was closed before is looked at again.

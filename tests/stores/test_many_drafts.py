@@ -52,7 +52,7 @@ def drafts(postgres: Postgres, count: int) -> UUID:
         for number in range(count):
             _subscribe(db, organization.id, number)
     with postgres.session() as db:
-        close_chunk(db, Organization.id == organization.id, JULY, JULY, count, METER)
+        close_chunk(db, Organization.id == organization.id, JULY, JULY, 1_000, METER)
     with postgres.session() as db:
         made = select(Invoice).where(Invoice.organization_id == organization.id).options(selectinload(Invoice.fees))
         invoices = db.scalars(made).all()
