@@ -9,8 +9,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from app.billing.credit_notes import note_number, note_tax, wanted_amounts
+from app.billing.payment_status import settle
 from app.core.money import exact, minor_int
-from app.models import CreditNote, CreditNoteItem, CreditNoteTax, Fee, among, write_alike
+from app.models import CreditNote, CreditNoteItem, CreditNoteTax, Fee, Invoice, among, write_alike
 
 _ITEM_PLACES = Decimal("0.00001")
 _RECKONED = (
@@ -24,13 +25,16 @@ def renew_notes(
     db: Session, invoice_ids: Sequence[UUID], before: Mapping[UUID, int], now: datetime, *, final: bool
 ) -> None:
     """Reckon the draft notes of these invoices anew, whose fees have been made anew; with `final` they can be spent from
-    now on. `before`: what the fees came to, in minor units, by id. A note of which nothing is left is deleted."""
+    now on. `before`: what the fees came to, in minor units, by id. A note of which nothing is left is deleted.
+
+    No more is taken off what is due of an invoice than is: coupons and prepaid credits may have paid it meanwhile, and the
+    rest is credit then."""
     notes = db.scalars(
         select(CreditNote)
         .where(among(CreditNote.invoice_id, invoice_ids), CreditNote.status == "draft")
         .order_by(CreditNote.invoice_id, CreditNote.sequential_id)
         .options(
-            joinedload(CreditNote.invoice),
+            joinedload(CreditNote.invoice).selectinload(Invoice.fees),
             selectinload(CreditNote.items).joinedload(CreditNoteItem.fee).selectinload(Fee.applied_taxes),
         )
         .execution_options(populate_existing=True)
@@ -39,6 +43,9 @@ def renew_notes(
         return
     ids = [one.id for one in notes]
     db.execute(delete(CreditNoteTax).where(among(CreditNoteTax.credit_note_id, ids)))
+    invoices = {note.invoice_id: note.invoice for note in notes}
+    for invoice in invoices.values():
+        invoice.offset_amount_cents = 0
     # The fee of an item may be gone: the relationship then has none.
     gone, gone_items = [], [item.id for note in notes for item in note.items if item.fee is None]
     for note in notes:
@@ -51,6 +58,10 @@ def renew_notes(
                 note.status, note.number = "finalized", note_number(note.invoice, note.sequential_id)
         else:
             gone.append(note.id)
+    for invoice in invoices.values():
+        settle(invoice, now)
+    changed = ("offset_amount_cents", "payment_status", "payment_overdue", "updated_at")
+    write_alike(filter(db.is_modified, invoices.values()), *changed)
     write_alike(filter(db.is_modified, notes), *_RECKONED)
     items = [item for note in notes for item in note.items]
     write_alike(filter(db.is_modified, items), "amount_cents", "precise_amount_cents")
@@ -73,7 +84,8 @@ def _scale(item: CreditNoteItem, before: int) -> None:
 def _reckon(db: Session, note: CreditNote, items: Sequence[CreditNoteItem], now: datetime) -> None:
     amounts = wanted_amounts([(item.fee, item.precise_amount_cents) for item in items])
     total = amounts.total_cents
-    note.offset_amount_cents = min(note.offset_amount_cents, total)
+    note.offset_amount_cents = min(note.offset_amount_cents, total, note.invoice.total_due_amount_cents)
+    note.invoice.offset_amount_cents += note.offset_amount_cents
     note.refund_amount_cents = min(note.refund_amount_cents, total - note.offset_amount_cents)
     note.credit_amount_cents = total - note.offset_amount_cents - note.refund_amount_cents
     note.balance_amount_cents = note.credit_amount_cents

@@ -85,6 +85,7 @@ def delete_draft(db: Session, organization_id: UUID, invoice_id: UUID | None, no
         db.execute(delete(table).where(condition), execution_options={"synchronize_session": False})
     whole = find_invoice(db, organization_id, invoice.id)
     whole.status, whole.finalization_due_at, whole.ready_to_be_refreshed = "deleted", None, False
+    whole.offset_amount_cents = 0
     whole.updated_at = now
     db.flush()
     return whole

@@ -15,6 +15,8 @@ from tests.factories import (
     make_plan,
     make_subscription,
     make_tax,
+    make_wallet,
+    move_credits,
     ok,
     problems,
     refusal,
@@ -325,6 +327,26 @@ class TestCreditNotes:
         ok(ended.delete(f"{URL}/{invoices(ended)[0]['lago_id']}"))
         set_clock(ended, "2024-06-20T00:00:00Z")
         assert self.notes(ended) == []
+
+    def test_no_more_is_taken_off_what_is_due_than_is_when_it_is_final(self, may: httpx.Client) -> None:
+        make_customer(may, billing_configuration={"invoice_grace_period": 30})
+        make_plan(may, "ahead", amount_cents=3_100, pay_in_advance=True)
+        make_subscription(may, plan="ahead")
+        set_clock(may, "2024-05-16T12:00:00Z")
+        ok(may.delete("/api/v1/subscriptions/sub", params={"on_termination_credit_note": "offset"}))
+        start = invoices(may)[0]
+        assert (start["total_offsetted_credit_note_amount_cents"], start["total_due_amount_cents"]) == (1_500, 1_600)
+        move_credits(may, make_wallet(may), granted_credits="25")
+        start = act(may, start, "finalize")
+        assert (start["prepaid_credit_amount_cents"], start["total_amount_cents"]) == (2_500, 600)
+        assert (start["total_offsetted_credit_note_amount_cents"], start["total_due_amount_cents"]) == (600, 0)
+        assert start["payment_status"] == "succeeded"
+        [note] = self.notes(may)
+        assert (note["offset_amount_cents"], note["credit_amount_cents"], note["total_amount_cents"]) == (
+            600,
+            900,
+            1_500,
+        )
 
     def test_drafts_take_notes_only_when_they_are_final(self, may: httpx.Client) -> None:
         first = act(may, closed_month(may), "finalize")
