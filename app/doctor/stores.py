@@ -12,6 +12,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from sqlalchemy import func, or_, select, text, union
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.billing.ledger import find_imbalances
 from app.clock import system_now
 from app.config import Settings
 from app.doctor.findings import Finding, note, ok, problem, warning
@@ -53,7 +54,8 @@ def check_stores(stores: Stores) -> list[Finding]:
         return [*findings, note("contents", "Not looked at.", "First put right what is said above.")]
     for subject, check in (
         ("parity", _check_parity), ("back-fills", _check_backfills), ("reconciling", _check_mark),
-        ("billing", _check_overdue), ("timezones", _check_timezones), ("events", _check_events),
+        ("billing", _check_overdue), ("ledgers", _check_ledgers), ("timezones", _check_timezones),
+        ("events", _check_events),
     ):  # fmt: skip
         findings += _asked(subject, check, stores)
     return findings
@@ -193,6 +195,19 @@ def _check_overdue(stores: Stores) -> list[Finding]:
     if stores.running:
         return [warning("billing", found, "Start `meterhouse worker`, or look for close.failed in the log.")]
     return [warning("billing", found, "Start `meterhouse up` or `meterhouse worker`: it closes them.")]
+
+
+def _check_ledgers(stores: Stores) -> list[Finding]:
+    """Whether invoices, coupons, credit notes, wallets and payments agree with each other."""
+    with stores.postgres.session() as db:
+        found = find_imbalances(db, most=SHOWN)
+        customers = 0 if found.number else db.scalar(select(func.count()).select_from(Customer))
+    if not found.number:
+        return [ok("ledgers", f"What {customers:,} customers were billed, credited and paid balances.")]
+    named = "; ".join(map(str, found.first)) + ("; …" if found.number > SHOWN else "")
+    what = "amount does" if found.number == 1 else "amounts do"
+    advice = "Nothing mends that by itself: see what changed the tables, compare with a backup, and report a defect."
+    return [problem("ledgers", f"{found.number:,} {what} not follow from the others: {named}.", advice)]
 
 
 def _check_timezones(stores: Stores) -> list[Finding]:

@@ -18,10 +18,10 @@ def folder(name: str) -> Path:
 
 
 @cache
-def query_text(name: str) -> str:
-    """The text of `clickhouse/queries/{name}.sql`; a line `-- include: other` stands for the text of that query."""
-    text = (folder("clickhouse") / "queries" / f"{name}.sql").read_text()
-    return INCLUDE.sub(lambda line: query_text(line[1]), text)
+def query_text(name: str, store: str = "clickhouse") -> str:
+    """The text of `queries/{name}.sql` of a store; a line `-- include: other` stands for the text of that query."""
+    text = (folder(store) / "queries" / f"{name}.sql").read_text()
+    return INCLUDE.sub(lambda line: query_text(line[1], store), text)
 
 
 def filled(text: str, fragments: Mapping[str, str]) -> str:
