@@ -12,11 +12,15 @@ from tests.support import Server, running
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`meterhouse up` on a fresh data directory; stopped with SIGINT at the end, which must go well.
 
-    Whatever it was sent, it must not have logged an error of its own.
+    Whatever it was sent, it must not have logged an error of its own, and all that was billed must balance.
     """
     with running(tmp_path_factory.mktemp("meterhouse") / "data") as one:
         yield one
         assert one.defects() == []
+        with one.client(timeout=300) as admin:
+            findings = admin.get("/admin/doctor").json()["doctor"]["findings"]
+        (ledgers,) = [finding for finding in findings if finding["subject"] == "ledgers"]
+        assert ledgers["status"] == "ok", ledgers["found"]
 
 
 @pytest.fixture

@@ -21,7 +21,9 @@ from tests.support import Server, environment, free_port, run_command
 Found = dict[str, list[tuple[str, str]]]
 """By subject, the statuses and what was found."""
 
-IN_STORES = {"PostgreSQL", "ClickHouse", "migrations", "parity", "back-fills", "reconciling", "billing", "events"}
+IN_STORES = {
+    "PostgreSQL", "ClickHouse", "migrations", "parity", "back-fills", "reconciling", "billing", "ledgers", "events"
+}  # fmt: skip
 
 
 def doctor(*arguments: str, **settings: object) -> Found:
