@@ -57,7 +57,7 @@ class AdvanceBilling:
         """The organizations whose events are billed one by one, and until when they have been."""
         with self._postgres.reserved() as db:
             rows = db.execute(select(AdvanceMark.organization_id, AdvanceMark.billed_until))
-            return dict(rows.tuples().all())
+            return dict(rows.all())
 
     def busy(self) -> list[UUID]:
         """Those of the organizations that have had events lately, or have some that were not looked at."""
@@ -135,7 +135,7 @@ def _not_billed(db: Session, organization_id: UUID, dues: Sequence[Due]) -> list
             select(Fee.event_id, Fee.charge_id)
             .join(keys, (Fee.event_id == keys.c.event_id) & (Fee.charge_id == keys.c.charge_id))
             .where(Fee.organization_id == organization_id)
-        ).tuples()
+        )
     )
     return [due for due, key in zip(dues, ids, strict=True) if key not in billed]
 

@@ -251,9 +251,7 @@ def _left(db: Session, invoice: Invoice) -> Left:
                 CreditNoteItem.fee_id.in_([fee.id for fee in invoice.fees]),
             )
             .group_by(CreditNoteItem.fee_id)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     sums = (
         CreditNote.sub_total_excluding_taxes_amount_cents,

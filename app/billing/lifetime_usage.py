@@ -121,9 +121,7 @@ def historical_usage(db: Session, subscriptions: Sequence[Subscription]) -> dict
                 among(LifetimeUsage.organization_id, {one.organization_id for one in subscriptions}),
                 among(LifetimeUsage.id, ids.values()),
             )
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     return {subscription_id: kept.get(id_, 0) for subscription_id, id_ in ids.items()}
 

@@ -73,7 +73,7 @@ def thresholds_in_force(db: Session, subscriptions: Sequence[Subscription]) -> d
     """The thresholds of each of these: its own, else its plan's, else those of the plan that its own is a copy of; of those
     that are billed progressively (billing spec 8.1)."""
     plan_ids = {one.plan_id for one in subscriptions}
-    parents = dict(db.execute(select(Plan.id, Plan.parent_id).where(among(Plan.id, plan_ids))).tuples().all())
+    parents = dict(db.execute(select(Plan.id, Plan.parent_id).where(among(Plan.id, plan_ids))).all())
     owners = [*plan_ids, *(one for one in parents.values() if one)]
     rows = db.scalars(
         select(UsageThreshold).where(
@@ -185,7 +185,7 @@ def _not_billed(db: Session, passing: Sequence[_Passing]) -> list[_Passing]:
             AppliedUsageThreshold.is_highest,
         )
     )
-    known = set(rows.tuples())
+    known = set(rows)
     return [one for one in passing if (one.subscription.id, one.thresholds[-1].id, one.used.before) not in known]
 
 

@@ -161,18 +161,14 @@ def _left(db: Session, invoices: Collection[Progressive], taking: Collection[UUI
                 Invoice.status.in_(TAKING),
             )
             .group_by(Credit.progressive_invoice_id)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     noted = dict(
         db.execute(
             select(CreditNote.invoice_id, func.sum(CreditNote.credit_amount_cents))
             .where(among(CreditNote.invoice_id, ids), CreditNote.credit_status.in_(("available", "consumed")))
             .group_by(CreditNote.invoice_id)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     return {
         one.invoice_id: max(
@@ -209,4 +205,4 @@ class _Roots:
 
 def _roots(db: Session, model: type[Charge] | type[ChargeFilter], ids: Collection[UUID]) -> dict[UUID, UUID]:
     rows = db.execute(select(model.id, func.coalesce(model.parent_id, model.id)).where(among(model.id, ids)))
-    return dict(rows.tuples().all()) if ids else {}
+    return dict(rows.all()) if ids else {}

@@ -112,7 +112,7 @@ class UsageWatch:
         if not self._clickhouse.embedded and self._late_at <= time.monotonic():
             self._late_at, back = time.monotonic() + LATE.total_seconds(), LATE
         with self._postgres.session() as db:
-            marks = db.execute(select(UsageMark.organization_id, UsageMark.looked_until)).tuples().all()
+            marks = db.execute(select(UsageMark.organization_id, UsageMark.looked_until)).all()
             asked = set(db.scalars(select(UsageCheck.organization_id).distinct()))
             asked |= set(db.scalars(organizations_with_changed_wallets()))
         busy = {*busy_since(self._clickhouse, [(one, until - back) for one, until in marks]), *asked}
@@ -199,7 +199,7 @@ class UsageWatch:
 def _asked(db: Session, organization_id: UUID) -> list[tuple[UUID, datetime]]:
     """The subscriptions that are to be looked at though no event came, and since when."""
     query = select(UsageCheck.subscription_id, UsageCheck.asked_at).where(UsageCheck.organization_id == organization_id)
-    return list(db.execute(query).tuples())
+    return list(db.execute(query))
 
 
 def _watched(db: Session, organization_id: UUID, external_ids: Sequence[str], ids: Sequence[UUID]) -> list[UUID]:

@@ -35,7 +35,7 @@ def hold_wallets_against(db: Session, organization_id: UUID, now: datetime) -> l
         .execution_options(populate_existing=True)
     )
     triggered = []
-    for alert, value in rows.tuples().all():
+    for alert, value in rows.all():
         found = crossed(thresholds_of(alert), alert.previous_value, value, decreasing=True)
         if found:
             triggered.append(

@@ -62,7 +62,7 @@ def field_names(db: Session, organization_id: UUID, codes: Collection[str]) -> d
         BillableMetric.deleted_at.is_(None),
         BillableMetric.code.in_([code for code in codes if "\x00" not in code]),
     )
-    return dict(db.execute(query).tuples().all())
+    return dict(db.execute(query).all())
 
 
 def lock_metrics(db: Session, organization_id: UUID, ids: Collection[UUID]) -> dict[UUID | None, BillableMetric]:

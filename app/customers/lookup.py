@@ -78,7 +78,7 @@ def owners(
                 theirs.where(Customer.organization_id == organization_id, Customer.external_id == external_customer_id)
             )
         )
-    found = dict(db.execute(latest).tuples().all())
+    found = dict(db.execute(latest).all())
     if external_customer_id is None:
         return found
     return {subscription: customer for subscription, customer in found.items() if customer == external_customer_id}

@@ -39,7 +39,7 @@ def _amounts(db: Session, plan: Plan) -> Mapping[UUID, int]:
     own = select(Plan.id, Plan.amount_cents).where(
         Plan.organization_id == plan.organization_id, or_(Plan.id == plan.id, Plan.parent_id == plan.id)
     )
-    return dict(db.execute(own).tuples().all())
+    return dict(db.execute(own).all())
 
 
 def follow_amounts(db: Session, changed: Collection[UUID], now: datetime, meter: Meter) -> None:
