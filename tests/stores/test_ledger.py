@@ -26,10 +26,7 @@ HAPPENED = {
     "subscribe", "take_coupon", "top_up", "void", "void_credit", "credit, refused", "pay, refused",
 }  # fmt: skip
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Passing expression to ``distinct``"),
-    pytest.mark.filterwarnings("ignore:The Result.tuples"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:Passing expression to ``distinct``")
 
 
 def check(accounts: Accounts) -> None:
