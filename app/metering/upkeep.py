@@ -53,6 +53,7 @@ class Upkeep:
         self._unreliable: set[MetricKey] = set()
         self._split_again: set[MetricKey] = set()
         self._one_split = asyncio.Lock()
+        self._compared: tuple[int, int] | None = None
 
     def learn_keys(self) -> Iterator[Sequence[Key]]:
         """Keys of events stored since the last call, by whichever process; of all events at the first call."""
@@ -84,12 +85,14 @@ class Upkeep:
         mark = system_now()
         overlap = timedelta(seconds=1) if self._clickhouse.embedded else OVERLAP
         since = await asyncio.to_thread(self._read_mark) - overlap
-        failures = 0
+        failures, compared = 0, None
         async with self._quiet():
             if self._ingest is not None:
                 failures = self._ingest.failed_trips
                 await self._ingest.restore()
+                compared = (self._ingest.rolled_up, failures)
             mended = await asyncio.to_thread(reconcile_since, self._clickhouse, since, self._settled_before())
+        self._compared = compared
         await asyncio.to_thread(self._write_mark, mark)
         if self._ingest is not None:
             self._ingest.trust_again(failures)
@@ -98,6 +101,8 @@ class Upkeep:
     def reconcile_before_billing(self) -> int:
         """Compare and mend before something is billed. What was there at the last mark has been compared then, so this
         costs little however much is billed. For threads other than the loop's."""
+        if self._nothing_came():
+            return 0
         mended: int = self._from_thread(self.reconcile())
         return mended
 
@@ -150,6 +155,17 @@ class Upkeep:
         else:
             async with self._ingest.quiet():
                 yield
+
+    def _nothing_came(self) -> bool:
+        """Whether everything has been compared since the last event came and the last trip failed. Only embedded, where
+        nobody else writes, can this be known."""
+        ingest = self._ingest
+        return (
+            ingest is not None
+            and self._clickhouse.embedded
+            and ingest.is_settled
+            and self._compared == (ingest.rolled_up, ingest.failed_trips)
+        )
 
     def _settled_before(self) -> datetime:
         """Embedded, no other process writes: nothing is left out."""

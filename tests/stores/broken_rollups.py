@@ -5,6 +5,7 @@ answer is a JSON object: for each case what was counted, and what should have be
 """
 
 import asyncio
+import itertools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -196,6 +197,24 @@ async def before_billing(bench: Bench) -> None:
     bench.note("before billing", events, billed=(billed, bench.right(events)))
 
 
+async def compared_once(bench: Bench) -> None:
+    """What is billed has been compared once, and is again when more has come or a trip has failed."""
+    case, marks = "compared once", []
+    events = bench.events(case, 5)
+    await bench.accept(events)
+    for more in (None, None, bench.events(case, 5, 5), None):
+        if more is not None:
+            await bench.accept(more)
+            events += more
+        await asyncio.to_thread(bench.counted, case, bench.service.billing_meter.usage)
+        marks.append(bench.service.upkeep._read_mark())
+    bench.service.ingest._failures += 1
+    await asyncio.to_thread(bench.counted, case, bench.service.billing_meter.usage)
+    marks.append(bench.service.upkeep._read_mark())
+    compared = [later > earlier for earlier, later in itertools.pairwise(marks)]
+    bench.note(case, events, compared=(compared, [False, True, False, True]))
+
+
 async def journal_only(bench: Bench) -> None:
     """A crash after the answer and before anything has come to the store; and one after a part of it has."""
     events = bench.events("journal only")
@@ -339,6 +358,7 @@ async def main(data_dir: Path) -> dict[str, Any]:
             raw_only,
             counted_twice,
             before_billing,
+            compared_once,
             journal_only,
             sent_again_on_the_way,
             two_processes,

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 CASES = [
     "nothing broken", "emptied calls", "emptied bytes", "emptied peak", "emptied users",
     "emptied level", "emptied disk", "raw only", "counted twice",
-    "before billing", "journal only", "on the way", "same twice", "other twice", "moved twice", "store away",
+    "before billing", "compared once",
+    "journal only", "on the way", "same twice", "other twice", "moved twice", "store away",
 ]  # fmt: skip
 
 
