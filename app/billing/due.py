@@ -10,7 +10,7 @@ from datetime import UTC, datetime, time, timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, func, select, true, update
+from sqlalchemy import ColumnElement, func, select, true, union_all, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.billing.close import Closed, claim, close_all, close_chunk
@@ -375,7 +375,7 @@ def _earliest(
 ) -> datetime | None:
     """The first instant at which something is due, looking no further than `until`; only later ones than `after`, so that
     what has failed does not hold up what comes next."""
-    candidates = []
+    dues = []
     for column, limit, condition in (
         (Subscription.activation_due_at, until, true()),
         (Subscription.next_billing_at, until - delay, true()),
@@ -388,10 +388,12 @@ def _earliest(
         (RecurringTransactionRule.due_at, until, RecurringTransactionRule.status == "active"),
         (RecurringTransactionRule.expiration_at, until, RecurringTransactionRule.status == "active"),
     ):
-        due = select(func.min(column)).join(Organization, Organization.id == column.class_.organization_id)
+        due = select(func.min(column).label("due_at"))
+        due = due.join(Organization, Organization.id == column.class_.organization_id)
         due = due.where(scope, column <= limit, condition)
-        candidates.append(db.scalar(due if after is None else due.where(column > after)))
-    candidates.append(_earliest_overdue(db, scope, until, after))
+        dues.append(due if after is None else due.where(column > after))
+    earliest = union_all(*dues).subquery()
+    candidates = (db.scalar(select(func.min(earliest.c.due_at))), _earliest_overdue(db, scope, until, after))
     return min((one for one in candidates if one is not None), default=None)
 
 

@@ -16,12 +16,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.core.aggregation import Aggregation
+from app.metering.arrivals import last_arrival
 from app.metering.stored import EPOCH
 from app.models import BillableMetric, EventCheck, Organization, Setting
 from app.stores.clickhouse import ClickHouse, Query
 from app.stores.postgres import Postgres
 
 HOUR = timedelta(hours=1)
+ONE_STEP = timedelta(microseconds=1)
 SETTLED = timedelta(minutes=2)
 """How long after an hour its events are surely in the store, whichever process took them."""
 KEPT = timedelta(days=30)
@@ -81,8 +83,10 @@ class EventChecks:
             return 0
         name = f"{MARK}:{organization_id}"
         with self._postgres.session() as db:
-            mark = _take_mark(db, name, EPOCH, wait=True)
-            found = self._check(db, [organization_id], hour, mark or EPOCH, now, now)
+            mark = _take_mark(db, name, EPOCH, wait=True) or EPOCH
+            if last_arrival(self._clickhouse, organization_id, mark - ONE_STEP) is None:
+                return 0
+            found = self._check(db, [organization_id], hour, mark, now, now)
             _move_mark(db, name, now)
         return found
 
