@@ -43,6 +43,7 @@ from app.customers.customers import find_customer
 from app.customers.entitlements import subscription_entitlements
 from app.customers.periods import current_period, downgrade_day
 from app.customers.subscriptions import (
+    BARE_SUBSCRIPTION_PARTS,
     STATUSES,
     create_subscription,
     find_subscription,
@@ -372,7 +373,7 @@ class CustomerSubscriptionController(Controller):
 
 
 def _page(db: Session, query: Select[Subscription], paging: Paging, now: datetime) -> SubscriptionsAnswer:
-    found, meta = paginate(db, query, paging)
+    found, meta = paginate(db, query.options(*BARE_SUBSCRIPTION_PARTS), paging)
     return SubscriptionsAnswer([subscription_object(one, now) for one in found], meta)
 
 

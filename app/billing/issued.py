@@ -13,7 +13,7 @@ from app.billing.payment_status import PAYMENT_STATUSES, set_payment_status
 from app.billing.purchases import settle_top_up
 from app.customers.billing_entities import ids_of
 from app.customers.customers import CUSTOMER_PARTS
-from app.customers.subscriptions import SUBSCRIPTION_PARTS
+from app.customers.subscriptions import BARE_SUBSCRIPTION_PARTS
 from app.errors import NotAllowed, NotFound, invalid
 from app.models import (
     AppliedCoupon,
@@ -66,7 +66,7 @@ WHOLE_PARTS = (
         joinedload(Credit.applied_coupon).joinedload(AppliedCoupon.coupon),
         joinedload(Credit.progressive_invoice),
     ),
-    selectinload(Invoice.billing_periods).joinedload(BillingPeriod.subscription).options(*SUBSCRIPTION_PARTS),
+    selectinload(Invoice.billing_periods).joinedload(BillingPeriod.subscription).options(*BARE_SUBSCRIPTION_PARTS),
     selectinload(Invoice.fees).options(*FEE_PARTS),
 )
 

@@ -46,13 +46,18 @@ INVOICE_CHOICES = ("generate", "skip")
 
 _PRICED_BY_THE_PLAN = ("properties", "tax_codes", "invoice_display_name")
 
-SUBSCRIPTION_PARTS = (
+BARE_SUBSCRIPTION_PARTS = (
     joinedload(Subscription.customer).joinedload(Customer.billing_entity),
     joinedload(Subscription.billing_entity),
-    selectinload(Subscription.plan).options(*PLAN_PARTS),
-    selectinload(Subscription.usage_thresholds),
+    joinedload(Subscription.plan),
     selectinload(Subscription.previous).joinedload(Subscription.plan),
     selectinload(Subscription.successors).joinedload(Subscription.plan),
+)
+"""What must be loaded with a subscription to show it in a list or on an invoice: without its plan."""
+SUBSCRIPTION_PARTS = (
+    *BARE_SUBSCRIPTION_PARTS,
+    joinedload(Subscription.plan).options(*PLAN_PARTS),
+    selectinload(Subscription.usage_thresholds),
 )
 """What must be loaded with a subscription to show it with its plan."""
 
@@ -323,7 +328,7 @@ def reschedule(
         Subscription.next_billing_at.is_not(None),
         Subscription.customer_id.in_(theirs),
     )
-    for subscription in db.scalars(query.options(*SUBSCRIPTION_PARTS)):
+    for subscription in db.scalars(query.options(*BARE_SUBSCRIPTION_PARTS)):
         if subscription.next_billing_at is not None and subscription.next_billing_at > now:
             moved = terms_of(subscription).moved(subscription.next_billing_at)
             subscription.next_billing_at = max(moved, now)
@@ -342,11 +347,13 @@ def find_subscription(
     query = subscriptions(organization_id).where(
         Subscription.external_id == external_id, Subscription.status == (status or "active")
     )
-    found = db.scalars(query.limit(1)).first()
-    if found is not None and lock:
-        lock_customer(db, found.customer_id)
+    if lock:
+        customer_id = db.scalar(query.with_only_columns(Subscription.customer_id).limit(1))
+        if customer_id is None:
+            raise NotFound("subscription")
+        lock_customer(db, customer_id)
         query = query.with_for_update(of=Subscription, key_share=True).execution_options(populate_existing=True)
-        found = db.scalars(query.limit(1)).first()
+    found = db.scalars(query.options(*SUBSCRIPTION_PARTS).limit(1)).first()
     if found is None:
         raise NotFound("subscription")
     return found
@@ -387,7 +394,6 @@ def subscriptions(
         select(Subscription)
         .where(Subscription.organization_id == organization_id)
         .order_by(Subscription.subscription_at.desc().nulls_last(), Subscription.created_at.desc(), Subscription.id)
-        .options(*SUBSCRIPTION_PARTS)
     )
     if statuses is not None:
         query = query.where(Subscription.status.in_(statuses))
