@@ -1,20 +1,23 @@
 """The `meterhouse` command."""
 
 import asyncio
+import gc
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from rich.console import Console
 
-from app.api.wire import parse_instant
 from app.config import Settings, SettingsError, load_settings
 from app.errors import Invalid
 from app.exporting.command import export
-from app.running import Started, configure_logging, run
+from app.logs import configure_logging
 from app.stores.data_dir import CannotStart
+
+if TYPE_CHECKING:
+    from app.running import Started
 
 CANNOT_START = 2
 DEMO_FAILED = 1
@@ -68,7 +71,7 @@ def demo(data_dir: Path | None, port: int | None, exit_after: bool) -> None:
     settings = _settings(data_dir=data_dir, port=port)
     agreed = False
 
-    async def work(started: Started) -> bool:
+    async def work(started: "Started") -> bool:
         nonlocal agreed
         agreed = await asyncio.to_thread(run_demo, started.base_url, started.process_admin_key, console)
         if agreed and not exit_after:
@@ -110,7 +113,8 @@ def bill(data_dir: Path | None, host: str | None, port: int | None, until: str |
     A server that runs is asked over HTTP, for which its admin key is needed in METERHOUSE_ADMIN_KEY; otherwise the
     stores are opened here. Ends with 1 when something could not be billed. `GET /admin/billing_runs` lists the runs.
     """
-    from app.bill_command import Refused  # noqa: PLC0415 (only this command needs what it imports)
+    from app.api.wire import parse_instant  # noqa: PLC0415 (only this command needs what it imports)
+    from app.bill_command import Refused  # noqa: PLC0415
     from app.bill_command import bill as run_bill  # noqa: PLC0415
 
     settings = _settings(data_dir=data_dir, host=host, port=port)
@@ -203,6 +207,11 @@ def _need_servers(settings: Settings) -> None:
 
 
 def _run(settings: Settings, **how: Any) -> None:
+    gc.disable()  # all that is imported stays: looking through it for garbage would take a sixth of the time
+    from app.running import run  # noqa: PLC0415 (the commands that ask a server need nothing of it)
+
+    gc.freeze()
+    gc.enable()
     try:
         run(settings, **how)
     except CannotStart as error:
@@ -214,7 +223,7 @@ def _refuse(reason: str) -> Any:
     sys.exit(CANNOT_START)
 
 
-async def _greet(started: Started) -> bool:
+async def _greet(started: "Started") -> bool:
     """Say where the service is, and show the keys that this start has made."""
     url = started.base_url
     console.print(f"Meterhouse is ready at [bold]{url}[/]  (API reference: {url}/docs, health: {url}/health)")

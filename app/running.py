@@ -2,14 +2,13 @@
 
 import asyncio
 import gc
-import logging
 import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 import structlog
 import uvloop
@@ -52,26 +51,6 @@ class Started:
     admin_key: str | None
     process_admin_key: str
     """An admin key that this process alone accepts, for what runs inside it."""
-
-
-def configure_logging(level: str) -> None:
-    """Log as JSON lines on standard error from this level on."""
-    number = logging.getLevelNamesMapping().get(level.upper(), logging.WARNING)
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=_stderr()),
-    )
-    logging.basicConfig(level=logging.CRITICAL)
-
-
-def _stderr() -> TextIO:
-    return sys.stderr
 
 
 def run(

@@ -21,8 +21,9 @@ from sqlalchemy import text
 
 from app.billing.close import close_all, close_chunk, due_customers
 from app.config import Settings
+from app.logs import configure_logging
 from app.models import Organization
-from app.running import calm_garbage_collection, configure_logging
+from app.running import calm_garbage_collection
 from app.service import Service, open_service
 from bench.load import Api, counted, elsewhere, end_well_when_told, folder, verdict
 from bench.year import Account, Year, fill, open_account

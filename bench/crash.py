@@ -28,8 +28,8 @@ from pathlib import Path
 import httpx
 
 from app.clock import system_now
+from app.logs import configure_logging
 from app.metering.parity import count_differences
-from app.running import configure_logging
 from app.stores.clickhouse import open_clickhouse
 from bench.load import elsewhere, end_well_when_told
 from bench.year import Statement

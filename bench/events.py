@@ -18,10 +18,10 @@ from uuid import UUID
 from app.config import Settings
 from app.core.aggregation import Aggregation
 from app.core.timeline import Granularity, bounds
+from app.logs import configure_logging
 from app.metering.listing import EventFilter, list_events
 from app.metering.over_time import MeteredBy, Owner, Question, usage_over_time
 from app.metering.windows import floor_ms
-from app.running import configure_logging
 from app.stores.clickhouse import ClickHouse, open_clickhouse
 from bench.load import folder
 

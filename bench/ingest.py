@@ -33,10 +33,10 @@ from litestar import Litestar, Request, Response
 from app.clock import system_now
 from app.config import Settings
 from app.core.aggregation import Aggregation
+from app.logs import configure_logging
 from app.metering.events import EventBatchBody, MetricDefinition, enriched, read_batch
 from app.metering.ingest import encode_lines
 from app.metering.keys import Key, KeyFilter
-from app.running import configure_logging
 from app.stores.clickhouse import open_clickhouse
 from bench import peer
 from bench.load import (

@@ -22,11 +22,12 @@ from sqlalchemy import select
 
 from app.billing.simulation import Simulation, simulate
 from app.config import Settings
+from app.logs import configure_logging
 from app.metering.meter import Meter
 from app.metering.usage import Events, Usage
 from app.metering.windows import Window
 from app.models import Charge
-from app.running import calm_garbage_collection, configure_logging
+from app.running import calm_garbage_collection
 from app.service import Service, open_service
 from bench.load import counted, elsewhere, end_well_when_told, folder, verdict
 from bench.year import NOW, Account, Year, fill, open_account

@@ -25,9 +25,9 @@ from pathlib import Path
 
 from app.config import Settings
 from app.core.aggregation import Aggregation
+from app.logs import configure_logging
 from app.metering.usage import measure as measure_usage
 from app.metering.windows import Window, floor_ms
-from app.running import configure_logging
 from app.service import open_service
 from bench import peer, year
 from bench.load import (

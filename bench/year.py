@@ -17,10 +17,10 @@ from sqlalchemy.orm import Session
 
 from app.clock import system_now
 from app.config import Settings
+from app.logs import configure_logging
 from app.metering.reconcile import reconcile_since
 from app.metering.rollups import ROLLUPS
 from app.models.base import Base
-from app.running import configure_logging
 from app.service import open_service
 from app.stores.clickhouse import ClickHouse, Query
 from bench.load import METRICS, new_account, set_up
