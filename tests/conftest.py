@@ -1,11 +1,22 @@
 """Fixtures: one real server for the whole run, and organizations on it."""
 
+import os
+import sys
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from tests.support import Server, running
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where nothing compiled may be kept beside its source, keep it in pytest's cache: to compile all that it imports takes
+    a server longer than everything else of its start."""
+    cache: pytest.Cache | None = getattr(config, "cache", None)
+    if sys.dont_write_bytecode and cache is not None:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(cache.mkdir("compiled"))
 
 
 @pytest.fixture(scope="session")

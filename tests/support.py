@@ -38,12 +38,12 @@ def client(base_url: str, key: str | None = None, timeout: float = 60.0) -> http
     return httpx.Client(base_url=base_url, headers=headers, timeout=timeout, verify=_tls, trust_env=False)
 
 
-def wait_for(condition: Callable[[], T], what: str, seconds: float = 30.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, seconds: float = 30.0, pause: float = 0.01) -> T:
     """Ask until the answer is true, and return it; fail when the time is up."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        time.sleep(0.01)
+        time.sleep(pause)
     return answer
 
 
@@ -101,7 +101,7 @@ class Server:
         """Start it and wait until `/health` says that it works."""
         self.launch()
         with client(self.base_url) as http:
-            wait_for(lambda: self._is_up(http), "a start of the server", START_SECONDS)
+            wait_for(lambda: self._is_up(http), "a start of the server", START_SECONDS, pause=0.05)
         return self
 
     def stop(self) -> None:
