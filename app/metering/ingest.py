@@ -110,7 +110,8 @@ class Ingest:
 
     async def stop(self) -> None:
         """Write what has been accepted, then stop."""
-        while self._waiting or self._blocks or self._write_lock.locked():
+        # A trip that is only queued when its task is cancelled would never be made.
+        while self._waiting or not self.is_settled or self._write_lock.locked():
             self._hurry.set()
             await asyncio.sleep(0.005)
         for task in self._tasks:
