@@ -59,6 +59,7 @@ from app.api.plans import PlanController
 from app.api.pricing_units import PricingUnitController
 from app.api.projected_usage import ProjectedUsageController
 from app.api.reference import ReferencePage
+from app.api.regeneration import RegenerationController
 from app.api.request import ExactRequest
 from app.api.simulations import SimulationController
 from app.api.slashes import joined
@@ -158,6 +159,7 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             ChargeController,
             ChargeFilterController,
             CollectionController,
+            RegenerationController,
             CouponController,
             CreditNoteController,
             CustomerAppliedCouponController,

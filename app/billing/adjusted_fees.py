@@ -137,13 +137,15 @@ def _by_fee(db: Session, invoice: Invoice, sent_id: object) -> _Which:
     if fee.fee_type not in ADJUSTABLE or fee.true_up_parent_fee_id is not None:
         raise invalid("fee_type", "value_is_invalid")
     plan = _plan(db, invoice, fee.subscription_id)
-    charge = _one(plan.charges, fee.charge_id, "charge") if fee.charge_id else None
+    charge = one_of(plan.charges, fee.charge_id, "charge") if fee.charge_id else None
     return _Which(
         subscription_id=fee.subscription_id,
         fee_type=fee.fee_type,
         charge=charge,
-        filter=_one(charge.filters, fee.charge_filter_id, "charge_filter") if charge and fee.charge_filter_id else None,
-        fixed_charge=_one(plan.fixed_charges, fee.fixed_charge_id, "fixed_charge") if fee.fixed_charge_id else None,
+        filter=one_of(charge.filters, fee.charge_filter_id, "charge_filter")
+        if charge and fee.charge_filter_id
+        else None,
+        fixed_charge=one_of(plan.fixed_charges, fee.fixed_charge_id, "fixed_charge") if fee.fixed_charge_id else None,
         group=fee.grouped_by,
     )
 
@@ -154,12 +156,12 @@ def _by_charge(db: Session, invoice: Invoice, sent: Changes) -> _Which:
         raise NotFound("subscription")
     plan = _plan(db, invoice, subscription_id)
     if sent.get("fixed_charge_id"):
-        fixed = _one(plan.fixed_charges, as_uuid(sent["fixed_charge_id"]), "fixed_charge")
+        fixed = one_of(plan.fixed_charges, as_uuid(sent["fixed_charge_id"]), "fixed_charge")
         return _Which(subscription_id, "fixed_charge", fixed_charge=fixed)
     if not sent.get("charge_id"):
         return _Which(subscription_id, "subscription")
-    charge, sent_filter = _one(plan.charges, as_uuid(sent["charge_id"]), "charge"), sent.get("charge_filter_id")
-    filter_ = _one(charge.filters, as_uuid(sent_filter), "charge_filter") if sent_filter else None
+    charge, sent_filter = one_of(plan.charges, as_uuid(sent["charge_id"]), "charge"), sent.get("charge_filter_id")
+    filter_ = one_of(charge.filters, as_uuid(sent_filter), "charge_filter") if sent_filter else None
     keys = filter_.group_keys if filter_ else charge.group_keys
     return _Which(subscription_id, "charge", charge, filter_, group=dict.fromkeys(keys))
 
@@ -176,36 +178,51 @@ def _plan(db: Session, invoice: Invoice, subscription_id: UUID) -> PlanTerms:
     return load_plans(db, [plan_id])[plan_id]
 
 
-def _one(found: Sequence[T], wanted: UUID | None, resource: str) -> T:
+def one_of(found: Sequence[T], wanted: UUID | None, resource: str) -> T:
+    """The charge, filter or fixed charge with an id.
+
+    Raises:
+        NotFound: there is none; `resource` says of what.
+    """
     for one in found:
         if one.id == wanted:
             return one
     raise NotFound(resource)
 
 
-def _check(which: _Which, sent: Changes) -> None:
+def check_numbers(sent: Changes) -> None:
+    """Whether `units` and `unit_precise_amount` are numbers that a fee can have.
+
+    Raises:
+        Invalid: `value_is_out_of_range`.
+    """
     problems = Problems()
     units, unit_amount = sent.get("units"), sent.get("unit_precise_amount")
     for name, value in (("units", units), ("unit_precise_amount", unit_amount)):
         if value is not None and not (value.is_finite() and 0 <= value <= LARGEST_NUMBER):
             problems.add(name, "value_is_out_of_range")
     problems.check()
+    if units is not None and unit_amount is not None and units * unit_amount * MOST_MINOR_UNITS > LARGEST_TOTAL:
+        raise invalid("unit_precise_amount", "value_is_out_of_range")
+
+
+def _check(which: _Which, sent: Changes) -> None:
+    check_numbers(sent)
+    problems = Problems()
+    units, unit_amount = sent.get("units"), sent.get("unit_precise_amount")
     if units is None and (unit_amount is not None or not sent.get("invoice_display_name")):
         problems.add("units", "value_is_mandatory")
-    if units is not None and unit_amount is None and not _can_be_priced_by_units(which):
+    if units is not None and unit_amount is None and not can_be_priced_by_units(which.charge or which.fixed_charge):
         problems.add("charge", "invalid_charge_model")
-    if units is not None and unit_amount is not None and units * unit_amount * MOST_MINOR_UNITS > LARGEST_TOTAL:
-        problems.add("unit_precise_amount", "value_is_out_of_range")
     problems.check()
 
 
-def _can_be_priced_by_units(which: _Which) -> bool:
+def can_be_priced_by_units(charge: ChargeTerms | FixedChargeTerms | None) -> bool:
     """Whether a price follows from units alone: not where it looks at single events, or at when units came."""
-    charge, fixed = which.charge, which.fixed_charge
-    if charge is not None:
+    if isinstance(charge, ChargeTerms):
         model = ChargeModel(charge.charge_model)
         return model not in _NOT_BY_UNITS and not (charge.prorated and model is ChargeModel.GRADUATED)
-    return fixed is None or not fixed.needs_days
+    return charge is None or not charge.needs_days
 
 
 def _is_on_invoice(db: Session, made: AdjustedFee) -> bool:

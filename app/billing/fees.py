@@ -43,7 +43,8 @@ class FeeDraft(Struct, frozen=True):
     `tax_amounts` are its taxes before anything is taken of it.
 
     `aggregated_units`: what was measured, where that is not the number of units. `pricing_unit`: the amounts in pricing
-    units, as they are on the wire. `terms` and `figures`: what it was priced with and from, kept to explain it.
+    units, as they are on the wire. `terms` and `figures`: what it was priced with and from, kept to explain it. A
+    fee that is made anew from one of a voided invoice has that as `original_fee_id`, and its terms as `priced_terms_id`.
     """
 
     id: UUID
@@ -70,6 +71,8 @@ class FeeDraft(Struct, frozen=True):
     pricing_unit: Mapping[str, Any] | None = None
     terms: ChargeTerms | None = None
     figures: Figures | Mapping[str, Any] | None = None
+    original_fee_id: UUID | None = None
+    priced_terms_id: UUID | None = None
 
     @property
     def key(self) -> FeeKey:

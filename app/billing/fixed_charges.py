@@ -249,7 +249,7 @@ def fixed_charge_fees(line: BilledLine, units: FixedUnits, taxes: TaxBook) -> li
         span = _span(line, stretch, prorated=charge.prorated)
         usage = period_usage(units.changes_of(key, first), span, prorated=charge.prorated)
         paid = units.paid.get((subscription.id, charge.add_on_id), ()) if _is_paid_ahead(charge) else ()
-        fees.append(_fee(line, charge, stretch, usage, charge.price(usage), taxes, paid))
+        fees.append(fixed_charge_fee(line, charge, stretch, usage, charge.price(usage), taxes, paid))
     adjusted = line.adjustments
     return [fee for fee in fees if fee.amounts.units or fee.amounts.amount_cents or fee.key in adjusted]
 
@@ -276,7 +276,7 @@ def raised_fees(line: BilledLine, charge_ids: Collection[UUID], units: FixedUnit
         new = units_in_force(units.changes_of(key), line.billed_at)
         days = calendar_days(line.billed_at, stretch.to, subscription.tz) if charge.prorated else None
         usage, priced = raised(charge.price, new, units.billed_for(key, stretch), days, stretch.period.days)
-        fees.append(_fee(line, charge, stretch, usage, priced, taxes))
+        fees.append(fixed_charge_fee(line, charge, stretch, usage, priced, taxes))
     return [fee for fee in fees if fee.amounts.units or fee.amounts.amount_cents]
 
 
@@ -291,7 +291,7 @@ def _lowered(amounts: FeeAmounts, paid_cents: Decimal) -> FeeAmounts:
     return replace(amounts, amount_cents=minor_int(left), precise_amount_cents=left)
 
 
-def _fee(
+def fixed_charge_fee(
     line: BilledLine,
     charge: FixedChargeTerms,
     stretch: Stretch,
@@ -300,7 +300,8 @@ def _fee(
     taxes: TaxBook,
     paid: Sequence[PaidAhead] = (),
 ) -> FeeDraft:
-    """A fixed charge's fee, less what was paid for the same add-on and days before an upgrade."""
+    """A fixed charge's fee for a stretch, as the line has adjusted it, less what was paid for the same add-on and days
+    before an upgrade."""
     subscription = line.subscription
     plan = subscription.plan
     amounts, figures = fee_amounts(usage, priced, plan.currency), None

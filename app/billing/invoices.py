@@ -121,6 +121,7 @@ def _add(rows: Rows, settlement: Settlement, number: tuple[int | None, str | Non
             timezone=payer.tz.key,
             net_payment_term=payer.net_payment_term,
             purchase_order_number=draft.purchase_order_number,
+            voided_invoice_id=draft.voided_invoice_id,
             **made,
         )
         for place, (line, _) in enumerate(draft.lines):

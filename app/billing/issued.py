@@ -68,6 +68,7 @@ WHOLE_PARTS = (
     ),
     selectinload(Invoice.billing_periods).joinedload(BillingPeriod.subscription).options(*BARE_SUBSCRIPTION_PARTS),
     selectinload(Invoice.fees).options(*FEE_PARTS),
+    selectinload(Invoice.regenerated).load_only(Invoice.id),
 )
 
 

@@ -52,7 +52,7 @@ def sell(db: Session, organization_id: UUID, sent: Changes, now: datetime) -> UU
     currency = _currency(sent, customer, wanted, add_ons)
     buyer = Buyer(organization_id, customer.id, currency)
     taxes = load_taxes(db, [customer.id])
-    fees = [_fee(db, one, add_ons[one["add_on_code"]], buyer, taxes, now) for one in wanted]
+    fees = [add_on_fee(db, one, add_ons[one["add_on_code"]], buyer, taxes, now) for one in wanted]
     draft = InvoiceDraft(
         payer=replace(payer_of(customer, issuer), finalize_zero=True),
         currency=currency,
@@ -88,7 +88,13 @@ def _currency(sent: Changes, customer: Customer, wanted: Sequence[Changes], add_
     return currency
 
 
-def _fee(db: Session, sent: Changes, add_on: AddOn, buyer: Buyer, taxes: TaxBook, now: datetime) -> FeeDraft:
+def add_on_fee(db: Session, sent: Changes, add_on: AddOn, buyer: Buyer, taxes: TaxBook, now: datetime) -> FeeDraft:
+    """The fee of an add-on: `units` of it at `unit_amount_cents`, or at its own price.
+
+    Raises:
+        NotFound: `tax_not_found`.
+        Invalid: a field breaks a rule.
+    """
     unit_amount = sent.get("unit_amount_cents")
     amounts = _amounts(add_on.amount_cents if unit_amount is None else unit_amount, _units(sent), buyer.currency)
     explicit: Taxes = applied_taxes(taxes_by_code(db, buyer.organization_id, sent.get("tax_codes") or ()))

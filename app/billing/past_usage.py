@@ -18,7 +18,8 @@ def past_periods(
     organization_id: UUID, external_customer_id: str, external_subscription_id: str, most: int | None
 ) -> Select[BillingPeriod]:
     """What has been billed of a customer's subscriptions with this external id, one row for each invoice and subscription,
-    with the invoice; the latest charges first, and no more than the first `most`. What had no charges to bill is left out.
+    with the invoice; the latest charges first, and no more than the first `most`. What had no charges to bill is left
+    out, and so is an invoice in whose place another was made.
     """
     periods = (
         select(BillingPeriod)
@@ -34,6 +35,7 @@ def past_periods(
             Customer.external_id == external_customer_id,
             Customer.deleted_at.is_(None),
             Invoice.status.in_(VISIBLE),
+            BillingPeriod.regenerated_invoice_id.is_(None),
         )
     )
     order = (BillingPeriod.charges_from_datetime.desc(), BillingPeriod.billed_at.desc(), BillingPeriod.id)

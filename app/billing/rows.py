@@ -133,6 +133,7 @@ class Rows:
                 "charge_filter_id": fee.charge_filter_id,
                 "fixed_charge_id": fee.fixed_charge_id,
                 "true_up_parent_fee_id": fee.true_up_parent_id,
+                "original_fee_id": fee.original_fee_id,
                 "position": position,
                 "fee_type": item.fee_type,
                 "item_code": item.code,
@@ -162,7 +163,7 @@ class Rows:
                 "events_count": fee.events_count,
                 "amount_details": _json.encode(amounts.amount_details).decode(),
                 "pricing_unit_usage": None if fee.pricing_unit is None else _json.encode(fee.pricing_unit).decode(),
-                "priced_terms_id": None if fee.terms is None else self._kept(fee.terms, buyer.organization_id),
+                "priced_terms_id": self._terms_id(fee),
                 "figures": _figures(fee),
                 "payment_status": "succeeded" if paid else "pending",
                 "from_datetime": fee.from_,
@@ -193,6 +194,12 @@ class Rows:
             "currency": currency,
             "created_at": self._made_at,
         }
+
+    def _terms_id(self, fee: FeeDraft) -> UUID | None:
+        """What the terms of a fee are kept under, where they are kept."""
+        if fee.priced_terms_id is not None or fee.terms is None:
+            return fee.priced_terms_id
+        return self._kept(fee.terms, fee.buyer.organization_id)
 
     def _kept(self, charge: ChargeTerms, organization_id: UUID) -> UUID:
         """The id that a charge's terms are kept under. It is made once for each charge that was loaded."""

@@ -39,6 +39,12 @@ class Invoice(Base):
     __table_args__ = (
         Index("uq_invoices_number", "billing_entity_id", "number", unique=True),
         Index("uq_invoices_sequential_id", "customer_id", "billing_entity_id", "sequential_id", unique=True),
+        Index(
+            "uq_invoices_voided_invoice_id",
+            "voided_invoice_id",
+            unique=True,
+            postgresql_where=text("voided_invoice_id IS NOT NULL"),
+        ),
         Index("ix_invoices_listing", "organization_id", "issuing_date", "created_at", "id"),
         Index(
             "ix_invoices_finalization",
@@ -99,7 +105,10 @@ class Invoice(Base):
     customer: Mapped[Customer] = relationship(lazy="raise_on_sql")
     billing_entity: Mapped[BillingEntity] = relationship(lazy="raise_on_sql")
     billing_periods: Mapped[list["BillingPeriod"]] = relationship(
-        lazy="raise_on_sql", order_by="BillingPeriod.position", back_populates="invoice"
+        lazy="raise_on_sql",
+        order_by="BillingPeriod.position",
+        back_populates="invoice",
+        foreign_keys="BillingPeriod.invoice_id",
     )
     fees: Mapped[list["Fee"]] = relationship(lazy="raise_on_sql", order_by="Fee.position", back_populates="invoice")
     credits: Mapped[list["Credit"]] = relationship(
@@ -111,6 +120,12 @@ class Invoice(Base):
     applied_taxes: Mapped[list["InvoiceTax"]] = relationship(lazy="raise_on_sql", order_by="InvoiceTax.tax_code")
     applied_usage_thresholds: Mapped[list["AppliedUsageThreshold"]] = relationship(
         lazy="raise_on_sql", order_by="AppliedUsageThreshold.lifetime_usage_amount_cents", viewonly=True
+    )
+    regenerated: Mapped["Invoice | None"] = relationship(
+        primaryjoin="Invoice.id == remote(foreign(Invoice.voided_invoice_id))",
+        uselist=False,
+        lazy="raise_on_sql",
+        viewonly=True,
     )
     invoice_metadata: Mapped[list["InvoiceMetadata"]] = relationship(
         lazy="raise_on_sql", order_by="InvoiceMetadata.created_at, InvoiceMetadata.key", cascade="all, delete-orphan"
@@ -140,7 +155,8 @@ class BillingPeriod(Base):
     """One subscription's boundaries on one invoice. The unique key is what keeps a boundary from being billed twice:
     `billed_at` is the boundary itself, not the moment the close happened to run. `measured_at` is when the transaction that
     measured its usage began, on PostgreSQL's clock also in a sandbox: an event ingested later came too late for it.
-    `first_measured_at` is the same of the first time, where a draft has been measured again.
+    `first_measured_at` is the same of the first time, where a draft has been measured again. `regenerated_invoice_id`: the
+    invoice that bills it in place of this one, which was voided.
 
     What is billed in advance in the middle of a period has no boundary: for single events their fees keep it from coming
     twice, for new units of fixed charges what has been billed already, and for usage thresholds that they were passed."""
@@ -153,7 +169,9 @@ class BillingPeriod(Base):
             "invoicing_reason",
             "billed_at",
             unique=True,
-            postgresql_where=text("invoicing_reason NOT IN ('in_advance_charge', 'progressive_billing')"),
+            postgresql_where=text(
+                "invoicing_reason NOT IN ('in_advance_charge', 'progressive_billing') AND regenerated_invoice_id IS NULL"
+            ),
         ),
         Index(
             "ix_billing_periods_progressive",
@@ -177,8 +195,13 @@ class BillingPeriod(Base):
     fixed_charges_to_datetime: Mapped[datetime | None]
     measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
     first_measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    regenerated_invoice_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("invoices.id", deferrable=True, initially="DEFERRED")
+    )
 
-    invoice: Mapped[Invoice] = relationship(lazy="raise_on_sql", back_populates="billing_periods")
+    invoice: Mapped[Invoice] = relationship(
+        lazy="raise_on_sql", back_populates="billing_periods", foreign_keys=[invoice_id]
+    )
     subscription: Mapped[Subscription] = relationship(lazy="raise_on_sql")
 
 

@@ -573,6 +573,7 @@ def upgrade() -> None:
     op.create_index('ix_invoices_unpaid', 'invoices', ['organization_id', 'payment_due_date'], unique=False, postgresql_where=sa.text("status = 'finalized' AND payment_status <> 'succeeded' AND NOT payment_overdue AND payment_dispute_lost_at IS NULL"))
     op.create_index('uq_invoices_number', 'invoices', ['billing_entity_id', 'number'], unique=True)
     op.create_index('uq_invoices_sequential_id', 'invoices', ['customer_id', 'billing_entity_id', 'sequential_id'], unique=True)
+    op.create_index('uq_invoices_voided_invoice_id', 'invoices', ['voided_invoice_id'], unique=True, postgresql_where=sa.text('voided_invoice_id IS NOT NULL'))
     op.create_table('lifetime_usages',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -789,14 +790,16 @@ def upgrade() -> None:
     sa.Column('fixed_charges_to_datetime', sa.DateTime(timezone=True), nullable=True),
     sa.Column('measured_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('first_measured_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('regenerated_invoice_id', sa.Uuid(), nullable=True),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_billing_periods_invoice_id')),
     sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_billing_periods_organization_id')),
+    sa.ForeignKeyConstraint(['regenerated_invoice_id'], ['invoices.id'], name=op.f('fk_billing_periods_regenerated_invoice_id'), initially='DEFERRED', deferrable=True),
     sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_billing_periods_subscription_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_billing_periods'))
     )
     op.create_index(op.f('ix_billing_periods_invoice_id'), 'billing_periods', ['invoice_id'], unique=False)
     op.create_index('ix_billing_periods_progressive', 'billing_periods', ['subscription_id'], unique=False, postgresql_where=sa.text("invoicing_reason = 'progressive_billing'"))
-    op.create_index('uq_billing_periods_boundary', 'billing_periods', ['subscription_id', 'invoicing_reason', 'billed_at'], unique=True, postgresql_where=sa.text("invoicing_reason NOT IN ('in_advance_charge', 'progressive_billing')"))
+    op.create_index('uq_billing_periods_boundary', 'billing_periods', ['subscription_id', 'invoicing_reason', 'billed_at'], unique=True, postgresql_where=sa.text("invoicing_reason NOT IN ('in_advance_charge', 'progressive_billing') AND regenerated_invoice_id IS NULL"))
     op.create_table('credit_notes',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -1307,7 +1310,7 @@ def downgrade() -> None:
     op.drop_index('ix_credit_notes_listing', table_name='credit_notes')
     op.drop_index('ix_credit_notes_available', table_name='credit_notes', postgresql_where=sa.text("credit_status = 'available' AND status = 'finalized'"))
     op.drop_table('credit_notes')
-    op.drop_index('uq_billing_periods_boundary', table_name='billing_periods', postgresql_where=sa.text("invoicing_reason NOT IN ('in_advance_charge', 'progressive_billing')"))
+    op.drop_index('uq_billing_periods_boundary', table_name='billing_periods', postgresql_where=sa.text("invoicing_reason NOT IN ('in_advance_charge', 'progressive_billing') AND regenerated_invoice_id IS NULL"))
     op.drop_index('ix_billing_periods_progressive', table_name='billing_periods', postgresql_where=sa.text("invoicing_reason = 'progressive_billing'"))
     op.drop_index(op.f('ix_billing_periods_invoice_id'), table_name='billing_periods')
     op.drop_table('billing_periods')
@@ -1342,6 +1345,7 @@ def downgrade() -> None:
     op.drop_index(op.f('ix_payment_requests_customer_id'), table_name='payment_requests')
     op.drop_table('payment_requests')
     op.drop_table('lifetime_usages')
+    op.drop_index('uq_invoices_voided_invoice_id', table_name='invoices', postgresql_where=sa.text('voided_invoice_id IS NOT NULL'))
     op.drop_index('uq_invoices_sequential_id', table_name='invoices')
     op.drop_index('uq_invoices_number', table_name='invoices')
     op.drop_index('ix_invoices_unpaid', table_name='invoices', postgresql_where=sa.text("status = 'finalized' AND payment_status <> 'succeeded' AND NOT payment_overdue AND payment_dispute_lost_at IS NULL"))

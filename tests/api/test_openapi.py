@@ -46,7 +46,7 @@ ROOTS = {
     "billing_entities": "billing_entity",
     "coupons": "coupon", "applied_coupons": "applied_coupon",
     "payments": "payment", "payment_requests": "payment_request", "alerts": "alert",
-    "adjusted_fees": "adjusted_fee",
+    "adjusted_fees": "adjusted_fee", "regenerate": "invoice",
 }  # fmt: skip
 WRITES = [
     ("POST", "/api/v1/events"), ("POST", "/api/v1/events/batch"),
@@ -75,6 +75,7 @@ WRITES = [
     ("PUT", "/api/v1/plans/plan/fixed_charges/seat"), ("PUT", "/api/v1/subscriptions/sub/fixed_charges/seat"),
     ("POST", "/api/v1/billing_entities"), ("PUT", "/api/v1/billing_entities/default"),
     ("POST", "/api/v1/invoices"), ("POST", "/api/v1/invoices/none/void"), ("POST", "/api/v1/payments"),
+    ("POST", "/api/v1/invoices/none/regenerate"),
     ("POST", "/api/v1/payment_requests"),
     ("POST", "/api/v1/coupons"), ("PUT", "/api/v1/coupons/coupon"), ("POST", "/api/v1/applied_coupons"),
     ("PUT", "/api/v1/organizations"), ("POST", "/admin/organizations"), ("POST", "/admin/reconcile"),
