@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.billing.advance_billing import AdvanceBilling
 from app.billing.advance_worker import AdvanceWorker
 from app.billing.due import DueRunner
+from app.billing.late_drafts import LateDrafts
 from app.billing.remembered import PriceBook
 from app.billing.runs import BillingRuns
 from app.billing.usage_watch import UsageWatch
@@ -62,7 +63,8 @@ class Service:
         self.billing_meter = Meter(self.clickhouse, self.upkeep, for_billing=True)
         delay = timedelta(seconds=settings.billing_delay_seconds)
         self.wallets = WalletUpkeep(self.postgres, self.clickhouse, self.meter, self.price_book, settings.close_chunk)
-        self.due = DueRunner(self.postgres, self.billing_meter, self.wallets, settings.close_chunk, delay)
+        late = LateDrafts(self.postgres, self.clickhouse)
+        self.due = DueRunner(self.postgres, self.billing_meter, self.wallets, late, settings.close_chunk, delay)
         self.runs = BillingRuns(self.postgres, self.billing_meter, self.due, settings.close_chunk)
         self.event_checks = EventChecks(self.postgres, self.clickhouse)
         self.advance = AdvanceWorker(

@@ -15,6 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.billing.close import Closed, claim, close_all, close_chunk
 from app.billing.failures import reason_of
+from app.billing.late_drafts import LateDrafts
 from app.billing.locks import lock_customer, lock_customers
 from app.billing.redrawing import of_subscriptions, redraw_chunk
 from app.billing.wallet_upkeep import WalletUpkeep
@@ -114,10 +115,19 @@ class Run:
 class DueRunner:
     """Runs what is due. `meter` gives the usage of windows that are about to be billed."""
 
-    def __init__(self, postgres: Postgres, meter: Meter, wallets: WalletUpkeep, chunk: int, delay: timedelta):
+    def __init__(
+        self,
+        postgres: Postgres,
+        meter: Meter,
+        wallets: WalletUpkeep,
+        late: LateDrafts,
+        chunk: int,
+        delay: timedelta,
+    ):
         self._postgres = postgres
         self._meter = meter
         self._wallets = wallets
+        self._late = late
         self._chunk = chunk
         self._delay = delay
 
@@ -133,6 +143,7 @@ class DueRunner:
     def _run_until(self, run: Run, until: datetime, now: datetime, delay: timedelta) -> Run:
         for instant in self._instants(LIVE, until, delay):
             self._run_at(run, LIVE, instant, made_at=now)
+        self._late.flag(LIVE)
         run.refreshed += self._redraw(LIVE, STALE, now, now, final=False)
         return run
 
@@ -147,6 +158,7 @@ class DueRunner:
             yield instant
             self._run_at(Run(), scope, instant, made_at=instant, wait=True)
             self._wallets.run(scope, instant)
+        self._late.flag(scope)
         self._redraw(scope, STALE, until, until, final=False, wait=True)
         self._wallets.run(scope, until)
 
