@@ -329,16 +329,15 @@ class SubscriptionController(Controller):
         check_statuses([status] if status else [])
         wanted = "pending" if status == "pending" else "active"
         service.wait_until_readable(organization.id)
-        subscription = find_subscription(db, organization.id, external_id, wanted, lock=True)
-        terminate(
+        ended = terminate(
             db,
-            subscription,
+            find_subscription(db, organization.id, external_id, wanted, lock=True),
             now,
             service.billing_meter,
             invoice=on_termination_invoice,
             credit_note=on_termination_credit_note,
         )
-        return SubscriptionAnswer(extended_object(db, subscription, now))
+        return SubscriptionAnswer(extended_object(db, ended, now))
 
 
 class CustomerSubscriptionController(Controller):

@@ -248,9 +248,10 @@ def terminate(
     *,
     invoice: str | None = None,
     credit_note: str | None = None,
-) -> None:
+) -> Subscription:
     """End a subscription now: a pending one is canceled, an active one billed for the last time unless `invoice` is
-    `skip` (billing spec 1.9). Periods that ended before are billed first."""
+    `skip` (billing spec 1.9). Periods that ended before are billed first; where a cheaper plan has followed with one of
+    them, that is what ends. Returns the subscription that was ended."""
     problems = Problems()
     if invoice is not None and invoice not in INVOICE_CHOICES:
         problems.add("on_termination_invoice", "value_is_invalid")
@@ -260,11 +261,14 @@ def terminate(
     if subscription.status == "pending":
         retire_copies(db, [subscription.id], now)
         cancel(subscription, now)
-        return
-    subscription.on_termination_invoice = invoice or subscription.on_termination_invoice
-    if subscription.plan.pay_in_advance and credit_note is not None:
-        subscription.on_termination_credit_note = credit_note
-    end_subscriptions(db, [subscription], now, now, meter)
+        return subscription
+    _close_past(db, [subscription], now, now, meter)
+    ending = _followed_by(db, subscription) or subscription
+    ending.on_termination_invoice = invoice or ending.on_termination_invoice
+    if ending.plan.pay_in_advance and credit_note is not None:
+        ending.on_termination_credit_note = credit_note
+    _end(db, [ending], now, now, meter)
+    return ending
 
 
 def end_subscriptions(
@@ -272,12 +276,23 @@ def end_subscriptions(
 ) -> None:
     """Terminate active subscriptions as of `now` and bill them; pending ones are canceled. The invoices are made at
     `made_at`, which is later when a missed end is caught up."""
+    _close_past(db, subscriptions, now, made_at, meter)
+    _end(db, subscriptions, now, made_at, meter)
+
+
+def _close_past(
+    db: Session, subscriptions: Sequence[Subscription], now: datetime, made_at: datetime, meter: Meter
+) -> None:
+    """Close the periods that were over when these subscriptions end."""
     customers = {one.customer_id for one in subscriptions}
     lock_customers(db, customers)
     # Before anything is measured: who waits for these plans to be changed may hold up measuring.
     followed = [successor.id for one in subscriptions for successor in pending_successors(one)]
     retire_copies(db, [*(one.id for one in subscriptions), *followed], now)
     close_customers(db, customers, now, made_at, meter)
+
+
+def _end(db: Session, subscriptions: Sequence[Subscription], now: datetime, made_at: datetime, meter: Meter) -> None:
     ended = []
     for one in subscriptions:
         if one.status == "pending":
@@ -292,6 +307,14 @@ def end_subscriptions(
     billed = [one for one in ended if one.on_termination_invoice == "generate"]
     bill_termination(db, billed, now, made_at, meter)
     end_without_invoice(db, [one for one in ended if one not in billed], now, made_at)
+
+
+def _followed_by(db: Session, subscription: Subscription) -> Subscription | None:
+    """The subscription on a cheaper plan that has just begun in place of another."""
+    db.flush()
+    begun = Subscription.previous_subscription_id == subscription.id, Subscription.status == "active"
+    query = select(Subscription).where(*begun).options(*SUBSCRIPTION_PARTS)
+    return db.scalars(query.execution_options(populate_existing=True)).first()
 
 
 def end_all(db: Session, customer: Customer, now: datetime, meter: Meter) -> None:

@@ -12,6 +12,7 @@ from tests.factories import (
     fixed,
     invoices_of,
     make_add_on,
+    make_customer,
     make_metric,
     make_plan,
     make_subscription,
@@ -355,6 +356,26 @@ class TestDowngrade:
         assert [one["plan_code"] for one in ok(april.get(f"{URL}?status[]=active"))["subscriptions"]] == (
             [] if then == "terminate" else ["more"]
         )
+
+    def test_an_end_that_finds_it_due_ends_what_follows(self, april: httpx.Client) -> None:
+        """The period is over by the customer's new timezone, but nobody has closed it yet."""
+        make_plan(april, "ahead", amount_cents=3_100, pay_in_advance=True)
+        make_subscription(april, plan="basic")
+        change(april, "ahead")
+        set_clock(april, "2024-04-30T18:00:00Z")
+        make_customer(april, timezone="Asia/Tokyo")
+        ended = ok(april.delete(f"{URL}/sub", params={"on_termination_credit_note": "skip"}))["subscription"]
+        assert (ended["plan_code"], ended["previous_plan_code"], ended["status"], ended["terminated_at"]) == (
+            "ahead", "basic", "terminated", "2024-04-30T18:00:00Z"
+        )  # fmt: skip
+        for status in ("active", "pending"):
+            assert ok(april.get(f"{URL}?status[]={status}"))["subscriptions"] == []
+        both = ok(april.get(f"{URL}?status[]=terminated"))["subscriptions"]
+        modes = {one["plan_code"]: one["on_termination_credit_note"] for one in both}
+        assert modes == {"basic": None, "ahead": "skip"}
+        assert sorted(lines(april)) == [("2024-05-01", "ahead", 3_100), ("2024-05-01", "basic", 9_900)]
+        set_clock(april, "2024-07-01T00:00:00Z")
+        assert len(lines(april)) == 2
 
     def test_in_advance_nothing_is_given_back(self, april: httpx.Client) -> None:
         for code, amount in (("ahead", 9_000), ("ahead less", 3_000)):
