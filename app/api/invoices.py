@@ -22,7 +22,9 @@ from app.api.wire import Cents, Opt, PageMeta, Str, changes, instant, instant_or
 from app.billing.drafts import delete_draft, finalize_invoice, refresh_invoice, retry_invoice
 from app.billing.issued import (
     INVOICE_TYPES,
+    PAYABLE,
     SETTLEMENTS,
+    STATUSES,
     VISIBLE,
     find_invoice,
     lock_invoice,
@@ -397,12 +399,16 @@ class InvoiceController(Controller):
         return InvoiceAnswer(whole_invoice(find_invoice(db, organization.id, as_uuid(lago_id)), now))
 
     @put("/{lago_id:str}")
-    def update_invoice(self, lago_id: str, data: InvoiceBody, db: Db, organization: Org, now: Now) -> InvoiceAnswer:
+    def update_invoice(
+        self, lago_id: str, data: InvoiceBody, db: Db, service: Running, organization: Org, now: Now
+    ) -> InvoiceAnswer:
         """Note how an invoice's payment stands, or write its metadata."""
-        invoice = lock_invoice(db, organization.id, as_uuid(lago_id))
-        update_invoice(db, invoice, changes(data.invoice), now)
+        service.wait_until_readable(organization.id)
+        invoice = lock_invoice(db, organization.id, as_uuid(lago_id), PAYABLE)
+        update_invoice(db, invoice, changes(data.invoice), now, service.billing_meter)
         db.flush()
-        return InvoiceAnswer(whole_invoice(invoice, now))
+        db.expire_all()  # what follows from a payment has changed more than the invoice
+        return InvoiceAnswer(whole_invoice(find_invoice(db, organization.id, invoice.id, (*STATUSES, *PAYABLE)), now))
 
     @put("/{lago_id:str}/refresh")
     def refresh_invoice(self, lago_id: str, db: Db, service: Running, organization: Org, now: Now) -> InvoiceAnswer:

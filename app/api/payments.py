@@ -6,7 +6,7 @@ from uuid import UUID
 from litestar import Controller
 from msgspec import UNSET, Struct
 
-from app.api.given import Db, Now, Org, Paging
+from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import get, post
 from app.api.wire import Opt, PageMeta, Str, changes, instant, paginate, parse_instant
 from app.billing.payments import (
@@ -114,12 +114,13 @@ class PaymentController(Controller):
     opt = {"resource": "payment"}
 
     @post()
-    def record_payment(self, data: PaymentBody, db: Db, organization: Org, now: Now) -> PaymentAnswer:
+    def record_payment(self, data: PaymentBody, db: Db, service: Running, organization: Org, now: Now) -> PaymentAnswer:
         """Note that an invoice, or a part of it, was paid."""
         sent = changes(data.payment)
         if sent.get("paid_at"):
             sent["paid_at"] = parse_instant(sent["paid_at"], "paid_at")
-        payment = record_payment(db, organization.id, sent, now)
+        service.wait_until_readable(organization.id)
+        payment = record_payment(db, organization.id, sent, now, service.billing_meter)
         return PaymentAnswer(payment_object(find_payment(db, organization.id, payment.id)))
 
     @get()

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from litestar import Controller
 from litestar.params import Parameter
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, convert
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
@@ -33,7 +33,7 @@ from app.api.wire import (
     Str,
     changes,
     instant,
-    instant_ms,
+    instant_ms_or_none,
     instant_or_none,
     paginate,
     parse_instant,
@@ -109,7 +109,7 @@ class SubscriptionInput(Struct):
     plan_overrides: PlanOverridesInput | Opt | None = UNSET
     payment_method: PaymentMethodInput | Opt | None = UNSET
     invoice_custom_section: dict[str, Any] | Opt | None = UNSET
-    activation_rules: list[dict[str, Any]] | Opt | None = UNSET
+    activation_rules: Any = UNSET
     usage_thresholds: list[UsageThresholdInput] | Opt | None = UNSET
     progressive_billing_disabled: bool | Opt | None = UNSET
     on_termination_credit_note: Str | Opt | None = UNSET
@@ -128,6 +128,25 @@ class SubscriptionUpdateBody(Struct):
 class PaymentMethodObject(Struct):
     payment_method_type: str = "provider"
     payment_method_id: str | None = None
+
+
+class ActivationRuleInvoice(Struct):
+    lago_id: UUID
+    total_amount_cents: int
+    currency: str
+
+
+class ActivationRuleObject(Struct):
+    """What must happen before a subscription starts; `invoice` is what is to be paid for that."""
+
+    lago_id: UUID
+    type: str
+    timeout_hours: int
+    status: str
+    expires_at: str | None
+    created_at: str
+    updated_at: str
+    invoice: ActivationRuleInvoice | None
 
 
 class SubscriptionObject(Struct, kw_only=True):
@@ -157,12 +176,12 @@ class SubscriptionObject(Struct, kw_only=True):
     current_billing_period_ending_at: str | None
     on_termination_credit_note: str | None
     on_termination_invoice: str
-    cancellation_reason: str | None = None
+    cancellation_reason: str | None
     consolidate_invoice: bool
     progressive_billing_disabled: bool
     purchase_order_number: str | None
     payment_method: PaymentMethodObject
-    activation_rules: list[Any] = []
+    activation_rules: list[ActivationRuleObject]
     applied_invoice_custom_sections: list[Any] = []
 
 
@@ -215,7 +234,7 @@ def _fields(subscription: Subscription, now: datetime) -> dict[str, Any]:
         "status": subscription.status,
         "billing_time": subscription.billing_time,
         "subscription_at": instant(subscription.subscription_at),
-        "started_at": None if subscription.started_at is None else instant_ms(subscription.started_at),
+        "started_at": instant_ms_or_none(subscription.starts_at),
         "activated_at": instant_or_none(subscription.activated_at),
         "trial_ended_at": instant_or_none(subscription.trial_ended_at),
         "ending_at": instant_or_none(subscription.ending_at),
@@ -233,7 +252,18 @@ def _fields(subscription: Subscription, now: datetime) -> dict[str, Any]:
         "progressive_billing_disabled": subscription.progressive_billing_disabled,
         "purchase_order_number": subscription.purchase_order_number,
         "payment_method": PaymentMethodObject(),
+        "cancellation_reason": subscription.cancellation_reason,
+        "activation_rules": [_rule_object(one) for one in subscription.activation_rules],
     }
+
+
+def _rule_object(rule: dict[str, Any]) -> ActivationRuleObject:
+    instants = {name: instant_or_none(_instant(rule[name])) for name in ("created_at", "updated_at", "expires_at")}
+    return convert({**rule, **instants}, ActivationRuleObject)
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 class SubscriptionController(Controller):

@@ -186,7 +186,7 @@ def draft_fees(
 
 def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]) -> BilledSubscription:
     """A started subscription, loaded with its customer and the customer's billing entity, as billing needs it."""
-    if subscription.started_at is None:
+    if subscription.starts_at is None:
         raise ValueError(f"subscription {subscription.id} has not started")
     return BilledSubscription(
         id=subscription.id,
@@ -198,7 +198,7 @@ def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]
         plan=plans[subscription.plan_id],
         billing_time=subscription.billing_time,
         subscription_at=subscription.subscription_at,
-        started_at=subscription.started_at,
+        started_at=subscription.starts_at,
         tz=timezone_of(subscription.customer),
         consolidate_invoice=subscription.consolidate_invoice,
         purchase_order_number=subscription.purchase_order_number,

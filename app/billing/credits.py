@@ -1,4 +1,5 @@
-"""Credit notes spent on invoices, oldest first, when the invoices are made final (billing spec 6.5)."""
+"""Credit notes spent on invoices, oldest first, when the invoices are made final (billing spec 6.5), and given back by
+those that are dropped."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.billing.settlement import Credited, Settlement
 from app.core.money import exact
 from app.core.spreading import spread
-from app.models import CreditNote, among, write_alike
+from app.models import Credit, CreditNote, Invoice, among, write_alike
 
 
 def take_credit_notes(db: Session, settlements: Sequence[Settlement], now: datetime) -> None:
@@ -42,6 +43,23 @@ def take_credit_notes(db: Session, settlements: Sequence[Settlement], now: datet
     for one in owing if notes else ():
         _take(one, theirs.get((one.draft.payer.customer_id, one.draft.currency), ()), now)
     write_alike(filter(db.is_modified, notes), "balance_amount_cents", "credit_status", "updated_at")
+    db.flush()
+
+
+def give_back_credit_notes(db: Session, invoice: Invoice, now: datetime) -> None:
+    """Give back what credit notes have paid of an invoice that is dropped; not of notes that have been voided since. The
+    caller holds the customer."""
+    rows = db.execute(
+        select(CreditNote, Credit.amount_cents)
+        .join(Credit, Credit.credit_note_id == CreditNote.id)
+        .where(Credit.invoice_id == invoice.id, CreditNote.credit_status != "voided")
+        .order_by(CreditNote.id)
+        .with_for_update(of=CreditNote)
+        .execution_options(populate_existing=True)
+    ).all()
+    for note, amount_cents in rows:
+        note.balance_amount_cents += amount_cents
+        note.credit_status, note.updated_at = "available", now
     db.flush()
 
 

@@ -22,6 +22,7 @@ from app.billing.wallet_upkeep import WalletUpkeep
 from app.billing.wallets import expire_wallets
 from app.catalog.coupons import expire_coupons, expiring
 from app.catalog.plans import finish_deletions, has_plans_to_delete, of_plans_to_delete, was_on_plans_to_delete
+from app.customers.gated_starts import give_up
 from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_subscriptions, end_trial
 from app.errors import ApiError
 from app.metering.meter import Meter
@@ -176,8 +177,8 @@ class DueRunner:
         self, run: Run, scope: ColumnElement[bool], instant: datetime, made_at: datetime, *, wait: bool = False
     ) -> None:
         """Expire coupons and wallets, end what is on a plan that is to be deleted, start what starts, close what can be
-        closed, end trials and subscriptions that end, make drafts final, see which invoices are overdue, and top up the
-        wallets whose day it is.
+        closed, end trials, subscriptions that end and starts that have waited too long, make drafts final, see which
+        invoices are overdue, and top up the wallets whose day it is.
         `wait` for customers that something else bills just now; otherwise they are left to the next run."""
         starts, ends = Subscription.activation_due_at, Subscription.termination_due_at
         with self._postgres.session() as db:
@@ -188,6 +189,8 @@ class DueRunner:
         run.activated += self._one_by_one(run, scope, starts, instant, made_at, self._activate, wait=wait)
         self._close(run, scope, instant, made_at, wait=wait)
         self._one_by_one(run, scope, Subscription.trial_due_at, instant, made_at, self._end_trial, wait=wait)
+        gates = Subscription.gate_expires_at
+        self._one_by_one(run, scope, gates, instant, made_at, self._give_up, wait=wait)
         run.terminated += self._one_by_one(run, scope, ends, instant, made_at, self._terminate, wait=wait)
         due = Invoice.finalization_due_at <= instant
         run.finalized += self._redraw(scope, due, instant, made_at, final=True, wait=wait)
@@ -375,6 +378,9 @@ class DueRunner:
     def _activate(self, db: Session, subscription: Subscription, instant: datetime, made_at: datetime) -> None:
         activate(db, subscription, instant, made_at, self._meter)
 
+    def _give_up(self, db: Session, subscription: Subscription, _: datetime, made_at: datetime) -> None:
+        give_up(db, subscription, "timeout", made_at, self._meter)
+
     def _end_trial(self, db: Session, subscription: Subscription, instant: datetime, made_at: datetime) -> None:
         end_trial(db, subscription, instant, made_at, self._meter)
 
@@ -393,6 +399,7 @@ def _earliest(
         (Subscription.next_billing_at, until - delay, true()),
         (Subscription.trial_due_at, until, true()),
         (Subscription.termination_due_at, until, true()),
+        (Subscription.gate_expires_at, until, true()),
         (Plan.deletion_due_at, until, Plan.deleted_at.is_(None)),
         (Coupon.expiration_at, until, expiring(until)),
         (Wallet.expiration_at, until, Wallet.status == "active"),

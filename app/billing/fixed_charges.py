@@ -139,7 +139,7 @@ def start_units(db: Session, subscriptions: Sequence[Subscription], now: datetim
     ):
         own[subscription_id, charge_id] = units
     begun = [
-        units_row(one, charge_id, own.get((one.id, charge_id), units), one.started_at or now, now)
+        units_row(one, charge_id, own.get((one.id, charge_id), units), one.starts_at or now, now)
         for one in subscriptions
         for charge_id, units in of_plan.get(one.plan_id, ())
     ]

@@ -48,7 +48,8 @@ Payers = Mapping[tuple[UUID, UUID], Payer]
 
 class InvoiceDraft(Struct, frozen=True):
     """An invoice that has not been numbered or stored, or that is made anew: its lines, each with its fees, or the fees of
-    none. `failure`: why it has no fees, where they could not be made. `paid_first`: it is made final by being paid.
+    none. `failure`: why it has no fees, where they could not be made. `paid_first`: it is made final by being paid,
+    unless nothing is to be paid.
     `voided_invoice_id`: the voided invoice in whose place it is made."""
 
     payer: Payer
@@ -71,9 +72,9 @@ class InvoiceDraft(Struct, frozen=True):
     @property
     def has_grace(self) -> bool:
         """Whether it is of a kind that has a grace period: what single events or new units bring is final at once (billing
-        spec 3.1), and so is what takes the place of a voided one."""
+        spec 3.1), and so is what takes the place of a voided one, or is paid first."""
         is_advance = any(line.reason == "in_advance_charge" for line, _ in self.lines)
-        at_once = is_advance or self.voided_invoice_id is not None
+        at_once = is_advance or self.paid_first or self.voided_invoice_id is not None
         return self.invoice_type == "subscription" and bool(self.lines) and not at_once
 
     @property

@@ -13,8 +13,10 @@ from app.billing.payment_status import PAYMENT_STATUSES, set_payment_status
 from app.billing.purchases import settle_top_up
 from app.customers.billing_entities import ids_of
 from app.customers.customers import CUSTOMER_PARTS
+from app.customers.gated_starts import settle_start
 from app.customers.subscriptions import BARE_SUBSCRIPTION_PARTS
 from app.errors import NotAllowed, NotFound, invalid
+from app.metering.meter import Meter
 from app.models import (
     AppliedCoupon,
     AppliedUsageThreshold,
@@ -33,6 +35,8 @@ from app.validation import Changes
 
 VISIBLE = ("draft", "finalized", "voided", "failed", "pending")
 """Statuses a client ever sees; a closed invoice is not found."""
+PAYABLE = (*VISIBLE, "open")
+"""Those of invoices whose payment may be noted: also of one that is not seen before it is paid."""
 STATUSES = (*VISIBLE, "closed", "deleted")
 INVOICE_TYPES = ("subscription", "add_on", "credit", "one_off", "advance_charges", "progressive_billing")
 FEE_TYPES = ("charge", "add_on", "subscription", "credit", "commitment", "fixed_charge")
@@ -189,9 +193,9 @@ def lock_invoice(
     return find_invoice(db, organization_id, invoice_id, statuses)
 
 
-def update_invoice(db: Session, invoice: Invoice, sent: Changes, now: datetime) -> None:
+def update_invoice(db: Session, invoice: Invoice, sent: Changes, now: datetime, meter: Meter) -> None:
     """Note by hand how an invoice's payment stands, or write its metadata (billing spec 3.6). A top-up that succeeds gives
-    its credits.
+    its credits, and a subscription that has waited for its first invoice starts, or is canceled.
 
     Raises:
         Invalid: a field breaks a rule.
@@ -206,7 +210,9 @@ def update_invoice(db: Session, invoice: Invoice, sent: Changes, now: datetime) 
             raise NotAllowed("payment_status_update_on_draft_invoice")
         set_payment_status(invoice, sent["payment_status"], now)
         if invoice.payment_status != "pending":
-            settle_top_up(db, invoice, succeeded=invoice.payment_status == "succeeded", now=now)
+            succeeded = invoice.payment_status == "succeeded"
+            settle_top_up(db, invoice, succeeded=succeeded, now=now)
+            settle_start(db, invoice, succeeded=succeeded, now=now, meter=meter)
     if "metadata" in sent:
         write_metadata(invoice, sent["metadata"] or (), now)
 

@@ -17,6 +17,7 @@ from app.billing.close import (
     load_billed_until,
 )
 from app.billing.credit_notes import credit_unused
+from app.billing.fees import line_fees
 from app.billing.fixed_charges import fixed_charge_fees, load_units, raised_fees
 from app.billing.invoice_drafts import group_lines
 from app.billing.invoices import write_invoices
@@ -44,6 +45,40 @@ def bill_start(db: Session, subscription: Subscription, instant: datetime, made_
         fees = fixed_charge_fees(line, load_units(db, [line]), taxes)
         if fees:
             write_invoices(db, group_lines([(line, fees)], payers), made_at)
+
+
+def bill_start_first(
+    db: Session, before: Subscription | None, after: Subscription, made_at: datetime
+) -> Invoice | None:
+    """Invoice what the start of a subscription bills, before it starts (billing spec 1.10), where it takes the place of
+    another as an upgrade does. Returns the invoice if it is to be paid: it is open then; where nothing is, it is final."""
+    instant = after.starts_at or made_at
+    plans = load_plans(db, [after.plan_id])
+    line = _started_line(after, plans, instant)
+    if before is not None:
+        line = replace(line, billed_at=instant + UPGRADE_BILLED_AFTER, upgraded_from=before.id)
+    taxes = load_taxes(db, [after.customer_id])
+    fees = [*line_fees(line, (), taxes), *fixed_charge_fees(line, load_units(db, [line]), taxes)]
+    if not fees:
+        return None
+    drafts = [replace(one, paid_first=True) for one in group_lines([(line, fees)], payers_of([after]))]
+    made = among(Invoice.id, write_invoices(db, drafts, made_at))
+    return db.scalar(select(Invoice).where(made, Invoice.status == "open"))
+
+
+def bill_outgrown(
+    db: Session, before: Subscription, after: Subscription, ended_at: datetime, made_at: datetime, meter: Meter
+) -> None:
+    """The last invoice of a subscription that a dearer one has followed whose own first invoice is paid already; none where
+    nothing can be on it."""
+    plans = load_plans(db, [before.plan_id, after.plan_id])
+    (line,) = (
+        replace(one, billed_at=ended_at + UPGRADE_BILLED_AFTER) for one in _ended_lines(db, [before], plans, ended_at)
+    )
+    line = line.without_continued(plans[after.plan_id])
+    plan = line.subscription.plan
+    if line.has_subscription_fee or line.charges or plan.fixed_charges or plan.commitment:
+        bill_lines(db, [line], payers_of([before]), made_at, meter)
 
 
 def bill_trial_end(db: Session, subscription: Subscription, instant: datetime, made_at: datetime, meter: Meter) -> None:

@@ -7,11 +7,13 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import Session, joinedload
 
-from app.billing.issued import VISIBLE, lock_invoice
+from app.billing.issued import PAYABLE, lock_invoice
 from app.billing.payment_status import settle
 from app.billing.purchases import TOP_UP, settle_top_up
 from app.billing.receipts import write_payments
+from app.customers.gated_starts import settle_start
 from app.errors import NotAllowed, NotFound, Problems, invalid
+from app.metering.meter import Meter
 from app.models import Customer, Invoice, Payment, PaymentReceipt, PaymentRequest
 from app.validation import Changes, as_uuid, check_length, check_mandatory
 
@@ -21,9 +23,10 @@ PAYMENT_PARTS = (joinedload(Payment.customer), joinedload(Payment.invoice))
 """What must be loaded with a payment to show it."""
 
 
-def record_payment(db: Session, organization_id: UUID, sent: Changes, now: datetime) -> Payment:
+def record_payment(db: Session, organization_id: UUID, sent: Changes, now: datetime, meter: Meter) -> Payment:
     """Note that an invoice, or a part of it, was paid; the payment has a receipt. The invoice has succeeded once nothing is
-    due any more. A top-up then gives its credits, and one that had to be paid first is final.
+    due any more. A top-up then gives its credits; an invoice that had to be paid first, at once and in full, is final, and
+    the subscription that has waited for it starts.
 
     Raises:
         NotFound: `invoice_not_found`.
@@ -36,14 +39,14 @@ def record_payment(db: Session, organization_id: UUID, sent: Changes, now: datet
     if amount <= 0:
         problems.add("amount_cents", "invalid_value")
     problems.check()
-    invoice = lock_invoice(db, organization_id, as_uuid(sent["invoice_id"]), (*VISIBLE, "open"))
+    invoice = lock_invoice(db, organization_id, as_uuid(sent["invoice_id"]), PAYABLE)
     if invoice.status not in {"finalized", "open"}:
         raise invalid("invoice_id", "value_is_invalid")
     if db.scalar(select(PaymentRequest.id).where(_of(invoice), PaymentRequest.payment_status == "succeeded").limit(1)):
         raise invalid("base", "payment_request_is_already_succeeded")
     if amount > invoice.total_due_amount_cents:
         raise invalid("amount_cents", "value_is_out_of_range")
-    if invoice.invoice_type == TOP_UP and amount != invoice.total_amount_cents:
+    if (invoice.invoice_type == TOP_UP or invoice.status == "open") and amount != invoice.total_amount_cents:
         raise invalid("amount_cents", "invalid_amount")
     payment = Payment(
         organization_id=organization_id,
@@ -59,6 +62,7 @@ def record_payment(db: Session, organization_id: UUID, sent: Changes, now: datet
     settle(invoice, now)
     if invoice.payment_status == "succeeded":
         settle_top_up(db, invoice, succeeded=True, now=now)
+        settle_start(db, invoice, succeeded=True, now=now, meter=meter)
     write_payments(db, [payment], now)
     return payment
 

@@ -34,7 +34,7 @@ def settle_top_up(db: Session, invoice: Invoice, *, succeeded: bool, now: dateti
     if succeeded:
         put_in(wallet, purchase, now)
         if invoice.status == "open":
-            _finalize(db, invoice, now)
+            finalize_paid(db, invoice, now)
     else:
         purchase.status = "failed"
         purchase.failed_at = purchase.updated_at = now
@@ -62,7 +62,8 @@ def take_back_credits(db: Session, invoice: Invoice, amount_cents: int, note_id:
     write_outflows(db, [outflow], now)
 
 
-def _finalize(db: Session, invoice: Invoice, now: datetime) -> None:
+def finalize_paid(db: Session, invoice: Invoice, now: datetime) -> None:
+    """Make an open invoice final, of the day on which it is paid (billing spec 7.3). The caller holds the customer."""
     customer = db.get_one(Customer, invoice.customer_id, options=[joinedload(Customer.billing_entity)])
     payer = payer_of(customer, db.get_one(BillingEntity, invoice.billing_entity_id))
     ((invoice.sequential_id, invoice.number),) = next_numbers(db, [payer], now)

@@ -62,7 +62,7 @@ class Settlement:
             return "draft"
         if self.is_closed:
             return "closed"
-        return "open" if self.draft.paid_first else "finalized"
+        return "open" if self.draft.paid_first and self.total_cents else "finalized"
 
     @property
     def takes_credits(self) -> bool:

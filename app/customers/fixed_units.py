@@ -22,6 +22,7 @@ from app.billing.lifecycle import bill_raised
 from app.core.boundaries import Terms, periodic
 from app.core.charges.fixed_charges import is_settled
 from app.models import Customer, FixedCharge, OwnUnits, Plan, Subscription
+from app.models.customer import OPEN
 
 AT_A_TIME = 2_000
 """How many subscriptions get new units in one go."""
@@ -70,15 +71,16 @@ def own_units(db: Session, subscription: Subscription) -> dict[UUID, Decimal]:
 
 def change_units(db: Session, organization_id: UUID, changed: Mapping[UUID, Sequence[NewUnits]], now: datetime) -> None:
     """Give new units of fixed charges, by the id of the plan, to the active subscriptions of these plans, less those that
-    have their own. What is due in advance for them at once is invoiced. The plans must be locked."""
+    have their own. What is due in advance for them at once is invoiced. Those that wait for their first invoice to be paid
+    have them from their next period on. The plans must be locked."""
     on_plan = (Subscription.organization_id == organization_id, Subscription.plan_id.in_(changed))
-    open_ones = Subscription.status.in_(("active", "pending"))  # a close may begin one
+    open_ones = Subscription.status.in_(OPEN)  # a close may begin one
     _hold_customers(db, select(Subscription.customer_id).where(*on_plan, open_ones))
     active = db.scalars(
         select(Subscription)
         .join(Subscription.customer)
         .join(Customer.billing_entity)
-        .where(*on_plan, Subscription.status == "active")
+        .where(*on_plan, Subscription.status.in_(("active", "incomplete")))
         .options(
             contains_eager(Subscription.customer).contains_eager(Customer.billing_entity),
             joinedload(Subscription.billing_entity),
@@ -141,11 +143,12 @@ def _change(
         raised = set()
         for new in changed[subscription.plan_id]:
             key = subscription.id, new.fixed_charge_id
-            since = now if new.at_once else terms.next_fixed_charges_boundary(now)
+            at_once = new.at_once and subscription.status == "active"
+            since = now if at_once else terms.next_fixed_charges_boundary(now)
             if key in apart or is_settled(known.get(key, ()), new.units, since):
                 continue
             rows.append(units_row(subscription, new.fixed_charge_id, new.units, since, now))
-            if new.at_once and new.pay_in_advance:
+            if at_once and new.pay_in_advance:
                 raised.add(new.fixed_charge_id)
         if raised and not _is_unbilled(subscription, terms, now):
             due.append((subscription, raised))

@@ -10,7 +10,7 @@ from app.models import Subscription
 
 def current_period(subscription: Subscription, now: datetime) -> Boundaries | None:
     """The boundaries of an open subscription's current period, or of its first when it has not started."""
-    if subscription.status not in {"active", "pending"}:
+    if subscription.status not in {"active", "pending", "incomplete"}:
         return None
     return current(terms_of(subscription), now)
 
@@ -31,7 +31,7 @@ def terms_of(subscription: Subscription) -> Terms:
         billing_time=BillingTime(subscription.billing_time),
         pay_in_advance=plan.pay_in_advance,
         anchor_at=subscription.subscription_at,
-        started_at=subscription.started_at or subscription.subscription_at,
+        started_at=subscription.starts_at or subscription.subscription_at,
         tz=ZoneInfo(subscription.customer.applicable_timezone),
         charges_monthly=plan.bill_charges_monthly is True,
         fixed_charges_monthly=plan.bill_fixed_charges_monthly is True,

@@ -10,6 +10,8 @@ from app.catalog.retirement import retire_copies
 from app.catalog.usage_thresholds import take_over_thresholds, write_thresholds
 from app.core.periods import Interval
 from app.core.subscription_fee import yearly_amount
+from app.customers.activation_rules import new_rules
+from app.customers.gated_starts import upgrade_when_paid
 from app.customers.states import begin, cancel, end, pending_successors, set_ending
 from app.metering.meter import Meter
 from app.models import Plan, Subscription
@@ -22,7 +24,8 @@ def change_plan(
     """Put an open subscription on another plan; returns the subscription that is in force after that.
 
     One that has not begun just gets the plan. A plan that costs as much a year or more follows at once; a cheaper one
-    waits, in place of any that waited before, until the period ends.
+    waits, in place of any that waited before, until the period ends. With `activation_rules` a dearer one waits until its
+    first invoice is paid.
     """
     if current.status == "pending":
         retire_copies(db, [current.id], now)
@@ -32,14 +35,20 @@ def change_plan(
         return current
     dearer = yearly(plan) >= yearly(current.plan)
     waiting = pending_successors(current)
-    retire_copies(db, [one.id for one in (*waiting, *([current] if dearer else []))], now)
+    rules = new_rules(sent.get("activation_rules"), now, "inactive" if dearer else "not_applicable")
+    at_once = dearer and not rules
+    retire_copies(db, [one.id for one in (*waiting, *([current] if at_once else []))], now)
     for one in waiting:
         cancel(one, now)
     successor = _successor(current, plan, sent, now)
+    successor.activation_rules = rules
     db.add(successor)
     _give_thresholds(db, current, successor, sent, now)
-    if dearer:
+    if at_once:
         upgrade(db, current, successor, now, meter)
+        return successor
+    if dearer:
+        upgrade_when_paid(db, current, successor, now, meter)
         return successor
     db.flush()
     db.refresh(current, ["successors"])

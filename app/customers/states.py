@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.billing.lifecycle import schedule
+from app.billing.payers import timezone_of
 from app.core.periods import local_date, local_start
 from app.customers.fixed_units import start_units
 from app.models import Subscription
@@ -25,6 +26,40 @@ def begin(db: Session, subscription: Subscription, started_at: datetime, now: da
     start_units(db, subscription, now)
 
 
+def begin_to_wait(db: Session, subscription: Subscription, started_at: datetime, now: datetime) -> None:
+    """A subscription waits for its first invoice to be paid, and will have started at an instant then."""
+    subscription.status, subscription.gated_at, subscription.updated_at = "incomplete", started_at, now
+    subscription.activation_due_at = None
+    _begin_trial(db, subscription, started_at)
+    subscription.trial_due_at = None
+    start_units(db, subscription, now)
+
+
+def enter(subscription: Subscription, now: datetime) -> None:
+    """One that has waited becomes active: it has started at the instant from which it was billed."""
+    started_at = subscription.gated_at or now
+    subscription.status, subscription.started_at, subscription.activated_at = "active", started_at, now
+    subscription.gated_at = subscription.gate_expires_at = None
+    subscription.updated_at = now
+    go_on(subscription, started_at, now)
+
+
+def go_on(subscription: Subscription, since: datetime, now: datetime) -> None:
+    """Set when what comes due for an active subscription does, of which nothing has since an instant."""
+    schedule(subscription, since)
+    ends_at = subscription.trial_ends_at
+    if subscription.started_at and ends_at and ends_at > subscription.started_at and not subscription.trial_ended_at:
+        subscription.trial_due_at = max(ends_at, now)
+    if subscription.ending_at is not None:
+        set_ending(subscription, subscription.ending_at, timezone_of(subscription.customer))
+        subscription.termination_due_at = max(subscription.termination_due_at or now, now)
+
+
+def hold(subscription: Subscription) -> None:
+    """Let nothing come due for an active subscription, until it goes on or ends."""
+    subscription.next_billing_at = subscription.termination_due_at = subscription.trial_due_at = None
+
+
 def end(subscription: Subscription, now: datetime) -> None:
     """An active subscription is terminated."""
     subscription.status, subscription.terminated_at, subscription.updated_at = "terminated", now, now
@@ -32,9 +67,10 @@ def end(subscription: Subscription, now: datetime) -> None:
 
 
 def cancel(subscription: Subscription, now: datetime) -> None:
-    """A pending subscription will not begin."""
+    """A subscription that is pending, or waits for a payment, will not begin."""
     subscription.status, subscription.canceled_at, subscription.updated_at = "canceled", now, now
-    subscription.activation_due_at = None
+    subscription.activation_due_at = subscription.termination_due_at = None
+    subscription.gated_at = subscription.gate_expires_at = subscription.trial_ends_at = None
 
 
 def pending_successors(subscription: Subscription) -> list[Subscription]:

@@ -25,9 +25,11 @@ from app.catalog.plans import PLAN_PARTS, find_plan
 from app.catalog.retirement import retire_copies
 from app.catalog.usage_thresholds import check_thresholds, write_thresholds
 from app.core.periods import local_date, local_start
+from app.customers.activation_rules import check_rules, has_gate, new_rules, note_outcome, replace_rules
 from app.customers.billing_entities import find_entity, ids_of
 from app.customers.customers import find_or_create_customer
 from app.customers.fixed_units import hold_open, set_own_units
+from app.customers.gated_starts import give_up, refuse_while_waiting, start_when_paid
 from app.customers.own_plans import is_on, overridden, own_plan
 from app.customers.periods import terms_of
 from app.customers.plan_amounts import follow_amounts
@@ -39,7 +41,7 @@ from app.models import BillingEntity, Customer, FixedCharge, Organization, Plan,
 from app.models.customer import OPEN
 from app.validation import Changes, as_uuid, check_external_id, empty
 
-STATUSES = ("pending", "active", "terminated", "canceled")
+STATUSES = ("pending", "active", "incomplete", "terminated", "canceled")
 BILLING_TIMES = ("calendar", "anniversary")
 CREDIT_NOTE_CHOICES = ("credit", "skip", "refund", "offset")
 INVOICE_CHOICES = ("generate", "skip")
@@ -68,7 +70,8 @@ def create_subscription(
     """Put a customer on a plan, or with `plan_overrides` on a copy of it with other prices; the same external id, plan and
     overrides again return the subscription there is.
 
-    A start on today's local date or before is active at once, a later one pending (billing spec 1.5).
+    A start on today's local date or before is active at once, a later one pending (billing spec 1.5); with
+    `activation_rules` one that bills something waits until that is paid (1.10).
 
     Raises:
         NotFound: `plan_not_found`, `charge_not_found`, `tax_not_found`, `billing_entity_not_found`.
@@ -84,6 +87,8 @@ def create_subscription(
     customer = find_or_create_customer(
         db, organization, sent["external_customer_id"], now, field="external_customer_id"
     )
+    if _waits(db, organization.id, sent["external_id"]):
+        raise invalid("subscription", "subscription_incomplete")
     known = _current(db, organization.id, sent["external_id"])
     if known is not None:
         if own is not None:  # another request has made it meanwhile
@@ -113,6 +118,7 @@ def create_subscription(
         consolidate_invoice=sent.get("consolidate_invoice") is not False,
         purchase_order_number=sent.get("purchase_order_number"),
         progressive_billing_disabled=sent.get("progressive_billing_disabled") is True,
+        activation_rules=new_rules(sent.get("activation_rules"), now),
         created_at=now,
         updated_at=now,
         previous=None,
@@ -132,6 +138,7 @@ def create_subscription(
     elif start_day < today:
         started_at = max(subscription_at, _last_end(db, organization.id, subscription.external_id) or subscription_at)
         begin(db, subscription, started_at, now)
+        note_outcome(subscription, "not_applicable", now)
     else:
         subscription.activation_due_at = local_start(start_day, tz)
     db.flush()
@@ -139,7 +146,10 @@ def create_subscription(
 
 
 def activate(db: Session, subscription: Subscription, started_at: datetime, now: datetime, meter: Meter) -> None:
-    """Start a subscription and bill what a start bills."""
+    """Start a subscription and bill what a start bills, or wait until that is paid."""
+    if has_gate(subscription):
+        start_when_paid(db, subscription, started_at, now, meter)
+        return
     begin(db, subscription, started_at, now)
     db.flush()
     bill_start(db, subscription, started_at, now, meter)
@@ -159,9 +169,12 @@ def update_subscription(db: Session, subscription: Subscription, sent: Changes, 
 
     Raises:
         NotFound: `charge_not_found`, `tax_not_found`, `billing_entity_not_found`.
-        Invalid: a field breaks a rule.
+        Invalid: a field breaks a rule, or the subscription waits for a payment, or the one that is to take its place does.
     """
+    refuse_while_waiting(subscription)
     _check(sent, creating=False)
+    if sent.get("activation_rules") is not None:
+        replace_rules(subscription, sent["activation_rules"], now)
     if "billing_entity_code" in sent:
         subscription.billing_entity = _own_entity(db, subscription.organization_id, sent)
     overrides = sent.get("plan_overrides") or {}
@@ -262,6 +275,7 @@ def terminate(
         retire_copies(db, [subscription.id], now)
         cancel(subscription, now)
         return subscription
+    refuse_while_waiting(subscription)
     _close_past(db, [subscription], now, now, meter)
     ending = _followed_by(db, subscription) or subscription
     ending.on_termination_invoice = invoice or ending.on_termination_invoice
@@ -274,7 +288,7 @@ def terminate(
 def end_subscriptions(
     db: Session, subscriptions: Sequence[Subscription], now: datetime, made_at: datetime, meter: Meter
 ) -> None:
-    """Terminate active subscriptions as of `now` and bill them; pending ones are canceled. The invoices are made at
+    """Terminate active subscriptions as of `now` and bill them; others are canceled. The invoices are made at
     `made_at`, which is later when a missed end is caught up."""
     _close_past(db, subscriptions, now, made_at, meter)
     _end(db, subscriptions, now, made_at, meter)
@@ -283,12 +297,16 @@ def end_subscriptions(
 def _close_past(
     db: Session, subscriptions: Sequence[Subscription], now: datetime, made_at: datetime, meter: Meter
 ) -> None:
-    """Close the periods that were over when these subscriptions end."""
+    """Close the periods that were over when these subscriptions end. What waits for a payment is given up."""
     customers = {one.customer_id for one in subscriptions}
     lock_customers(db, customers)
     # Before anything is measured: who waits for these plans to be changed may hold up measuring.
     followed = [successor.id for one in subscriptions for successor in pending_successors(one)]
     retire_copies(db, [*(one.id for one in subscriptions), *followed], now)
+    following = [successor for one in subscriptions for successor in one.successors]
+    for waiting in (*subscriptions, *following):
+        if waiting.status == "incomplete":
+            give_up(db, waiting, None, now, meter)
     close_customers(db, customers, now, made_at, meter)
 
 
@@ -396,7 +414,7 @@ def find_to_override(db: Session, organization_id: UUID, external_id: str, statu
         found = find_subscription(db, organization_id, external_id, status, lock=True)
         if (found.plan.parent_id or found.plan_id) == (plan.parent_id or plan.id):
             break
-    if found.status not in OPEN:
+    if found.status not in OPEN or found.status == "incomplete":
         raise NotAllowed("no_active_subscription")
     return found
 
@@ -470,13 +488,23 @@ def _current(db: Session, organization_id: UUID, external_id: str) -> Subscripti
         .where(
             Subscription.organization_id == organization_id,
             Subscription.external_id == external_id,
-            Subscription.status.in_(OPEN),
+            Subscription.status.in_(("active", "pending")),
             or_(Subscription.status == "active", Subscription.previous_subscription_id.is_(None)),
         )
         .order_by(case((Subscription.status == "active", 0), else_=1))
         .options(*SUBSCRIPTION_PARTS)
         .limit(1)
     ).first()
+
+
+def _waits(db: Session, organization_id: UUID, external_id: str) -> bool:
+    """Whether a subscription with an external id waits for a payment."""
+    waiting = select(Subscription.id).where(
+        Subscription.organization_id == organization_id,
+        Subscription.external_id == external_id,
+        Subscription.status == "incomplete",
+    )
+    return db.scalar(waiting.limit(1)) is not None
 
 
 def _last_end(db: Session, organization_id: UUID, external_id: str) -> datetime | None:
@@ -502,6 +530,7 @@ def _check(sent: Changes, *, creating: bool) -> None:
     if sent.get("usage_thresholds") and (sent.get("plan_overrides") or {}).get("usage_thresholds"):
         problems.add("usage_thresholds", "incompatible_params")
     check_thresholds(problems, sent.get("usage_thresholds"))
+    check_rules(problems, sent)
     check_external_id(problems, sent, "external_id")
     problems.check()
 

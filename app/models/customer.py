@@ -14,7 +14,7 @@ from app.models.catalog import LIVE, Feature, Plan, Tax, live_tax
 if TYPE_CHECKING:
     from app.models.progressive import UsageThreshold
 
-OPEN = ("active", "pending")
+OPEN = ("active", "pending", "incomplete")
 """The statuses of subscriptions that are not over."""
 
 customer_taxes = Table(
@@ -108,7 +108,11 @@ class Subscription(Base):
     and `termination_due_at` are the first moments of the local dates on which it starts and ends by itself.
     `previous_subscription_id`: whose plan was changed into this one; `replaced_by`: whether an `upgrade` or a `downgrade`
     ended it. `trial_ends_at`: when its free trial is over; `trial_due_at` is the same until that has been dealt with.
-    `billing_entity_id`: which entity issues its invoices, where that is not the customer's own."""
+    `billing_entity_id`: which entity issues its invoices, where that is not the customer's own.
+
+    One that is `incomplete` waits for its first invoice to be paid (billing spec 1.10): `gated_at` is the instant from
+    which it will have started then, `gate_expires_at` until when it waits, null for ever. `activation_rules` are as on the
+    wire, with what has become of them."""
 
     __tablename__ = "subscriptions"
     __table_args__ = (
@@ -118,6 +122,13 @@ class Subscription(Base):
             "external_id",
             unique=True,
             postgresql_where=text("status = 'active'"),
+        ),
+        Index(
+            "uq_subscriptions_incomplete_external_id",
+            "organization_id",
+            "external_id",
+            unique=True,
+            postgresql_where=text("status = 'incomplete'"),
         ),
         Index("ix_subscriptions_external_id", "organization_id", "external_id"),
         Index("ix_subscriptions_customer_id", "customer_id"),
@@ -139,6 +150,12 @@ class Subscription(Base):
             "organization_id",
             "trial_due_at",
             postgresql_where=text("trial_due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_subscriptions_gate",
+            "organization_id",
+            "gate_expires_at",
+            postgresql_where=text("gate_expires_at IS NOT NULL"),
         ),
         Index(
             "ix_subscriptions_termination",
@@ -165,6 +182,10 @@ class Subscription(Base):
     ending_at: Mapped[datetime | None]
     terminated_at: Mapped[datetime | None]
     canceled_at: Mapped[datetime | None]
+    cancellation_reason: Mapped[str | None]
+    activation_rules: Mapped[list[Json]] = mapped_column(default=list)
+    gated_at: Mapped[datetime | None]
+    gate_expires_at: Mapped[datetime | None]
     on_termination_credit_note: Mapped[str | None]
     on_termination_invoice: Mapped[str] = mapped_column(default="generate")
     consolidate_invoice: Mapped[bool] = mapped_column(default=True)
@@ -198,6 +219,11 @@ class Subscription(Base):
         lazy="raise_on_sql",
         viewonly=True,
     )
+
+    @property
+    def starts_at(self) -> datetime | None:
+        """When it has started, or will have where its first invoice is paid."""
+        return self.started_at or self.gated_at
 
     @property
     def issuer(self) -> BillingEntity:

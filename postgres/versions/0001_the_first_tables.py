@@ -628,6 +628,10 @@ def upgrade() -> None:
     sa.Column('ending_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('terminated_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('canceled_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('cancellation_reason', sa.Text(), nullable=True),
+    sa.Column('activation_rules', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('gated_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('gate_expires_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('on_termination_credit_note', sa.Text(), nullable=True),
     sa.Column('on_termination_invoice', sa.Text(), nullable=False),
     sa.Column('consolidate_invoice', sa.Boolean(), nullable=False),
@@ -652,11 +656,13 @@ def upgrade() -> None:
     op.create_index('ix_subscriptions_customer_id', 'subscriptions', ['customer_id'], unique=False)
     op.create_index('ix_subscriptions_due', 'subscriptions', ['organization_id', 'next_billing_at'], unique=False, postgresql_where=sa.text("status = 'active' AND next_billing_at IS NOT NULL"))
     op.create_index('ix_subscriptions_external_id', 'subscriptions', ['organization_id', 'external_id'], unique=False)
+    op.create_index('ix_subscriptions_gate', 'subscriptions', ['organization_id', 'gate_expires_at'], unique=False, postgresql_where=sa.text('gate_expires_at IS NOT NULL'))
     op.create_index('ix_subscriptions_plan_id', 'subscriptions', ['plan_id'], unique=False)
     op.create_index(op.f('ix_subscriptions_previous_subscription_id'), 'subscriptions', ['previous_subscription_id'], unique=False)
     op.create_index('ix_subscriptions_termination', 'subscriptions', ['organization_id', 'termination_due_at'], unique=False, postgresql_where=sa.text('termination_due_at IS NOT NULL'))
     op.create_index('ix_subscriptions_trial', 'subscriptions', ['organization_id', 'trial_due_at'], unique=False, postgresql_where=sa.text('trial_due_at IS NOT NULL'))
     op.create_index('uq_subscriptions_active_external_id', 'subscriptions', ['organization_id', 'external_id'], unique=True, postgresql_where=sa.text("status = 'active'"))
+    op.create_index('uq_subscriptions_incomplete_external_id', 'subscriptions', ['organization_id', 'external_id'], unique=True, postgresql_where=sa.text("status = 'incomplete'"))
     op.create_table('wallets',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('organization_id', sa.Uuid(), nullable=False),
@@ -1330,11 +1336,13 @@ def downgrade() -> None:
     op.drop_index('ix_wallets_expiration', table_name='wallets', postgresql_where=sa.text("status = 'active' AND expiration_at IS NOT NULL"))
     op.drop_index('ix_wallets_customer_id', table_name='wallets')
     op.drop_table('wallets')
+    op.drop_index('uq_subscriptions_incomplete_external_id', table_name='subscriptions', postgresql_where=sa.text("status = 'incomplete'"))
     op.drop_index('uq_subscriptions_active_external_id', table_name='subscriptions', postgresql_where=sa.text("status = 'active'"))
     op.drop_index('ix_subscriptions_trial', table_name='subscriptions', postgresql_where=sa.text('trial_due_at IS NOT NULL'))
     op.drop_index('ix_subscriptions_termination', table_name='subscriptions', postgresql_where=sa.text('termination_due_at IS NOT NULL'))
     op.drop_index(op.f('ix_subscriptions_previous_subscription_id'), table_name='subscriptions')
     op.drop_index('ix_subscriptions_plan_id', table_name='subscriptions')
+    op.drop_index('ix_subscriptions_gate', table_name='subscriptions', postgresql_where=sa.text('gate_expires_at IS NOT NULL'))
     op.drop_index('ix_subscriptions_external_id', table_name='subscriptions')
     op.drop_index('ix_subscriptions_due', table_name='subscriptions', postgresql_where=sa.text("status = 'active' AND next_billing_at IS NOT NULL"))
     op.drop_index('ix_subscriptions_customer_id', table_name='subscriptions')

@@ -15,6 +15,7 @@ from app.customers.organizations import create_organization
 from app.errors import ApiError
 from app.models import Invoice, Organization
 from app.stores.postgres import Postgres
+from tests.stores.tables import METER
 
 JUNE = datetime(2024, 6, 1, tzinfo=UTC)
 JULY = datetime(2024, 7, 1, tzinfo=UTC)
@@ -49,7 +50,7 @@ def ask(postgres: Postgres, owner: UUID, invoices: list[UUID], **fields: object)
 def pay(postgres: Postgres, owner: UUID, invoice: UUID, cents: int) -> None:
     with postgres.session() as db:
         sent = {"invoice_id": str(invoice), "amount_cents": cents, "reference": "r"}
-        record_payment(db, owner, sent, JULY)
+        record_payment(db, owner, sent, JULY, METER)
 
 
 def listed(postgres: Postgres, owner: UUID, status: str) -> list[UUID]:
