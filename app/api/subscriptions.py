@@ -49,9 +49,9 @@ from app.customers.subscriptions import (
     find_subscription,
     find_to_override,
     subscriptions,
-    terminate,
     update_subscription,
 )
+from app.customers.terminations import terminate
 from app.errors import Invalid, Problems, invalid
 from app.models import Subscription
 

@@ -23,7 +23,8 @@ from app.billing.wallets import expire_wallets
 from app.catalog.coupons import expire_coupons, expiring
 from app.catalog.plans import finish_deletions, has_plans_to_delete, of_plans_to_delete, was_on_plans_to_delete
 from app.customers.gated_starts import give_up
-from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_subscriptions, end_trial
+from app.customers.subscriptions import SUBSCRIPTION_PARTS, activate, end_trial
+from app.customers.terminations import end_subscriptions
 from app.errors import ApiError
 from app.metering.meter import Meter
 from app.models import (

@@ -31,7 +31,8 @@ from app.customers.customers import CUSTOMER_PARTS, find_customer, upsert_custom
 from app.customers.own_plans import is_on
 from app.customers.plan_changes import change_plan
 from app.customers.states import begin
-from app.customers.subscriptions import BILLING_TIMES, SUBSCRIPTION_PARTS, end_subscriptions
+from app.customers.subscriptions import BILLING_TIMES, SUBSCRIPTION_PARTS
+from app.customers.terminations import end_subscriptions
 from app.errors import NotFound, Problems, invalid
 from app.metering.meter import Meter
 from app.models import (

@@ -8,7 +8,7 @@ from app.billing.redrawing import finalize_all
 from app.billing.wallets import terminate_wallets
 from app.customers.applied_coupons import end_applied_coupons
 from app.customers.customers import delete_customer
-from app.customers.subscriptions import end_all
+from app.customers.terminations import end_all
 from app.metering.meter import Meter
 from app.models import Customer
 
