@@ -148,9 +148,9 @@ class InvoiceObject(InvoiceListed, kw_only=True):
     fees: list[FeeObject]
     credits: list[CreditObject]
     error_details: list[ErrorDetail]
-    lago_voided_invoice_id: UUID | None
-    lago_regenerated_invoice_id: UUID | None
     applied_invoice_custom_sections: list[Any] = []
+    lago_voided_invoice_id: UUID | Opt = UNSET
+    lago_regenerated_invoice_id: UUID | Opt = UNSET
 
 
 class InvoiceAnswer(Struct):
@@ -291,8 +291,8 @@ def whole_invoice(invoice: Invoice, now: datetime) -> InvoiceObject:
         fees=[fee_object(fee) for fee in invoice.fees],
         credits=[credit_object(credit) for credit in invoice.credits],
         error_details=[ErrorDetail(invoice.id, **invoice.error_details)] if invoice.error_details else [],
-        lago_voided_invoice_id=invoice.voided_invoice_id,
-        lago_regenerated_invoice_id=invoice.regenerated.id if invoice.regenerated else None,
+        lago_voided_invoice_id=invoice.voided_invoice_id or UNSET,
+        lago_regenerated_invoice_id=invoice.regenerated.id if invoice.regenerated else UNSET,
     )
 
 

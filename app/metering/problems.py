@@ -149,7 +149,7 @@ def _stretches(db: Session, scope: Scope) -> Iterator[dict[str, Any]]:
     no gap, so that an unknown subscription's events fall into one, too."""
     mine = and_(
         Subscription.organization_id == scope.organization_id,
-        or_(Subscription.started_at.is_not(None), Subscription.status == "pending"),
+        or_(Subscription.started_at.is_not(None), Subscription.status.in_(("pending", "incomplete"))),
     )
     if scope.external_subscription_id is not None:
         # PostgreSQL holds no NUL, so that nothing there has such an id.
@@ -178,7 +178,7 @@ def _lives(db: Session, scope: Scope, which: ColumnElement[bool]) -> dict[str, _
     spans = select(
         Subscription.external_id,
         Subscription.id,
-        func.coalesce(Subscription.started_at, Subscription.subscription_at),
+        func.coalesce(Subscription.started_at, Subscription.gated_at, Subscription.subscription_at),
         Subscription.terminated_at,
     ).where(which)
     for name, subscription_id, start, end in db.execute(spans):
