@@ -10,7 +10,7 @@ from app.catalog.retirement import retire_copies
 from app.catalog.usage_thresholds import take_over_thresholds, write_thresholds
 from app.core.periods import Interval
 from app.core.subscription_fee import yearly_amount
-from app.customers.activation_rules import new_rules
+from app.customers.activation_rules import new_rules, replace_rules
 from app.customers.gated_starts import upgrade_when_paid
 from app.customers.states import begin, cancel, end, pending_successors, set_ending
 from app.metering.meter import Meter
@@ -32,6 +32,8 @@ def change_plan(
         current.plan, current.updated_at = plan, now
         current.name = sent.get("name") or current.name
         current.billing_entity = sent.get("billing_entity") or current.billing_entity
+        if sent.get("activation_rules") is not None:
+            replace_rules(current, sent["activation_rules"], now)
         return current
     dearer = yearly(plan) >= yearly(current.plan)
     waiting = pending_successors(current)

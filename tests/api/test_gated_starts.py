@@ -229,6 +229,8 @@ class TestStart:
         sent = {"subscription": {"activation_rules": RULES}}
         changed = ok(april.put(f"{URL}/sub", params={"status": "pending"}, json=sent))["subscription"]
         assert (rule_of(changed)["status"], rule_of(changed)["expires_at"]) == ("inactive", None)
+        assert rule_of(gated(april, "large", activation_rules=[{"type": "payment"}]))["timeout_hours"] == 0
+        assert rule_of(gated(april, "small"))["timeout_hours"] == 48
         set_clock(april, "2024-04-16T00:00:00Z")
         waiting = now_is(april, "incomplete")
         assert (waiting["started_at"], rule_of(waiting)["expires_at"]) == (
