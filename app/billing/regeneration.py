@@ -2,7 +2,7 @@
 voided one, as they were or adjusted, and with others; coupons, taxes and credits are settled as they stand now."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ from app.catalog.taxes import taxes_by_code
 from app.core.charges.fees import FeeAmounts, fee_amounts
 from app.core.charges.usage import BucketUsage
 from app.core.money import ZERO
+from app.core.values import replace
 from app.errors import NotAllowed, NotFound, invalid
 from app.models import AppliedUsageThreshold, BillingPeriod, Fee, FeeTax, Invoice, Tax, among
 from app.validation import Changes, as_uuid

@@ -2,7 +2,6 @@
 3.3, 3.7)."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -15,6 +14,7 @@ from app.billing.billed import UPGRADE_BILLED_AFTER, BilledLine
 from app.billing.book import PlanTerms, load_plans
 from app.billing.close import billed_subscription
 from app.core.boundaries import Boundaries, Stretch, Terms, current, periodic, starting, terminating
+from app.core.values import replace
 from app.models import AdjustedFee, BillingPeriod, Customer, Invoice, Subscription, among
 
 
@@ -47,7 +47,7 @@ def stored_lines(db: Session, invoices: Sequence[Invoice]) -> dict[UUID, list[Bi
     outgrown = set(db.scalars(select(Subscription.id).where(before, Subscription.replaced_by == "upgrade")))
     followed = among(Subscription.previous_subscription_id, upgraded) & Subscription.started_at.is_not(None)
     following = select(Subscription.previous_subscription_id, Subscription.plan_id).where(followed)
-    successors = dict(db.execute(following).tuples().all())
+    successors = dict(db.execute(following).all())
     plans = load_plans(db, {one.subscription.plan_id for one in periods} | set(successors.values()))
     adjustments = _adjustments(db, [one.id for one in invoices])
     return {
