@@ -76,7 +76,7 @@ class LateDrafts:
             .where(among(Invoice.organization_id, unknown), *_DRAFT)
             .group_by(Invoice.organization_id)
         )
-        known = {**self._looked, **(dict(db.execute(measured).tuples().all()) if unknown else {})}
+        known = {**self._looked, **(dict(db.execute(measured).all()) if unknown else {})}
         back = timedelta(0) if self._clickhouse.embedded else RECENT
         return {one: max(known[one] - back, _START) for one in with_drafts if one in known}
 

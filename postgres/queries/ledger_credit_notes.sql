@@ -1,8 +1,13 @@
--- Credit notes (billing spec 6): their parts, and what of their credit is left to spend.
+-- Credit notes (billing spec 6): their parts, and what of their credit is left to spend. A closed invoice has given back
+-- what it had spent.
 WITH spent AS (
-    SELECT credit_note_id, sum(amount_cents) AS amount_cents
+    SELECT credit_note_id, sum(credits.amount_cents) AS amount_cents
     FROM credits
-    WHERE credit_note_id IS NOT NULL AND (organization_id = :organization_id OR :organization_id IS NULL)
+    JOIN invoices ON invoices.id = credits.invoice_id
+    WHERE
+        credit_note_id IS NOT NULL
+        AND invoices.status <> 'closed'
+        AND (credits.organization_id = :organization_id OR :organization_id IS NULL)
     GROUP BY credit_note_id
 ),
 paid_back AS (

@@ -1,4 +1,4 @@
--- Prepaid credits that voided invoices have given back (billing spec 3.7): once, to the wallet they came from.
+-- Prepaid credits that voided and closed invoices have given back (billing spec 1.10, 3.7): once, to the wallet they came from.
 WITH spent AS (
     SELECT wallet_id, invoice_id, sum(amount_cents) AS amount_cents, sum(credit_amount) AS credits
     FROM wallet_transactions
@@ -16,7 +16,7 @@ SELECT
     'invoice' AS object,
     invoices.id AS object_id,
     entry.rule,
-    CASE invoices.status WHEN 'voided' THEN coalesce(entry.expected, 0) ELSE 0 END AS expected,
+    CASE WHEN invoices.status IN ('voided', 'closed') THEN coalesce(entry.expected, 0) ELSE 0 END AS expected,
     entry.found,
     0::numeric AS within
 FROM given_back
