@@ -22,6 +22,7 @@ from app.billing.drafts import delete_draft, finalize_invoice, refresh_invoice
 from app.billing.due import DueRunner
 from app.billing.issued import lock_invoice, update_invoice
 from app.billing.issued_credit_notes import find_note, void_note
+from app.billing.late_drafts import LateDrafts
 from app.billing.one_off import sell
 from app.billing.payments import record_payment
 from app.billing.remembered import PriceBook
@@ -33,7 +34,8 @@ from app.billing.wallets import create_wallet, find_wallet, terminate_wallet
 from app.customers.applied_coupons import apply_coupon, terminate_applied_coupon
 from app.customers.customers import find_customer, upsert_customer
 from app.customers.organizations import create_organization
-from app.customers.subscriptions import create_subscription, find_subscription, terminate
+from app.customers.subscriptions import create_subscription, find_subscription
+from app.customers.terminations import terminate
 from app.errors import ApiError
 from app.models import (
     AppliedCoupon,
@@ -116,8 +118,9 @@ class Accounts:
         self.now = BEGIN
         self.random = seeded(seed)
         self.done: Counter[str] = Counter()
-        wallets = WalletUpkeep(postgres, cast("ClickHouse", NoEvents()), METER, PriceBook(), 500)
-        self.due = DueRunner(postgres, METER, wallets, 500, timedelta(0))
+        clickhouse = cast("ClickHouse", NoEvents())
+        wallets = WalletUpkeep(postgres, clickhouse, METER, PriceBook(), 500)
+        self.due = DueRunner(postgres, METER, wallets, LateDrafts(postgres, clickhouse), 500, timedelta(0))
         originals = [self._account(f"{currency}{count}", seed) for count in range(ORIGINALS)]
         with postgres.session() as db:
             organization, _ = create_organization(db, name=f"In {currency}", now=BEGIN)
@@ -200,14 +203,16 @@ class Accounts:
     def pay(self, db: Session, one: Account) -> str:
         bill = one.pick([bill for bill in one.bills if bill.status in {"finalized", "open"} and bill.due])
         amount = one.pick([bill.due, bill.due, one.random.randint(1, bill.due), bill.due + 1])
-        record_payment(db, self.id, {"invoice_id": str(bill.id), "amount_cents": amount, "reference": "r"}, self.now)
+        record_payment(
+            db, self.id, {"invoice_id": str(bill.id), "amount_cents": amount, "reference": "r"}, self.now, METER
+        )
         return f"{amount} of {bill.due}"
 
     def mark(self, db: Session, one: Account) -> str:
         bill = one.bill("finalized", "open", type_=one.pick(["credit", "credit", None]))
         status = one.pick(["succeeded", "failed", "pending"])
         invoice = lock_invoice(db, self.id, bill.id, ("finalized", "open"))
-        update_invoice(db, invoice, {"payment_status": status}, self.now)
+        update_invoice(db, invoice, {"payment_status": status}, self.now, METER)
         return status
 
     def credit(self, db: Session, one: Account) -> str:
