@@ -15,8 +15,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
-from app.billing.book import ChargeTerms
 from app.billing.charge_usage import bucket_usage
+from app.billing.terms import ChargeTerms
 from app.core.aggregation import Aggregation, Units
 from app.core.charges.fees import fee_amounts
 from app.core.charges.pricing import compile_price

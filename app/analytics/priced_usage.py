@@ -19,9 +19,10 @@ from sqlalchemy.orm import Session, contains_eager
 
 from app.analytics.growing import GrowingMeter
 from app.billing.billed import BilledSubscription
-from app.billing.book import PlanTerms, load_plans
+from app.billing.book import load_plans
 from app.billing.charge_usage import Item, Options, charge_usage
 from app.billing.close import billed_subscription
+from app.billing.terms import PlanTerms
 from app.core.boundaries import Boundaries, current, terminating
 from app.core.money import ZERO, exact
 from app.core.periods import local_date, local_end, local_start

@@ -27,9 +27,9 @@ from app.api.usage_parts import (
     usage_pricing_unit,
 )
 from app.api.wire import instant
-from app.billing.book import ChargeTerms
 from app.billing.charge_usage import BucketFee, ChargeUsage, Options
 from app.billing.current_usage import CurrentUsage, Restriction, current_usage
+from app.billing.terms import ChargeTerms
 from app.errors import invalid
 
 

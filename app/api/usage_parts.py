@@ -9,8 +9,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from app.billing.book import ChargeTerms
 from app.billing.charge_usage import BucketFee, Group, Presented
+from app.billing.terms import ChargeTerms
 from app.core.money import ZERO, decimal_text, exact
 
 

@@ -10,10 +10,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from app.billing.book import ChargeFilterTerms, ChargeTerms, FixedChargeTerms, PlanTerms, load_plans
+from app.billing.book import load_plans
 from app.billing.drafts import hold_invoice
 from app.billing.invoices import LARGEST_TOTAL
 from app.billing.redrawing import redraw
+from app.billing.terms import ChargeFilterTerms, ChargeTerms, FixedChargeTerms, PlanTerms
 from app.core.charges.usage import ChargeModel
 from app.errors import NotAllowed, NotFound, Problems, invalid
 from app.metering.meter import Meter

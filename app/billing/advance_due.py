@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from app.billing.billed import BilledSubscription
-from app.billing.book import ChargeFilterTerms, ChargeTerms
 from app.billing.charge_usage import charge_window
+from app.billing.terms import ChargeFilterTerms, ChargeTerms
 from app.core.aggregation import Aggregation, Sample, Units
 from app.core.boundaries import Boundaries
 from app.core.buckets import Bucket

@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session, contains_eager, joinedload
 from app.billing.advance_due import Due, Step
 from app.billing.advance_levels import Levels
 from app.billing.billed import BilledSubscription
-from app.billing.book import ChargeTerms, PlanTerms, TaxBook, load_taxes
+from app.billing.book import load_taxes
 from app.billing.charge_usage import COUNTED, Presented
 from app.billing.close import billed_subscription
 from app.billing.fees import FeeDraft, charge_item, tax_amounts
 from app.billing.remembered import PriceBook
+from app.billing.terms import ChargeTerms, PlanTerms, TaxBook
 from app.core.aggregation import Aggregation
 from app.core.boundaries import Boundaries, current
 from app.core.charges.fees import FeeAmounts

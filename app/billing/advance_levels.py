@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import TableValuedAlias
 
 from app.billing.advance_due import Due, Place, Step, bucket_digest, bucket_json, level_columns, level_of
-from app.billing.book import ChargeTerms
+from app.billing.terms import ChargeTerms
 from app.core.aggregation import Aggregation, Units
 from app.core.buckets import Bucket
 from app.core.charges.advance_level import Level, Presence

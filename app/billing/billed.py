@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct, field
 
 from app.billing.adjustments import Adjustments
-from app.billing.book import ChargeTerms, PlanTerms
+from app.billing.terms import ChargeTerms, PlanTerms
 from app.core.boundaries import Boundaries, Stretch, Terms
 from app.core.charges.proration import ProratedSpan
 from app.core.periods import BillingTime, Interval, local_date

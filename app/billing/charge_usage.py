@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from app.billing.adjustments import Adjustment
 from app.billing.billed import BilledSubscription
-from app.billing.book import ChargeFilterTerms, ChargeTerms
+from app.billing.terms import ChargeFilterTerms, ChargeTerms
 from app.core.aggregation import Aggregation, Sample, Units, round_units
 from app.core.boundaries import Boundaries
 from app.core.buckets import Bucket, Splitter

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, contains_eager, joinedload
 from sqlalchemy.orm.attributes import set_committed_value
 
 from app.billing.billed import BilledLine, BilledSubscription
-from app.billing.book import PlanTerms, load_plans, load_taxes
+from app.billing.book import load_plans, load_taxes
 from app.billing.charge_usage import AS_BILLED, charge_usage
 from app.billing.commitments import commitment_fees
 from app.billing.failures import is_of_the_store, reason_of
@@ -30,6 +30,7 @@ from app.billing.invoice_drafts import Payers, group_lines
 from app.billing.invoices import write_fees, write_invoices
 from app.billing.payers import payers_of, timezone_of
 from app.billing.statements import write_statements
+from app.billing.terms import PlanTerms
 from app.catalog.retirement import retire_copies
 from app.core.boundaries import Boundaries, joined, periodic, starting
 from app.core.periods import local_date, local_start

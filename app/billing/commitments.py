@@ -11,8 +11,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.billing.billed import BilledLine
-from app.billing.book import CommitmentTerms, TaxBook
 from app.billing.fees import FeeDraft, FeeItem, tax_amounts
+from app.billing.terms import CommitmentTerms, TaxBook
 from app.core.charges.fees import FeeAmounts
 from app.core.minimum_commitment import commitment_true_up
 from app.core.money import from_minor

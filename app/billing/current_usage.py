@@ -9,11 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, contains_eager
 
 from app.billing.billed import BilledSubscription
-from app.billing.book import PlanTerms, TaxBook, load_customer_taxes
+from app.billing.book import load_customer_taxes
 from app.billing.charge_usage import AS_SHOWN, ChargeUsage, Item, Options, charge_usage
 from app.billing.close import billed_subscription
 from app.billing.paid_levels import paid_levels
 from app.billing.remembered import PriceBook
+from app.billing.terms import PlanTerms, TaxBook
 from app.core.boundaries import Boundaries, current
 from app.core.periods import local_date
 from app.core.taxes import TaxRate, invoice_taxes

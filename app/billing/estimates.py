@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from app.billing.advance_due import Due
 from app.billing.advance_fees import Owners, bill_events, bills, due_of
 from app.billing.billed import BilledSubscription
-from app.billing.book import ChargeTerms
 from app.billing.fees import FeeDraft, charge_item, tax_amounts
 from app.billing.remembered import PriceBook
+from app.billing.terms import ChargeTerms
 from app.core.aggregation import Aggregation, Sample, decimal_value, round_units
 from app.core.boundaries import current
 from app.core.charges.fees import FeeAmounts

@@ -10,11 +10,12 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.billing.book import ChargeTerms, load_plans
+from app.billing.book import load_plans
 from app.billing.charge_usage import Item, Options
 from app.billing.current_usage import CurrentUsage
 from app.billing.explanation import PRICING_UNIT_PLACES, Conversion, Facts, Reduction, TaxFacts
 from app.billing.priced_terms import KeptTerms, find_terms
+from app.billing.terms import ChargeTerms
 from app.core.money import exact, from_minor
 from app.core.values import replace
 from app.metering.behind import Behind

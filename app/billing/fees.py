@@ -10,8 +10,8 @@ from msgspec import Struct, field
 
 from app.billing.adjustments import Adjustment, FeeKey, group_key, times
 from app.billing.billed import BilledLine, BilledSubscription, Buyer
-from app.billing.book import ChargeFilterTerms, ChargeTerms, TaxBook, Taxes
 from app.billing.charge_usage import BucketFee, ChargeUsage, Group, Presented
+from app.billing.terms import ChargeFilterTerms, ChargeTerms, TaxBook, Taxes
 from app.core.boundaries import current
 from app.core.charges.fees import FeeAmounts, fee_amounts
 from app.core.charges.spending_minimum import true_up

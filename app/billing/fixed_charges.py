@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session, aliased
 
 from app.billing.adjustments import FeeKey
 from app.billing.billed import BilledLine
-from app.billing.book import PRECISE_PLACES, FixedChargeTerms, TaxBook
 from app.billing.fees import FeeDraft, FeeItem, tax_amounts
+from app.billing.terms import PRECISE_PLACES, FixedChargeTerms, TaxBook
 from app.core.boundaries import SAME_END, Stretch
 from app.core.charges.fees import FeeAmounts, fee_amounts
 from app.core.charges.fixed_charges import UnitsChange, already_paid, period_usage, raised, units_in_force

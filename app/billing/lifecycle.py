@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.billing.billed import UPGRADE_BILLED_AFTER, BilledLine, BilledSubscription
-from app.billing.book import PlanTerms, load_plans, load_taxes
+from app.billing.book import load_plans, load_taxes
 from app.billing.close import (
     NEVER_BILLED,
     bill_lines,
@@ -23,6 +23,7 @@ from app.billing.invoice_drafts import group_lines
 from app.billing.invoices import write_invoices
 from app.billing.payers import payers_of, timezone_of
 from app.billing.statements import write_statements
+from app.billing.terms import PlanTerms
 from app.core.boundaries import current, starting, terminating
 from app.core.periods import local_date, local_start
 from app.core.values import replace

@@ -9,12 +9,13 @@ from uuid import UUID, uuid4
 from sqlalchemy.orm import Session
 
 from app.billing.billed import Buyer
-from app.billing.book import TaxBook, Taxes, applied_taxes, load_taxes
+from app.billing.book import applied_taxes, load_taxes
 from app.billing.fees import FeeDraft, FeeItem, tax_amounts
 from app.billing.invoice_drafts import InvoiceDraft
 from app.billing.invoices import write_invoices
 from app.billing.locks import lock_customer
 from app.billing.payers import payer_of
+from app.billing.terms import TaxBook, Taxes
 from app.catalog.add_ons import hold_add_ons
 from app.catalog.taxes import taxes_by_code
 from app.core.charges.fees import FeeAmounts

@@ -9,10 +9,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Text, and_, func, select
 from sqlalchemy.orm import Session, contains_eager
 
-from app.billing.book import TaxBook, load_customer_taxes
+from app.billing.book import load_customer_taxes
 from app.billing.charge_usage import ChargeUsage, Item, Options, charge_usage
 from app.billing.close import billed_subscription
 from app.billing.remembered import PriceBook
+from app.billing.terms import TaxBook
 from app.core.boundaries import current
 from app.core.charges.properties import TARGET_WALLET
 from app.core.money import ZERO, exact

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.billing.book import ChargeTerms
+from app.billing.terms import ChargeTerms
 from app.core.aggregation import Aggregation
 from app.core.buckets import Router, Values
 from app.core.charges.usage import ChargeModel

@@ -9,7 +9,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from app.billing.billed import BilledLine
-from app.billing.book import ChargeTerms, PlanTerms, load_taxes
+from app.billing.book import load_taxes
 from app.billing.charge_usage import AS_BILLED, ChargeUsage, Item, charge_usage
 from app.billing.close import billed_subscription
 from app.billing.fees import FeeDraft, line_fees
@@ -21,6 +21,7 @@ from app.billing.paid_levels import paid_levels
 from app.billing.payers import payers_of
 from app.billing.progressive_credits import latest_invoices
 from app.billing.remembered import PriceBook
+from app.billing.terms import ChargeTerms, PlanTerms
 from app.core.boundaries import current
 from app.core.usage_thresholds import Threshold, Used, passed
 from app.core.values import replace

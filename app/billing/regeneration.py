@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, aliased, selectinload
 from app.billing.adjusted_fees import can_be_priced_by_units, check_numbers, one_of
 from app.billing.adjustments import Adjustment, FeeKey, at_unit_amount, group_key
 from app.billing.billed import BilledLine, Buyer
-from app.billing.book import ChargeFilterTerms, ChargeTerms, FixedChargeTerms, TaxBook, Taxes, applied_taxes, load_taxes
+from app.billing.book import applied_taxes, load_taxes
 from app.billing.charge_usage import BucketFee, ChargeUsage, Presented
 from app.billing.fees import FeeDraft, FeeItem, line_fees, tax_amounts
 from app.billing.fixed_charges import fixed_charge_fee
@@ -24,6 +24,7 @@ from app.billing.issued import find_invoice, lock_invoice
 from app.billing.one_off import add_on_fee
 from app.billing.payers import payer_of
 from app.billing.stored_lines import load_invoices, stored_lines
+from app.billing.terms import ChargeFilterTerms, ChargeTerms, FixedChargeTerms, TaxBook, Taxes
 from app.catalog.add_ons import hold_add_ons
 from app.catalog.taxes import taxes_by_code
 from app.core.charges.fees import FeeAmounts, fee_amounts

@@ -12,7 +12,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.billing.book import PlanTerms, Taxes, load_entity_taxes, load_plans
+from app.billing.book import load_entity_taxes, load_plans
+from app.billing.terms import PlanTerms, Taxes
 from app.models import Organization
 
 MOST = 2_000

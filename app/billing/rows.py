@@ -12,10 +12,10 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app.billing.billed import BilledLine
-from app.billing.book import AppliedTax, ChargeTerms
 from app.billing.fees import FeeDraft
 from app.billing.priced_terms import KeptTerms, keep
 from app.billing.settlement import Credited
+from app.billing.terms import AppliedTax, ChargeTerms
 from app.core.explanation.figures import Figures
 from app.core.money import ZERO, decimal_text
 from app.core.taxes import FeeTaxes, TaxLine

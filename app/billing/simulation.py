@@ -16,12 +16,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, contains_eager
 
 from app.billing.billed import BilledLine, BilledSubscription
-from app.billing.book import ChargeTerms, PlanTerms, TaxBook, load_plans
+from app.billing.book import load_plans
 from app.billing.charge_usage import ChargeUsage, Options, charge_usage
 from app.billing.close import billed_subscription
 from app.billing.commitments import lacking_alone
 from app.billing.fees import line_fees
 from app.billing.priced_terms import KeptTerms
+from app.billing.terms import ChargeTerms, PlanTerms, TaxBook
 from app.catalog.drafts import with_draft
 from app.core.boundaries import Boundaries, Terms, current, terminating
 from app.core.periods import local_end, local_start

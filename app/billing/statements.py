@@ -15,11 +15,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, contains_eager, selectinload
 
 from app.billing.billed import BilledLine
-from app.billing.book import AppliedTax
 from app.billing.invoice_drafts import Payer, Payers
 from app.billing.numbering import next_numbers
 from app.billing.receipts import write_payments
 from app.billing.rows import Rows
+from app.billing.terms import AppliedTax
 from app.core.money import exact, round_half_up
 from app.core.periods import local_date
 from app.core.taxes import TaxLine

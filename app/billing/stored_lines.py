@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from app.billing.adjustments import Adjustment, FeeKey, group_key
 from app.billing.billed import UPGRADE_BILLED_AFTER, BilledLine
-from app.billing.book import PlanTerms, load_plans
+from app.billing.book import load_plans
 from app.billing.close import billed_subscription
+from app.billing.terms import PlanTerms
 from app.core.boundaries import Boundaries, Stretch, Terms, current, periodic, starting, terminating
 from app.core.values import replace
 from app.models import AdjustedFee, BillingPeriod, Customer, Invoice, Subscription, among
