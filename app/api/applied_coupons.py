@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct
 
 from app.api.coupons import rate_text
 from app.api.given import Db, Now, Org, Paging
-from app.api.invoices import CreditObject, credit_object
+from app.api.invoice_objects import CreditObject, credit_object
 from app.api.routes import delete, get, post
 from app.api.wire import Cents, Count, Opt, Page, PageMeta, Str, changes, fill, instant, instant_or_none, paginate
 from app.customers.applied_coupons import (

@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct
 from sqlalchemy.orm import Session
 
 from app.api.given import Db, Now, Org
-from app.api.invoices import InvoiceAnswer, whole_invoice
+from app.api.invoice_objects import InvoiceAnswer, whole_invoice
 from app.api.routes import post, put
 from app.api.wire import Cents, Opt, changes
 from app.billing.issued import find_invoice, lock_invoice, lose_dispute

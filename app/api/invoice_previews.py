@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct
 from app.api.customers import AddressInput
 from app.api.errors import from_msgspec
 from app.api.given import Now, Org, Running
-from app.api.invoices import InvoiceAnswer, InvoiceObject, whole_invoice
+from app.api.invoice_objects import InvoiceAnswer, InvoiceObject, whole_invoice
 from app.api.routes import post
 from app.api.wire import Cents, Count, Opt, Str, changes, parse_instant
 from app.billing.preview import Asked, preview

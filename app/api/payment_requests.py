@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.api.customers import CustomerObject, customer_object
 from app.api.given import Db, Now, Org, Paging
-from app.api.invoices import InvoiceBase, invoice_base
+from app.api.invoice_objects import InvoiceBase, invoice_base
 from app.api.routes import get, post
 from app.api.wire import Opt, Page, PageMeta, Str, changes, instant, paginate
 from app.billing.payment_requests import find_request, request_payment, search_requests

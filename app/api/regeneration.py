@@ -6,7 +6,7 @@ from litestar import Controller
 from msgspec import UNSET, Struct
 
 from app.api.given import Db, Now, Org
-from app.api.invoices import InvoiceAnswer, whole_invoice
+from app.api.invoice_objects import InvoiceAnswer, whole_invoice
 from app.api.routes import post
 from app.api.wire import Opt, Str, changes
 from app.billing.regeneration import regenerate_invoice
