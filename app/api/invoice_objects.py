@@ -177,6 +177,7 @@ def invoice_base(invoice: Invoice) -> dict[str, Any]:
 
 
 def invoice_listed(invoice: Invoice) -> dict[str, Any]:
+    """The fields of an invoice in a list."""
     return {
         **invoice_base(invoice),
         "customer": customer_object(invoice.customer, extended=False),
