@@ -59,7 +59,8 @@ def copy_plan(db: Session, plan: Plan, now: datetime) -> UUID:
 def copy_charges(
     db: Session, charge_ids: Collection[UUID], plan_ids: Collection[UUID], now: datetime, *, code: str | None = None
 ) -> None:
-    """Copy each of the charges, with its filters and taxes, to each of the plans; one charge may get another `code`."""
+    """Copy each of the charges, with its filters and taxes, to each of the plans, after the charges that are there already;
+    one charge may get another `code`."""
     if not charge_ids or not plan_ids:
         return
     what = {"charges": list(charge_ids), "plans": list(plan_ids), "code": code, "now": now}
@@ -90,14 +91,31 @@ def _plan_taxes_copy() -> Insert:
 @cache
 def _charges_copy() -> ReturningInsert[UUID]:
     charges, plans = _table(Charge).alias("of"), _table(Plan).alias("target")
+    own = _table(Charge).alias("own")
+    last = select(func.max(own.c.position).label("position")).where(
+        own.c.plan_id == plans.c.id, own.c.deleted_at.is_(None)
+    )
+    after = last.lateral("last")
+    turn = func.row_number().over(partition_by=plans.c.id, order_by=charges.c.position)
     pairs = (
-        select(charges, plans.c.id.label("target_id"))
-        .join_from(charges, plans, true())
+        select(
+            charges,
+            plans.c.id.label("target_id"),
+            func.coalesce(after.c.position + turn, charges.c.position).label("next_position"),
+        )
+        .select_from(charges)
+        .join(plans, true())
+        .join(after, true())
         .where(charges.c.id == any_(_ids("charges")), plans.c.id == any_(_ids("plans")))
         .subquery()
     )
     code = func.coalesce(bindparam("code", type_=Text), pairs.c.code)
-    new = {"plan_id": pairs.c.target_id, "parent_id": pairs.c.id, "code": code}
+    new = {
+        "plan_id": pairs.c.target_id,
+        "parent_id": pairs.c.id,
+        "code": code,
+        "position": pairs.c.next_position,
+    }
     return _insert(Charge, pairs, new).returning(_table(Charge).c.id)
 
 

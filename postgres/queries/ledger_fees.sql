@@ -1,5 +1,6 @@
 -- Fees: what was taken off each before and after taxes, and what credit notes took back of it, is part of it; and whatever
--- an invoice is made of, lowered or paid by is of its own customer and in its own currency.
+-- an invoice is made of, lowered or paid by is of its own customer and in its own currency. An amount is rounded once; but what
+-- tops fees up to a minimum is what their rounded amounts lack, and unrounded what their unrounded ones do.
 WITH noted AS (
     SELECT fee_id, sum(precise_amount_cents) AS amount_cents
     FROM credit_note_items
@@ -21,7 +22,9 @@ CROSS JOIN LATERAL (
 ) AS sums
 CROSS JOIN LATERAL (
     VALUES
-    ('amount', round(fees.precise_amount_cents), fees.amount_cents, 0::numeric),
+    ('amount',
+        CASE WHEN fees.true_up_parent_fee_id IS NULL THEN round(fees.precise_amount_cents) ELSE fees.amount_cents END,
+        fees.amount_cents, 0::numeric),
     ('most lowered before taxes', least(fees.precise_coupons_amount_cents, most_cents), fees.precise_coupons_amount_cents, 0),
     ('most taken back', least(noted_cents, most_cents), noted_cents, 0)
 ) AS entry (rule, expected, found, within)

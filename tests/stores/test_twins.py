@@ -180,7 +180,7 @@ def shown(usage: Json) -> Expected:
     batches=st.lists(st.lists(SENT, min_size=1, max_size=25), min_size=1, max_size=3),
     look=st.booleans(),
 )
-def test_current_usage(
+def reads_what_was_sent(
     book: Book, zone: str, started: int, batches: list[list[tuple[Any, ...]]], *, look: bool
 ) -> None:
     subscription = unique("twin")
@@ -202,9 +202,9 @@ def test_current_usage(
     book.expected[subscription] = expected
 
 
-def test_what_is_billed(book: Book) -> None:
-    """The close asks for all windows at once, in other queries."""
-    assert book.expected
+def test_current_usage_and_what_is_billed(book: Book) -> None:
+    """The close asks for the windows of all subscriptions at once, in other queries than current usage does."""
+    reads_what_was_sent(book)
     set_clock(book.api, "2024-04-02T00:00:00Z")
     fees: list[Json] = []
     page: int | None = 1
