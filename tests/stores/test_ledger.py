@@ -79,16 +79,16 @@ def break_one(db: Session, accounts: Accounts, column: str, value: str, which: s
     return made.scalar_one()
 
 
-@pytest.mark.parametrize(("object_", "rule", "column", "value", "which"), BROKEN)
-def test_what_is_broken_is_named(
-    db: Session, lived: Accounts, object_: str, rule: str, column: str, value: str, which: str
-) -> None:
-    break_one(db, lived, column, value, which)
-    found = find_imbalances(db, lived.id)
-    assert (object_, rule) in {(one.object, one.rule) for one in found.first}
-    assert found.number == len(found.first)
-    assert {one.organization for one in found.first} == {"In CLF"}
-    assert {one.customer for one in found.first} <= lived.accounts.keys()
+def test_what_is_broken_is_named(postgres: Postgres, lived: Accounts) -> None:
+    for object_, rule, column, value, which in BROKEN:
+        with postgres.undone() as db:
+            broken = break_one(db, lived, column, value, which)
+            found = find_imbalances(db, lived.id)
+        case = f"{rule} of {object_} {broken}, {column} = {value} where {which}"
+        assert (object_, rule) in {(one.object, one.rule) for one in found.first}, case
+        assert found.number == len(found.first), case
+        assert {one.organization for one in found.first} == {"In CLF"}, case
+        assert {one.customer for one in found.first} <= lived.accounts.keys(), case
 
 
 def test_every_rule_can_be_broken() -> None:

@@ -173,7 +173,7 @@ def shown(usage: Json) -> Expected:
     return {key: one for key, one in found.items() if one != (0, 0)}
 
 
-@settings(max_examples=30, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     zone=st.sampled_from(ZONES),
     started=st.integers(-40 * 24 * 60, 19 * 24 * 60),
