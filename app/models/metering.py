@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, Id, Json
@@ -23,5 +23,5 @@ class EventCheck(Base):
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
     hour: Mapped[datetime]
     counts: Mapped[Json]
-    errors: Mapped[Json]
+    errors: Mapped[Json] = mapped_column(JSON)  # JSONB holds no NUL, and a sender's id may have one
     checked_at: Mapped[datetime]

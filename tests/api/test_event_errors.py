@@ -69,6 +69,14 @@ def test_each_event_is_checked_once(api: httpx.Client) -> None:
     ]
 
 
+def test_ids_come_as_they_were_sent(api: httpx.Client) -> None:
+    shop(api)
+    ids = ["a\x00b", "\U0001f600", '"quoted"', "line\n"]
+    send_events(api, [event("nothing", transaction=one) for one in ids])
+    set_clock(api, "2024-05-10T11:00:00Z")
+    assert sorted(found(api)[0]["invalid_code"]) == sorted(ids)
+
+
 def test_the_field_of_an_expression(api: httpx.Client) -> None:
     shop(api)
     send_events(api, [event("disk", transaction="fine", mb=1), event("disk", transaction="sent", value=5)])
