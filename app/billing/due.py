@@ -280,6 +280,7 @@ class DueRunner:
                 for customer_id in customers:
                     run.failed(instant, error, customer_id, None)
                 failed.update(customers)
+                size = self._chunk
                 if not customers:
                     return
             else:

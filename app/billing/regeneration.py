@@ -235,7 +235,8 @@ def _adjusted(
     terms = charge if filter_ is not None or fee.charge_filter_id is None else None
     if adjustment.unit_amount is None and is_of_charge:
         _check_by_units(terms or fixed)
-    price = (filter_ or terms or fixed).price if (terms or fixed) else None  # type: ignore[union-attr]
+    priced_by = filter_ or terms or fixed
+    price = None if priced_by is None else priced_by.price
     priced_in = charge.priced_in(fee.currency) if charge else fee.currency
 
     def reprice(units: Decimal) -> FeeAmounts:
