@@ -178,14 +178,13 @@ async def _take_cloud_events(mode: Mode, request: ExactRequest, service: Service
 
 def event_objects(events: Sequence[Event]) -> list[EventObject]:
     """Events on the wire; those of one request were mostly received at one instant, which is written out once."""
-    created_at: dict[datetime, str] = {}
+    received_at, created_at = None, ""
     objects = []
     for event in events:
-        received_at = event.received_at
-        text = created_at.get(received_at)
-        if text is None:
-            text = created_at[received_at] = instant(received_at)
-        objects.append(event_object(event, text))
+        if event.received_at is not received_at:
+            received_at = event.received_at
+            created_at = instant(received_at)
+        objects.append(event_object(event, created_at))
     return objects
 
 

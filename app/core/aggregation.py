@@ -113,6 +113,11 @@ def decimal_value(text: str | None) -> Decimal | None:
     return None if value is None else _fitted(value)
 
 
+def is_stored_as_it_is(text: str) -> bool:
+    """Whether a property's text is a number whose ``decimal_value`` has the same digits: it need not be read to be kept."""
+    return _FITTING(text) is not None
+
+
 def read_number(text: str) -> Decimal | None:
     """The number that a property's text looks like, every digit of it and of any size: plain and exponent notation
     in ASCII. None when it is not a finite number, or longer than ``MAX_VALUE_TEXT`` characters.

@@ -42,13 +42,14 @@ def decide(
     Requests count in the order they came: a later one is held against what the earlier ones of the block brought.
     """
     accepted = Accepted()
+    fresh = accepted.fresh
     for request in requests:
         mine: dict[Key, Event] = {}
         answer: list[Event] = []
         wrong: dict[int, Details] = {}
         for position, event in enumerate(request.events):
             key = event.key
-            first = mine.get(key) or accepted.fresh.get(key) or seen.get(key)
+            first = mine.get(key) or (fresh and fresh.get(key)) or (seen and seen.get(key)) or None
             if first is None:
                 if metrics and (metric := metrics.get((key[0], event.code))) is not None:
                     try:
@@ -65,7 +66,7 @@ def decide(
         if wrong:
             accepted.refused.append((request, refusal(wrong) if request.batch else Invalid(wrong[0])))
         else:
-            accepted.fresh.update(mine)
+            fresh.update(mine)
             accepted.answers.append((request, answer))
     return accepted
 

@@ -8,23 +8,28 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
-from app.core.aggregation import Aggregation, decimal_value
+from app.core.aggregation import Aggregation, decimal_value, is_stored_as_it_is
 from app.core.expressions import Expression, parse
 from app.errors import ApiError, BadRequest, Details, Invalid
 
 LATEST_MS = 10_413_791_999_999
 """The last millisecond of 2299, the end of what the store's DateTime64 can hold."""
+SURELY_EARLIER = len(str(LATEST_MS // 1000)) - 1
+"""How many digits a number of seconds may have that need not be held against that."""
 
 LARGEST_PRECISE_AMOUNT = Decimal(10) ** 25
 ABSENT = Raw(b"null")
+COUNT, UNIQUE_COUNT = Aggregation.COUNT, Aggregation.UNIQUE_COUNT
 DAY_SECONDS = 86_400
 FIRST_DAY = date(1970, 1, 1).toordinal()
-THREE_DIGITS = [f"{number:03d}" for number in range(1_000)]
+STORE_MILLISECONDS = [f"{number:03d}" for number in range(1_000)]
+WIRE_MILLISECONDS = [f"{number:03d}Z" for number in range(1_000)]
 VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 """The digit that carries a UUID's variant."""
-_string = msgspec.json.Decoder(str)
+QUOTE = ord('"')
+_decode_string = msgspec.json.Decoder(str).decode
 
 
 class EventInput(Struct, gc=False):
@@ -97,8 +102,8 @@ class EventObject(Struct, gc=False):
     created_at: str
 
 
-class EventRow(Struct, gc=False):
-    """An event as a line of the store's JSON input."""
+class EventRow(Struct, gc=False, array_like=True):
+    """An event as a line of the store's JSON input: the columns of `events`, in their order."""
 
     organization_id: str
     external_subscription_id: str
@@ -114,7 +119,7 @@ class EventRow(Struct, gc=False):
     operation: str
     dimensions: dict[str, str]
     ingested_at: str
-    replaced: dict[str, str | None] | UnsetType = UNSET
+    replaced: dict[str, str | None] = {}
 
 
 class MetricDefinition(Struct, frozen=True):
@@ -145,13 +150,11 @@ def read_event(
         wrong["transaction_id"] = ["value_is_mandatory"]
     if not code:
         wrong["code"] = ["value_is_mandatory"]
-    milliseconds, timestamp_given = None, True
-    if given.timestamp is ABSENT or bytes(given.timestamp) == b"null":
-        milliseconds, timestamp_given = int(now.timestamp() * 1000), False
-    else:
-        milliseconds = _milliseconds(given.timestamp)
-        if milliseconds is None:
-            wrong["timestamp"] = ["invalid_format"]
+    timestamp = bytes(given.timestamp)
+    timestamp_given = timestamp != b"null"
+    milliseconds = _milliseconds(timestamp) if timestamp_given else int(now.timestamp() * 1000)
+    if milliseconds is None:
+        wrong["timestamp"] = ["invalid_format"]
     precise = None
     if given.precise_total_amount_cents is not ABSENT:
         try:
@@ -162,14 +165,14 @@ def read_event(
         return wrong
     echo = given.properties or {}
     return Event(
-        key=(organization_id, given.external_subscription_id or "", str(transaction_id)),
-        code=code,
-        timestamp_ms=milliseconds,
-        timestamp_given=timestamp_given,
-        properties={name: _text(value) for name, value in echo.items()},
-        echo=echo,
-        precise_total_amount_cents=precise,
-        received_at=received_at,
+        (organization_id, given.external_subscription_id or "", str(transaction_id)),
+        code,
+        milliseconds,
+        timestamp_given,
+        {name: _text(value) for name, value in echo.items()},
+        echo,
+        precise,
+        received_at,
     )
 
 
@@ -213,22 +216,21 @@ def explain_undecodable(error: Exception, *, batch: bool) -> ApiError:
     return Invalid(details)
 
 
-def _milliseconds(raw: Raw) -> int | None:
-    """Whole milliseconds since 1970 of a Unix time in seconds, digits past the third dropped; None when it is not one.
+def _milliseconds(text: bytes) -> int | None:
+    """Whole milliseconds since 1970 of a Unix time in seconds, a JSON literal, digits past the third dropped; None when it
+    is not one.
 
     Metering spec 1.3. The decimal text is read, never a float of it. Times before 1970 and after 2299 are refused: the
     store cannot hold them.
     """
-    text = bytes(raw)
+    if text.isdigit() and len(text) <= SURELY_EARLIER:
+        return int(text) * 1000
     if text[:1] == b'"':
-        text = _string.decode(text).encode()
-    if text.isdigit() and len(text) < len(str(LATEST_MS)):
-        milliseconds = int(text) * 1000
-    else:
-        value = decimal_value(text.decode("ascii", "replace"))
-        if value is None or value < 0:
-            return None
-        milliseconds = int(value * 1000)
+        text = _decode_string(text).encode()
+    value = decimal_value(text.decode("ascii", "replace"))
+    if value is None or value < 0:
+        return None
+    milliseconds = int(value * 1000)
     return milliseconds if milliseconds <= LATEST_MS else None
 
 
@@ -237,7 +239,7 @@ def _precise_amount(raw: Raw) -> Decimal | None:
     if text == "null":
         return None
     if text[:1] == '"':
-        text = _string.decode(text)
+        text = _decode_string(text)
     value = decimal_value(text)
     if value is None or abs(value) >= LARGEST_PRECISE_AMOUNT:
         raise ValueError(text)
@@ -247,44 +249,51 @@ def _precise_amount(raw: Raw) -> Decimal | None:
 def _text(raw: Raw) -> str:
     """A property's value as it is stored: a string's content, otherwise the JSON literal as sent."""
     value = bytes(raw)
-    return _string.decode(value) if value[:1] == b'"' else value.decode()
+    return _decode_string(value) if value[0] == QUOTE else value.decode()
 
 
 def enriched(event: Event, metric: MetricDefinition | None, ingested_at: str) -> EventRow:
     """The row of an event, read as its metric reads it; without a metric it is kept but counts for nothing yet."""
     organization_id, external_subscription_id, transaction_id = event.key
-    row = EventRow(
-        organization_id=organization_id,
-        external_subscription_id=external_subscription_id,
-        code=event.code,
-        transaction_id=transaction_id,
-        timestamp=store_instant(event.timestamp_ms),
-        hour=event.timestamp_ms // 3_600_000,
-        properties=event.properties,
-        precise_total_amount_cents=plain(event.precise_total_amount_cents),
-        aggregation="",
-        value="0",
-        item="",
-        operation="add",
-        dimensions={},
-        ingested_at=ingested_at,
-    )
-    if event.replaced:
-        row.replaced = event.replaced
+    aggregation, value, item, operation = "", "0", "", "add"
+    dimensions: dict[str, str] = {}
     if metric is not None:
-        row.aggregation = metric.aggregation
+        aggregation = metric.aggregation
         if metric.dimension_keys:
-            row.dimensions = {key: text for key in metric.dimension_keys if (text := event.properties.get(key))}
-        text = _metered_text(event, metric)
-        if metric.aggregation is Aggregation.COUNT:
-            row.value = "1"
-        elif metric.aggregation is Aggregation.UNIQUE_COUNT:
-            row.item = text or ""
-            row.operation = "remove" if event.properties.get("operation_type") == "remove" else "add"
+            dimensions = {key: text for key in metric.dimension_keys if (text := event.properties.get(key))}
+        if aggregation is COUNT:
+            value = "1"
+        elif aggregation is UNIQUE_COUNT:
+            item = _metered_text(event, metric) or ""
+            operation = "remove" if event.properties.get("operation_type") == "remove" else "add"
         else:
-            value = decimal_value(text)
-            row.value = "0" if value is None else format(value, "f")
-    return row
+            value = _value_text(_metered_text(event, metric))
+    precise = event.precise_total_amount_cents
+    return EventRow(
+        organization_id,
+        external_subscription_id,
+        event.code,
+        transaction_id,
+        store_instant(event.timestamp_ms),
+        event.timestamp_ms // 3_600_000,
+        event.properties,
+        None if precise is None else plain(precise),
+        aggregation,
+        value,
+        item,
+        operation,
+        dimensions,
+        ingested_at,
+        event.replaced or {},
+    )
+
+
+def _value_text(text: str | None) -> str:
+    """The decimal value of a property, as the store reads it; 0 for what is none."""
+    if text is not None and is_stored_as_it_is(text):
+        return text
+    value = decimal_value(text)
+    return "0" if value is None else format(value, "f")
 
 
 def _metered_text(event: Event, metric: MetricDefinition) -> str | None:
@@ -299,17 +308,18 @@ def event_object(
     event: Event, created_at: str, customer_id: str | None = None, subscription_id: str | None = None
 ) -> EventObject:
     """An event as it is on the wire."""
+    precise = event.precise_total_amount_cents
     return EventObject(
-        lago_id=event_id(event.key),
-        transaction_id=event.key[2],
-        lago_customer_id=customer_id,
-        code=event.code,
-        timestamp=wire_instant(event.timestamp_ms),
-        precise_total_amount_cents=plain(event.precise_total_amount_cents),
-        properties=event.echo,
-        lago_subscription_id=subscription_id,
-        external_subscription_id=event.key[1],
-        created_at=created_at,
+        event_id(event.key),
+        event.key[2],
+        customer_id,
+        event.code,
+        wire_instant(event.timestamp_ms),
+        None if precise is None else plain(precise),
+        event.echo,
+        subscription_id,
+        event.key[1],
+        created_at,
     )
 
 
@@ -323,23 +333,21 @@ def event_id(key: tuple[str, str, str]) -> str:
 
 def store_instant(milliseconds: int) -> str:
     """`2024-04-30 18:00:00.123`, the store's text form of an instant in UTC."""
-    seconds, rest = divmod(milliseconds, 1000)
-    return _second_text(seconds) + THREE_DIGITS[rest]
+    return _second_text(milliseconds // 1000) + STORE_MILLISECONDS[milliseconds % 1000]
 
 
 def wire_instant(milliseconds: int) -> str:
     """`2024-04-30T18:00:00.123Z`, an instant on the wire."""
-    instant = store_instant(milliseconds)
-    return f"{instant[:10]}T{instant[11:]}Z"
+    return _second_text(milliseconds // 1000, "T") + WIRE_MILLISECONDS[milliseconds % 1000]
 
 
-@lru_cache(maxsize=10_000)
-def _second_text(seconds: int) -> str:
+@lru_cache(maxsize=20_000)
+def _second_text(seconds: int, separator: str = " ") -> str:
     """Most events are of the same few seconds, and writing one out takes longer than looking it up."""
     days, rest = divmod(seconds, DAY_SECONDS)
     minutes, second = divmod(rest, 60)
     hour, minute = divmod(minutes, 60)
-    return f"{date.fromordinal(FIRST_DAY + days).isoformat()} {hour:02d}:{minute:02d}:{second:02d}."
+    return f"{date.fromordinal(FIRST_DAY + days).isoformat()}{separator}{hour:02d}:{minute:02d}:{second:02d}."
 
 
 def plain(value: Decimal | None) -> str | None:

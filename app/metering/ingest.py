@@ -31,7 +31,7 @@ from app.metering.definitions import CodeKey, Definitions
 from app.metering.events import Event, EventRow, MetricDefinition, enriched
 from app.metering.journal import Journal
 from app.metering.keys import Key, KeyFilter
-from app.metering.stored import EPOCH, find_events
+from app.metering.stored import EPOCH, find_events, find_replayed
 from app.stores.clickhouse import ClickHouse
 
 log = structlog.get_logger(__name__)
@@ -268,7 +268,7 @@ class Ingest:
             await self.settled()
             await self.restore()
         metrics = await self._metrics_with_expression(event for request in requests for event in request.events)
-        seen = await self._seen_before(requests)
+        seen = await self._seen_before(requests, metrics)
         if metrics:  # evaluating takes its time, which the other requests need not wait for
             accepted = await self._run(decide, requests, seen, metrics)
         else:
@@ -294,23 +294,32 @@ class Ingest:
             await self._run(self._definitions.load, unknown)
         return self._definitions.with_expression(codes)
 
-    async def _seen_before(self, requests: list[Request]) -> dict[Key, Event]:
+    async def _seen_before(
+        self, requests: list[Request], metrics: Mapping[CodeKey, MetricDefinition]
+    ) -> dict[Key, Event]:
         """Those of the requests' events that are there already: written a moment ago, or stored."""
         if not self._clickhouse.embedded:
             await self._learn_keys()
         seen: dict[Key, Event] = {}
-        suspects: set[Key] = set()
+        suspects: dict[Key, Event] = {}
         for request in requests:
             for event in request.events:
                 key = event.key
+                if self._knows_all and key not in self._known:
+                    continue
                 first = self._recent.get(key)
                 if first is not None:
                     seen[key] = first
-                elif not self._knows_all or key in self._known:
-                    suspects.add(key)
+                else:
+                    suspects[key] = event
+        doubtful = [key for key in suspects if key in self._doubtful]
+        for key in doubtful:
+            del suspects[key]
         if suspects:
-            doubtful = suspects & self._doubtful
-            seen |= await self._run(find_events, self._clickhouse, sorted(suspects - doubtful), sorted(doubtful))
+            evaluated = {key for key, event in suspects.items() if (key[0], event.code) in metrics}
+            seen |= await self._run(find_replayed, self._clickhouse, suspects, evaluated)
+        if doubtful:
+            seen |= await self._run(find_events, self._clickhouse, (), sorted(doubtful))
         return seen
 
     async def _insert(self, fresh: dict[Key, Event], organizations: Iterable[str]) -> None:
@@ -331,7 +340,7 @@ class Ingest:
         self._blocks.append(_Block(self._written, lines, keys))
         self._unrolled += len(keys)
         self._to_roll_up.set()
-        if self._unrolled >= self._settings.max_block_events:
+        if self._unrolled >= self._settings.max_queued_events // 2:
             self._hurry.set()
 
     async def _insert_events(self, lines: bytes, keys: list[Key]) -> None:
@@ -394,10 +403,10 @@ class Ingest:
     def _roll_up(self, blocks: list[_Block], file: int) -> None:
         lines = b"".join(block.lines for block in blocks)
         if self._journal is not None:
-            self._clickhouse.insert_lines("events", lines)
-        self._clickhouse.insert_lines("rollup_feed", lines)
-        if self._journal is not None:
+            self._clickhouse.insert_lines("event_feed", lines)
             self._journal.clear(file)
+        else:
+            self._clickhouse.insert_lines("rollup_feed", lines)
 
     async def _linger(self) -> None:
         """Give more blocks the time to share the trip through the views, unless a reader comes."""

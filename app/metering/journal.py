@@ -22,7 +22,7 @@ _row = msgspec.json.Decoder(EventRow)
 
 
 class Journal:
-    """Two files of event rows, a JSON object a line."""
+    """Two files of event rows, a JSON array a line."""
 
     def __init__(self, folder: Path):
         folder.mkdir(exist_ok=True)

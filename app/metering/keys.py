@@ -1,11 +1,13 @@
-"""The memory of event keys: surely new, or perhaps seen before (design: dedupe before the insert)."""
+"""Event keys: the memory of them, surely new or perhaps seen before (design: dedupe before the insert), and where they are
+stored."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Mapping
 
 from rbloom import Bloom
 
 FIRST_CAPACITY = 1_000_000
-FALSE_POSITIVES = 0.001
+FIRST_FALSE_POSITIVES = 0.00001
 
 Key = tuple[str, str, str]
 """Organization, external subscription id, transaction id."""
@@ -14,14 +16,14 @@ Key = tuple[str, str, str]
 class KeyFilter:
     """Every key ever added is known; a key never added is almost always unknown.
 
-    A chain of Bloom filters, each twice as large as the one before, so that it grows with what it has seen: about
-    1.8 bytes a key.
+    A chain of Bloom filters, each twice as large as the one before and mistaken twice as often, so that it grows with what
+    it has seen: 3 bytes a key at first, about 2.6 of 100 million.
     """
 
     def __init__(self) -> None:
-        self._filters = [Bloom(FIRST_CAPACITY, FALSE_POSITIVES)]
-        self._room = FIRST_CAPACITY
-        self._capacity = FIRST_CAPACITY
+        self._capacity = self._room = FIRST_CAPACITY
+        self._false_positives = FIRST_FALSE_POSITIVES
+        self._filters = [Bloom(self._capacity, self._false_positives)]
 
     def __contains__(self, key: Key) -> bool:
         for one in self._filters:  # noqa: SIM110 (a generator costs more than the look-ups)
@@ -39,4 +41,24 @@ class KeyFilter:
             if not self._room:
                 self._capacity *= 2
                 self._room = self._capacity
-                self._filters.append(Bloom(self._capacity, FALSE_POSITIVES))
+                self._false_positives *= 2
+                self._filters.append(Bloom(self._capacity, self._false_positives))
+
+
+def slot_of(organization_id: str, transaction_id: str) -> int:
+    """Where the key table has the events of an organization with a transaction id; seldom others, too."""
+    return _half_md5(organization_id + transaction_id)
+
+
+def content_of(key: Key, code: str, properties: Mapping[str, str], precise_amount: str) -> int | None:
+    """What the key table has as the content of an event: of two with one slot the same only where these are the same. None
+    where the texts leave no telling, for there is a NUL in them. `properties` as they were sent, in their order."""
+    names, texts = "\0".join(properties), "\0".join(properties.values())
+    text = f"{key[1]}\0{code}\0{precise_amount}\0{len(properties)}\0{names}\0{texts}"
+    separators = 5 + 2 * max(len(properties) - 1, 0)
+    return _half_md5(text) if text.count("\0") == separators else None
+
+
+def _half_md5(text: str) -> int:
+    """ClickHouse's halfMD5."""
+    return int.from_bytes(hashlib.md5(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()[:8], "big")

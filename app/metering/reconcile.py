@@ -33,6 +33,9 @@ def reconcile_since(clickhouse: ClickHouse, since: datetime, settled_before: dat
     """Put right everything that events ingested since an instant have touched; returns the number of cells mended."""
     mended = _drop_copies(clickhouse, since)
     clickhouse.command(Query("missing_keys", {"since": since}))
+    surplus = [tuple(row) for row in clickhouse.rows(Query("surplus_arrivals", {"since": since}))]
+    if surplus:  # all that are alike go, and one of them comes back
+        clickhouse.command(Query("drop_copy_arrivals", {"copies": surplus}))
     clickhouse.command(Query("missing_arrivals", {"since": since}))
     return mended + _mend(clickhouse, "compare_since", {"since": since, "settled_before": settled_before})
 

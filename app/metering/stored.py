@@ -1,16 +1,46 @@
 """Events as they are in the store, found by key or by transaction id (metering spec 1.7)."""
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from app.metering.events import Event
-from app.metering.keys import Key
+from app.core.values import replace
+from app.metering.events import Event, plain
+from app.metering.keys import Key, content_of, slot_of
 from app.stores.clickhouse import ClickHouse, Query
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+UNKNOWN_CONTENT = 0
 END = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+
+
+def find_replayed(clickhouse: ClickHouse, sent: Mapping[Key, Event], evaluated: Collection[Key]) -> dict[Key, Event]:
+    """The stored events with the keys of those that were sent. Mostly they are the same, which the key table tells; only
+    the others are looked at themselves, and those of `evaluated`, which are stored with more than was sent."""
+    stored: dict[int, list[Sequence[Any]]] = defaultdict(list)
+    slots = {key: slot_of(key[0], key[2]) for key in sent}
+    for slot, *rest in clickhouse.rows(Query("stored_keys", {"slots": list(slots.values())})):
+        stored[slot].append(rest)
+    found, others = {}, []
+    for key, event in sent.items():
+        rows = stored.get(slots[key])
+        if rows is None:
+            continue
+        known = {content for content, _, _ in rows}
+        content = content_of(key, event.code, event.properties, plain(event.precise_total_amount_cents) or "")
+        if content not in known or UNKNOWN_CONTENT in known or key in evaluated:
+            others.append(key)
+            continue
+        timestamp_ms, ingested_us = next((at, ingested) for one, at, ingested in rows if one == content)
+        found[key] = replace(
+            event,
+            timestamp_ms=timestamp_ms,
+            timestamp_given=True,
+            received_at=EPOCH + timedelta(microseconds=ingested_us),
+        )
+    return found | find_events(clickhouse, sorted(others), ()) if others else found
 
 
 def find_events(clickhouse: ClickHouse, keys: Sequence[Key], doubtful: Sequence[Key]) -> dict[Key, Event]:
@@ -18,7 +48,8 @@ def find_events(clickhouse: ClickHouse, keys: Sequence[Key], doubtful: Sequence[
     the events themselves."""
     found: list[Sequence[Any]] = []
     if keys:
-        found += clickhouse.rows(Query("events_by_key", {"keys": _ordered(keys)}))
+        slots = [slot_of(organization, transaction) for organization, _, transaction in keys]
+        found += clickhouse.rows(Query("events_by_key", {"keys": _ordered(keys), "slots": slots}))
     if doubtful:
         found += clickhouse.rows(Query("events_by_key_raw", {"keys": _ordered(doubtful)}))
     events = map(event_of, found)
@@ -27,9 +58,9 @@ def find_events(clickhouse: ClickHouse, keys: Sequence[Key], doubtful: Sequence[
 
 def find_event(clickhouse: ClickHouse, organization_id: UUID, transaction_id: str) -> Event | None:
     """The event with a transaction id; where several subscriptions have one, the latest ingested."""
-    rows = clickhouse.rows(
-        Query("event_by_transaction", {"organization_id": organization_id, "transaction_id": transaction_id})
-    )
+    slot = slot_of(str(organization_id), transaction_id)
+    parameters = {"organization_id": organization_id, "transaction_id": transaction_id, "slot": slot}
+    rows = clickhouse.rows(Query("event_by_transaction", parameters))
     return event_of(rows[0]) if rows else None
 
 

@@ -25,42 +25,52 @@ PARTITION BY toYYYYMM(timestamp)
 ORDER BY (organization_id, external_subscription_id, code, timestamp, transaction_id)
 SETTINGS index_granularity = 2048;
 
--- What the views below read: a block that has been written to `events` is sent here once more, and nothing is kept.
--- Writing it in a second step lets a request be answered after one insert, and lets rollups be rebuilt through the
--- very views that made them.
-CREATE TABLE IF NOT EXISTS rollup_feed
-(
-    organization_id UUID,
-    external_subscription_id String,
-    code String,
-    transaction_id String,
-    timestamp DateTime64(3, 'UTC'),
-    hour Int32,
-    precise_total_amount_cents Nullable(Decimal(50, 18)),
-    aggregation LowCardinality(String),
-    value Decimal(38, 18),
-    item String,
-    operation Enum8('add' = 0, 'remove' = 1),
-    dimensions Map(String, String),
-    ingested_at DateTime64(6, 'UTC')
-)
-ENGINE = Null;
+-- What the rollup views read, and nothing is kept of it. Writing events in a second step lets a request be answered after
+-- one insert, and lets rollups be rebuilt through the very views that made them.
+CREATE TABLE IF NOT EXISTS rollup_feed AS events ENGINE = Null;
 
--- Where an event with a given key is, to tell a replay from a conflict and to find an event by its transaction id.
+-- Both at once, for a block that is durable elsewhere: its text is read a single time.
+CREATE TABLE IF NOT EXISTS event_feed AS events ENGINE = Null;
+CREATE MATERIALIZED VIEW IF NOT EXISTS event_feed_events TO events AS SELECT * FROM event_feed;
+CREATE MATERIALIZED VIEW IF NOT EXISTS event_feed_rollups TO rollup_feed AS
+SELECT * EXCEPT (properties, replaced) FROM event_feed;
+
+-- Where an event with a given key is, to tell a replay from a conflict and to find an event by its transaction id. Sorted by
+-- a hash, whatever the ids look like; small parts of a column are compressed each on its own, so that one key is found
+-- without reading its neighbours. `content` is a hash of all that a replay must repeat but its time; 0 where it is not known,
+-- and what was sent must be looked at in `events`.
 CREATE TABLE IF NOT EXISTS event_keys
 (
+    slot UInt64 MATERIALIZED halfMD5(concat(toString(organization_id), transaction_id)),
+    content UInt64,
+    timestamp DateTime64(3, 'UTC'),
+    ingested_at DateTime64(6, 'UTC'),
     organization_id UUID,
     transaction_id String,
     external_subscription_id String,
     code String,
-    timestamp DateTime64(3, 'UTC'),
-    ingested_at DateTime64(6, 'UTC'),
     INDEX ingested ingested_at TYPE minmax GRANULARITY 16
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (organization_id, transaction_id, external_subscription_id, code, timestamp, ingested_at)
-SETTINGS index_granularity = 256;
+PRIMARY KEY slot
+ORDER BY (slot, organization_id, transaction_id, external_subscription_id, code, timestamp, ingested_at)
+SETTINGS
+    index_granularity = 512,
+    min_compress_block_size = 2048,
+    min_bytes_for_wide_part = 1000000000000,
+    min_rows_for_wide_part = 1000000000000;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS event_keys_view TO event_keys AS
-SELECT organization_id, transaction_id, external_subscription_id, code, timestamp, ingested_at
-FROM rollup_feed;
+SELECT
+    if(empty(replaced), halfMD5(concat(
+        external_subscription_id, '\0', code, '\0', ifNull(toString(precise_total_amount_cents), ''), '\0',
+        toString(length(properties)), '\0',
+        arrayStringConcat(mapKeys(properties), '\0'), '\0', arrayStringConcat(mapValues(properties), '\0')
+    )), 0) AS content,
+    timestamp,
+    ingested_at,
+    organization_id,
+    transaction_id,
+    external_subscription_id,
+    code
+FROM events;

@@ -1,4 +1,4 @@
--- Removes the arrivals of those copies.
+-- Removes these arrivals.
 DELETE FROM event_arrivals
 WHERE (organization_id, external_subscription_id, code, timestamp, transaction_id, ingested_at) IN (
     SELECT copy.1, copy.2, copy.3, copy.4, copy.5, copy.6

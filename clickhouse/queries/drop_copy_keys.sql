@@ -1,4 +1,4 @@
--- Removes the key rows of those copies.
+-- Removes the key rows of copies.
 DELETE FROM event_keys
 WHERE (organization_id, external_subscription_id, code, timestamp, transaction_id, ingested_at) IN (
     SELECT copy.1, copy.2, copy.3, copy.4, copy.5, copy.6

@@ -13,11 +13,15 @@ FROM
             PARTITION BY organization_id, external_subscription_id, transaction_id
             ORDER BY ingested_at, code, timestamp
         ) AS copy
-    FROM (SELECT DISTINCT * FROM event_keys)
-    WHERE (organization_id, transaction_id, external_subscription_id) IN (
-        SELECT organization_id, transaction_id, external_subscription_id
-        FROM events
-        WHERE ingested_at >= {since:DateTime64(6, 'UTC')}
+    FROM
+    (
+        SELECT DISTINCT organization_id, external_subscription_id, code, timestamp, transaction_id, ingested_at
+        FROM event_keys
+        WHERE slot IN (
+            SELECT halfMD5(concat(toString(organization_id), transaction_id))
+            FROM events
+            WHERE ingested_at >= {since:DateTime64(6, 'UTC')}
+        )
     )
 )
 WHERE copy > 1

@@ -13,7 +13,7 @@ FROM events
 WHERE (organization_id, external_subscription_id, code, timestamp, transaction_id) IN (
     SELECT organization_id, external_subscription_id, code, timestamp, transaction_id
     FROM event_keys
-    WHERE organization_id = {organization_id:UUID} AND transaction_id = {transaction_id:String}
+    WHERE slot = {slot:UInt64} AND organization_id = {organization_id:UUID} AND transaction_id = {transaction_id:String}
 )
 ORDER BY ingested_at DESC
 LIMIT 1
