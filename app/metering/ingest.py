@@ -12,7 +12,6 @@ answered after the trip.
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -31,6 +30,7 @@ from app.metering.definitions import CodeKey, Definitions
 from app.metering.events import Event, EventRow, MetricDefinition, enriched
 from app.metering.journal import Journal
 from app.metering.keys import Key, KeyFilter
+from app.metering.recent import RecentEvents
 from app.metering.stored import EPOCH, find_events, find_replayed
 from app.stores.clickhouse import ClickHouse
 
@@ -78,9 +78,7 @@ class Ingest:
         self._arrived = asyncio.Event()
         self._known = KeyFilter()
         self._knows_all = False
-        self._recent: dict[Key, Event] = {}
-        self._remembered: deque[list[Key]] = deque()
-        self._remembered_events = 0
+        self._recent = RecentEvents()
         self._doubtful: set[Key] = set()
         self._blocks: list[_Block] = []
         self._written = 0
@@ -196,7 +194,7 @@ class Ingest:
 
     def forget_stored(self) -> None:
         """Stored events have been changed or deleted: look at them in the store again. Only in a quiet time."""
-        self._forget(0)
+        self._recent.forget(self._rolled_up, 0)
 
     def trust_again(self, failures: int) -> None:
         """The store has been reconciled after so many failures: keys of failed inserts are found there like all others."""
@@ -334,8 +332,8 @@ class Ingest:
         else:
             await self._insert_events(lines, keys)
         self._known.add(keys)
-        self._recent.update(fresh)
         self._written += 1
+        self._recent.add(fresh, self._written)
         self._taken(organizations, self._written)
         self._blocks.append(_Block(self._written, lines, keys))
         self._unrolled += len(keys)
@@ -380,25 +378,12 @@ class Ingest:
                 self.needs_reconcile.set()
             for block in blocks:
                 self._unrolled -= len(block.keys)
-                self._remember(block.keys)
+            # Other processes may change what is stored.
+            self._recent.forget(blocks[-1].number, MOST_REMEMBERED if self._journal is not None else 0)
             async with self._progress:
                 self._rolled_up = blocks[-1].number
                 self._progress.notify_all()
             self._readable()
-
-    def _remember(self, keys: list[Key]) -> None:
-        """Keep a block's events in mind when it is stored, for what is sent again is mostly sent again soon. Not where
-        other processes may change what is stored."""
-        self._remembered.append(keys)
-        self._remembered_events += len(keys)
-        self._forget(MOST_REMEMBERED if self._journal is not None else 0)
-
-    def _forget(self, but: int) -> None:
-        while self._remembered_events > but:
-            keys = self._remembered.popleft()
-            self._remembered_events -= len(keys)
-            for key in keys:
-                self._recent.pop(key, None)
 
     def _roll_up(self, blocks: list[_Block], file: int) -> None:
         lines = b"".join(block.lines for block in blocks)
