@@ -17,7 +17,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,7 +34,7 @@ from app.clock import system_now
 from app.config import Settings
 from app.core.aggregation import Aggregation
 from app.logs import configure_logging
-from app.metering.events import EventBatchBody, MetricDefinition, enriched, read_batch
+from app.metering.events import EventBatchBody, EventRow, MetricDefinition, enriched, read_batch
 from app.metering.ingest import encode_lines
 from app.metering.keys import Key, KeyFilter
 from app.stores.clickhouse import open_clickhouse
@@ -65,7 +65,7 @@ GOAL_PEER = 1.5
 GOAL_COST = 0.15
 GOAL_FILTER_MB = 300
 BATCH = 1_000
-BATCHES = 160
+BATCHES = 400
 BATCH_CONNECTIONS = 4
 ROUNDS = 3
 REPEATED_EACH = 5
@@ -74,7 +74,8 @@ STREAMS = (1, 4)
 SINGLES = 30_000
 SINGLE_CONNECTIONS = 16
 SECONDS = 8.0
-STRAIGHT_BLOCKS = (1_000, 5_000, 20_000, 40_000)
+STRAIGHT_BLOCKS = (1_000, 10_000, 40_000, 80_000)
+OTHERS_EVENTS = 160_000
 KEYS_PART = 100_000
 UNSEEN = 1_000_000
 
@@ -149,10 +150,12 @@ class Ours:
 
 @dataclass(frozen=True, slots=True)
 class Straight:
-    """Events a second into `events` alone, and into `events` and then `rollup_feed`."""
+    """Events a second into `events` alone; and into all tables, through `event_feed`: as objects with the columns' names,
+    and as the lines that the service writes."""
 
     stored: float
-    rolled_up: float
+    named: float
+    lines: float
 
 
 def _measure_ours(now: int) -> Ours:
@@ -187,10 +190,12 @@ def _print_batches(ours: Ours, straight: Mapping[int, Straight], bare: Runs, pee
     print(f"\nBatches of {BATCH:,} over {BATCH_CONNECTIONS} connections, {ours.fresh.requests * BATCH:,} events")
     _print("answered", ours.fresh.answered * BATCH)
     _print("until readable in the rollups (our figure)", rate)
-    best = max(straight, key=lambda size: straight[size].rolled_up)
+    best = max(straight, key=lambda size: straight[size].lines)
     for size, seen in straight.items():
         what, goal = ("limit:", GOAL_STRAIGHT) if size == best else ("", None)
-        _print(f"{what:<6} straight into events, then rollup_feed, {size:,} a block", seen.rolled_up, rate, goal)
+        _print(f"{what:<6} straight into the same tables, {size:,} a block", seen.lines, rate, goal)
+    named = max(straight.values(), key=lambda seen: seen.named)
+    _print("       the same as JSON objects, at its best", named.named, rate, GOAL_STRAIGHT)
     _print(f"       straight into events only, {best:,} a block", straight[best].stored, rate)
     _print("       bare handler, the same bodies", bare.answered * BATCH, rate)
     for waits in (True, False):
@@ -221,7 +226,7 @@ def _measure_peer(now: int) -> dict[peer.Way, float]:
         peer.Way(form, size, commit) for commit in (True, False) for form in peer.FORMS for size in peer.INSERT_SIZES
     ]
     with folder() as root, peer.postgres(root) as uri:
-        return {way: elsewhere(peer.insert, uri, way, BATCHES * BATCH, now) for way in ways}
+        return {way: elsewhere(peer.insert, uri, way, OTHERS_EVENTS, now) for way in ways}
 
 
 def fill_filter(count: int) -> tuple[float, float, float, float]:
@@ -318,26 +323,38 @@ def insert_straight(size: int, now: int) -> Straight:
     ingested_at = received_at.strftime("%Y-%m-%d %H:%M:%S.%f")
     decode = msgspec.json.Decoder(EventBatchBody).decode
     blocks = []
-    count = BATCHES * BATCH
-    for sent in _blocks("straight", now, count, size):
+    for sent in _blocks("straight", now, 2 * OTHERS_EVENTS, size):
         given = decode(encode({"events": sent})).events
         events, _ = read_batch(given, size, organization_id, received_at, received_at)
-        blocks.append(encode_lines([enriched(one, metrics[one.code], ingested_at) for one in events.values()]))
+        blocks.append([enriched(one, metrics[one.code], ingested_at) for one in events.values()])
+    count = sum(map(len, blocks))
+    forms: dict[str, tuple[str, str, Callable[[list[EventRow]], bytes]]] = {
+        "stored": ("events", "JSONCompactEachRow", encode_lines),
+        "named": ("event_feed", "JSONEachRow", _named),
+        "lines": ("event_feed", "JSONCompactEachRow", encode_lines),
+    }
     settings = Settings()
     configure_logging(settings.log_level)
-    with folder() as root:
-        store = open_clickhouse("", root, settings.clickhouse_handles)
-        store.migrate()
-        for table in ("events", "rollup_feed"):
-            store.insert_lines(table, blocks[0])
-        seconds = {"events": 0.0, "rollup_feed": 0.0}
-        for lines in blocks:
-            for table in seconds:
+    rates = {}
+    for form, (table, name, write) in forms.items():
+        with folder() as root:
+            store = open_clickhouse("", root, settings.clickhouse_handles)
+            store.migrate()
+            ready = [write(rows) for rows in blocks]
+            with store._run("bench") as client:  # noqa: SLF001
+                client.raw_insert(table, insert_block=ready[0], fmt=name)
                 started = time.perf_counter()
-                store.insert_lines(table, lines)
-                seconds[table] += time.perf_counter() - started
-        store.close()
-    return Straight(count / seconds["events"], count / sum(seconds.values()))
+                for lines in ready:
+                    client.raw_insert(table, insert_block=lines, fmt=name)
+                rates[form] = count / (time.perf_counter() - started)
+            store.close()
+    return Straight(**rates)
+
+
+def _named(rows: list[EventRow]) -> bytes:
+    return b"\n".join(
+        encode(dict(zip(EventRow.__struct_fields__, msgspec.structs.astuple(row), strict=True))) for row in rows
+    )
 
 
 @litestar.post(["/api/v1/events", "/api/v1/events/batch"], status_code=200)

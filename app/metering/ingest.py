@@ -12,7 +12,7 @@ answered after the trip.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -137,7 +137,7 @@ class Ingest:
     async def failures(self, events: Mapping[int, Event]) -> dict[int, Details]:
         """Which of these events their metric's expression has no result for, and why."""
         async with self._write_lock:  # definitions are loaded for one purpose at a time
-            metrics = await self._metrics_with_expression(events.values())
+            metrics = await self._metrics_with_expression([events.values()])
         return await self._run(failures, events, metrics) if metrics else {}
 
     def follow(self, taken: Callable[[Iterable[str], int], None], readable: Callable[[], None]) -> None:
@@ -265,7 +265,7 @@ class Ingest:
         if self._must_restore:
             await self.settled()
             await self.restore()
-        metrics = await self._metrics_with_expression(event for request in requests for event in request.events)
+        metrics = await self._metrics_with_expression([request.events for request in requests])
         seen = await self._seen_before(requests, metrics)
         if metrics:  # evaluating takes its time, which the other requests need not wait for
             accepted = await self._run(decide, requests, seen, metrics)
@@ -275,8 +275,7 @@ class Ingest:
             if not request.answer.done():
                 request.answer.set_exception(refusal)
         if accepted.fresh:
-            # All events of a request are of one organization.
-            organizations = {request.events[0].key[0] for request, _ in accepted.answers if request.events}
+            organizations = {_organization_of(request.events) for request, _ in accepted.answers if request.events}
             await self._insert(accepted.fresh, organizations)
             if self._journal is None:
                 await self.settled()
@@ -284,9 +283,15 @@ class Ingest:
             if not request.answer.done():
                 request.answer.set_result(answer)
 
-    async def _metrics_with_expression(self, events: Iterable[Event]) -> dict[CodeKey, MetricDefinition]:
-        """Load the definitions that these events are read with; gives those that have something to evaluate."""
-        codes = {(event.key[0], event.code) for event in events}
+    async def _metrics_with_expression(self, requests: Iterable[Collection[Event]]) -> dict[CodeKey, MetricDefinition]:
+        """Load the definitions that the events of these requests are read with; gives those that have something to
+        evaluate."""
+        codes = {
+            (_organization_of(events), code)
+            for events in requests
+            if events
+            for code in {event.code for event in events}
+        }
         unknown = self._definitions.unknown(codes)
         if unknown:
             await self._run(self._definitions.load, unknown)
@@ -401,3 +406,8 @@ class Ingest:
 
     async def _run(self, function: Callable[..., Any], *arguments: object) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+def _organization_of(events: Collection[Event]) -> str:
+    """That of a request's events, which all have the same."""
+    return next(iter(events)).key[0]

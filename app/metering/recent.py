@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from app.metering.events import Event
 from app.metering.keys import Key
 
-CHUNK_EVENTS = 2_000
+CHUNK_EVENTS = 8_000
 
 
 @dataclass(slots=True)

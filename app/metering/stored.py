@@ -1,12 +1,10 @@
 """Events as they are in the store, found by key or by transaction id (metering spec 1.7)."""
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from app.core.values import replace
 from app.metering.events import Event, plain
 from app.metering.keys import Key, content_of, slot_of
 from app.stores.clickhouse import ClickHouse, Query
@@ -19,27 +17,28 @@ END = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 def find_replayed(clickhouse: ClickHouse, sent: Mapping[Key, Event], evaluated: Collection[Key]) -> dict[Key, Event]:
     """The stored events with the keys of those that were sent. Mostly they are the same, which the key table tells; only
     the others are looked at themselves, and those of `evaluated`, which are stored with more than was sent."""
-    stored: dict[int, list[Sequence[Any]]] = defaultdict(list)
     slots = {key: slot_of(key[0], key[2]) for key in sent}
-    for slot, *rest in clickhouse.rows(Query("stored_keys", {"slots": list(slots.values())})):
-        stored[slot].append(rest)
+    known: set[int] = set()
+    stored: dict[tuple[int, int], tuple[int, int]] = {}
+    instants: dict[int, datetime] = {}
+    for slot, content, timestamp_ms, ingested_us in clickhouse.rows(Query("stored_keys", {"slots": [*slots.values()]})):
+        known.add(slot)
+        stored.setdefault((slot, content), (timestamp_ms, ingested_us))
+        if ingested_us not in instants:
+            instants[ingested_us] = EPOCH + timedelta(microseconds=ingested_us)
     found, others = {}, []
     for key, event in sent.items():
-        rows = stored.get(slots[key])
-        if rows is None:
+        slot = slots[key]
+        if slot not in known:
             continue
-        known = {content for content, _, _ in rows}
-        content = content_of(key, event.code, event.properties, plain(event.precise_total_amount_cents) or "")
-        if content not in known or UNKNOWN_CONTENT in known or key in evaluated:
+        precise = event.precise_total_amount_cents
+        own = content_of(key, event.code, event.properties, plain(precise) or "")
+        same = None if own is None or key in evaluated else stored.get((slot, own))
+        if same is None or (slot, UNKNOWN_CONTENT) in stored:
             others.append(key)
-            continue
-        timestamp_ms, ingested_us = next((at, ingested) for one, at, ingested in rows if one == content)
-        found[key] = replace(
-            event,
-            timestamp_ms=timestamp_ms,
-            timestamp_given=True,
-            received_at=EPOCH + timedelta(microseconds=ingested_us),
-        )
+        else:
+            at, ingested = same
+            found[key] = Event(key, event.code, at, True, event.properties, event.echo, precise, instants[ingested])
     return found | find_events(clickhouse, sorted(others), ()) if others else found
 
 

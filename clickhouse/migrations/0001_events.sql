@@ -36,13 +36,13 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS event_feed_rollups TO rollup_feed AS
 SELECT * EXCEPT (properties, replaced) FROM event_feed;
 
 -- Where an event with a given key is, to tell a replay from a conflict and to find an event by its transaction id. Sorted by
--- a hash, whatever the ids look like; small parts of a column are compressed each on its own, so that one key is found
--- without reading its neighbours. `content` is a hash of all that a replay must repeat but its time; 0 where it is not known,
+-- a hash, whatever the ids look like; what is compressed together is small, so that one key is found without reading its
+-- neighbours. `content` is a hash of all that a replay must repeat but its time; 0 where it is not known,
 -- and what was sent must be looked at in `events`.
 CREATE TABLE IF NOT EXISTS event_keys
 (
-    slot UInt64 MATERIALIZED halfMD5(concat(toString(organization_id), transaction_id)),
-    content UInt64,
+    slot UInt64 MATERIALIZED halfMD5(concat(toString(organization_id), transaction_id)) CODEC(NONE),
+    content UInt64 CODEC(NONE),
     timestamp DateTime64(3, 'UTC'),
     ingested_at DateTime64(6, 'UTC'),
     organization_id UUID,
@@ -54,11 +54,7 @@ CREATE TABLE IF NOT EXISTS event_keys
 ENGINE = ReplacingMergeTree
 PRIMARY KEY slot
 ORDER BY (slot, organization_id, transaction_id, external_subscription_id, code, timestamp, ingested_at)
-SETTINGS
-    index_granularity = 512,
-    min_compress_block_size = 2048,
-    min_bytes_for_wide_part = 1000000000000,
-    min_rows_for_wide_part = 1000000000000;
+SETTINGS index_granularity = 256, min_compress_block_size = 2048;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS event_keys_view TO event_keys AS
 SELECT
