@@ -63,6 +63,7 @@ class Rollup:
             "kept": ", ".join(column.folded("u") for column in columns),
             "raw": ", ".join(f"{column.fold}({column.raw}) AS {column.name}" for column in columns),
             "folded": ", ".join(column.folded("part") for column in columns),
+            "last": LAST_OPERATION,
             "taken_away": ", ".join(
                 f"{'-' if column.fold == 'sum' else ''}{column.fold}(u.{column.name}) AS {column.name}"
                 for column in columns

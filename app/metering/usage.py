@@ -145,13 +145,17 @@ def _of_one(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> l
             "after_hours_ms": end * HOUR_MS if whole else span.window.end_ms,
             "end_ms": span.window.end_ms,
         }
-    shape = ("items_one" if rollup.by_item else "usage_one") + ("" if edges else "_hours")
-    fragments = dict(rollup.fragments) | {"kept_split": "emptyArrayString()", "raw_split": "emptyArrayString()"}
+    split = {"kept_split": "", "raw_split": "", "part_split": "", "by_split": ""}
     if keys:
         parameters["keys"] = keys
-        fragments["kept_split"] = "arrayMap(k -> u.dimensions[k], {keys:Array(String)})"
-        fragments["raw_split"] = "arrayMap(k -> v.properties[k], {keys:Array(String)})"
-    rows = clickhouse.rows(Query(shape, parameters, fragments))
+        split["kept_split"] = "arrayMap(k -> u.dimensions[k], {keys:Array(String)}) AS split,"
+        split["raw_split"] = "arrayMap(k -> v.properties[k], {keys:Array(String)}) AS split,"
+        split["part_split"], split["by_split"] = "part.split AS split,", ", split"
+    by_item = "items_one" if keys else "items_unsplit"
+    shape = (by_item if rollup.by_item else "usage_one") + ("" if edges else "_hours")
+    rows = clickhouse.rows(Query(shape, parameters, {**rollup.fragments, **split}))
+    if not keys:
+        return _unsplit(reads, rows)
     by_code: dict[str, list[tuple[Any, Kept]]] = defaultdict(list)
     for code, split, *kept in rows:
         by_code[code].append((split, tuple(kept)))
@@ -162,6 +166,16 @@ def _of_one(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> l
         for split, counted in by_code.get(one.window.code, ()):
             answer += [(position, bucket, counted) for bucket in buckets(one.window, places, split)]
     return answer
+
+
+def _unsplit(reads: Sequence[_Read], rows: Iterable[Sequence[Any]]) -> list[tuple[int, Hashable, Kept]]:
+    """What was found of each metric, where nothing splits it."""
+    by_code = {code: tuple(kept) for code, *kept in rows}
+    return [
+        (position, one.window.split.bucket(()), by_code[one.window.code])
+        for position, one in enumerate(reads)
+        if one.window.code in by_code
+    ]
 
 
 def _of_many(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> Iterator[tuple[int, Hashable, Kept]]:

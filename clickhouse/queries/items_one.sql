@@ -1,7 +1,7 @@
 -- The same for any span: its whole hours from the rollup, the rest from the raw table.
 -- include: items_one_begun
         UNION ALL
-        SELECT v.code AS code, {{raw_split}} AS split, v.item AS item, {{raw}}
+        SELECT v.code AS code, {{raw_split}} v.item AS item, {{raw}}
         FROM events AS v
 -- include: edges_of_one
             AND v.item != ''

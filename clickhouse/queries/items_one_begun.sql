@@ -8,7 +8,7 @@ FROM
 -- include: items_seen
     FROM
     (
-        SELECT u.code AS code, {{kept_split}} AS split, u.item AS item, {{kept}}
+        SELECT u.code AS code, {{kept_split}} u.item AS item, {{kept}}
         FROM {{table}} AS u
         WHERE u.organization_id = {organization_id:UUID}
             AND u.external_subscription_id = {external_subscription_id:String}
