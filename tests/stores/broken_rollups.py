@@ -21,13 +21,13 @@ from app.config import Settings
 from app.core.aggregation import Aggregation, Sample, WeighedSpan, aggregate
 from app.core.values import replace
 from app.customers.organizations import create_organization
-from app.errors import StoreDown
+from app.errors import Invalid, StoreDown
 from app.metering import listing
 from app.metering.events import Event, EventRow, MetricDefinition, enriched
 from app.metering.ingest import Ingest, encode_lines
 from app.metering.listing import EventFilter, list_events
 from app.metering.rollups import ROLLUPS
-from app.metering.stored import find_replayed
+from app.metering.stored import find_event, find_replayed
 from app.metering.usage import NOTHING
 from app.metering.windows import floor_ms, window
 from app.service import Service, open_service
@@ -125,6 +125,11 @@ class Bench:
             page, _ = list_events(self.service.clickhouse, wanted, limit=100, offset=offset)
             seen |= {(one.key, one.received_at) for one in page}
         return len(seen)
+
+    @staticmethod
+    def came(events: Sequence[Event]) -> list[str]:
+        """When these events came."""
+        return [str(one.received_at) for one in events]
 
     def note(self, case: str, events: Sequence[Event], **more: Any) -> None:
         """Keep what was counted beside what should have been."""
@@ -252,6 +257,61 @@ async def sent_again_on_the_way(bench: Bench) -> None:
     bench.note(case, [*stored, *on_the_way])
 
 
+async def told_by_their_keys(bench: Bench) -> None:
+    """Events that are sent again when nobody remembers them are told by the key table, whatever their texts are, and only
+    where that leaves no telling by what is stored; others with their keys are refused."""
+    case, ingest = "told by keys", bench.service.ingest
+    odd = {"quotes": "'\"`", "path": "C:\\dir\\", "emoji": "\N{PARTY POPPER}", "empty": "", "line": "a\nb\tc"}
+    plain = [bench.event(case, "bytes", number, **dict(list(odd.items())[:number])) for number in range(len(odd) + 1)]
+    priced = [
+        replace(bench.event(case, "bytes", 10 + number), precise_total_amount_cents=Decimal(text))
+        for number, text in enumerate(("0", "1.50", "-3", "0.000000000000000001"))
+    ]
+    untold = [bench.event(case, "bytes", 20, nul="a\0b")]
+    events = [*plain, *priced, *untold]
+    await bench.accept(list(events))
+    asked: list[str] = []
+    clickhouse = bench.service.clickhouse
+    rows = clickhouse.rows
+
+    def noted(query: Query) -> Any:
+        asked.append(query.name)
+        return rows(query)
+
+    async def again(sent: list[Event]) -> list[Event]:
+        async with ingest.quiet():
+            ingest.forget_stored()
+        asked.clear()
+        return await ingest.accept([replace(one, received_at=system_now()) for one in sent], batch=True)
+
+    clickhouse.rows = noted  # type: ignore[method-assign]
+    try:
+        told, asked_for_told = bench.came(await again([*plain, *priced])), asked.copy()
+        looked_at, asked_for_untold = bench.came(await again(untold)), asked.copy()
+        refused = 0
+        for other in (
+            replace(plain[1], properties={**plain[1].properties, "quotes": "'"}),
+            replace(plain[2], code="peak"),
+            replace(priced[1], precise_total_amount_cents=None),
+            replace(plain[3], timestamp_ms=plain[3].timestamp_ms + 1),
+        ):
+            try:
+                await again([other])
+            except Invalid:
+                refused += 1
+    finally:
+        del clickhouse.rows  # type: ignore[method-assign]
+    stored = [find_event(clickhouse, bench.organization, one.key[2]) for one in events]
+    came = bench.came([one for one in stored if one is not None])
+    bench.note(
+        case,
+        events,
+        told=([told, asked_for_told], [came[:-1], ["stored_keys"]]),
+        looked_at=([looked_at, asked_for_untold], [came[-1:], ["stored_keys", "events_by_key"]]),
+        refused=(refused, 4),
+    )
+
+
 async def two_processes(bench: Bench) -> None:
     """Two processes accept the same keys within milliseconds: once the same events, once other ones."""
     service = bench.service
@@ -361,6 +421,7 @@ async def main(data_dir: Path) -> dict[str, Any]:
             compared_once,
             journal_only,
             sent_again_on_the_way,
+            told_by_their_keys,
             two_processes,
             store_away,
         ):

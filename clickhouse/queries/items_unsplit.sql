@@ -1,0 +1,26 @@
+-- The same for any span: its whole hours from the rollup, the rest from the raw table.
+SELECT item.code AS code, countIf(endsWith(item.last, '0')) AS present
+FROM
+(
+    SELECT part.code AS code, part.item AS item, max(part.last) AS last
+    FROM
+    (
+        SELECT u.code AS code, u.item AS item, u.last AS last
+        FROM {{table}} AS u
+        WHERE u.organization_id = {organization_id:UUID}
+            AND u.external_subscription_id = {external_subscription_id:String}
+            AND u.code IN {codes:Array(String)}
+            AND u.hour >= {from_hour:Int32}
+            AND u.hour < {end_hour:Int32}
+            AND u.item != ''
+        UNION ALL
+        SELECT v.code AS code, v.item AS item, {{last}} AS last
+        FROM events AS v
+-- include: edges_of_one
+            AND v.item != ''
+    ) AS part
+    GROUP BY code, item
+) AS item
+GROUP BY code
+HAVING present > 0
+SETTINGS max_threads = 1

@@ -1,0 +1,17 @@
+-- How many items of some of a subscription's metrics are present, where nothing splits them: in whole hours, from the rollup.
+SELECT item.code AS code, countIf(endsWith(item.last, '0')) AS present
+FROM
+(
+    SELECT u.code AS code, u.item AS item, max(u.last) AS last
+    FROM {{table}} AS u
+    WHERE u.organization_id = {organization_id:UUID}
+        AND u.external_subscription_id = {external_subscription_id:String}
+        AND u.code IN {codes:Array(String)}
+        AND u.hour >= {from_hour:Int32}
+        AND u.hour < {end_hour:Int32}
+        AND u.item != ''
+    GROUP BY code, item
+) AS item
+GROUP BY code
+HAVING present > 0
+SETTINGS max_threads = 1
