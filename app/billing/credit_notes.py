@@ -1,11 +1,10 @@
-"""Credit notes: made by hand, or when days that are paid for will not be used (billing spec 6)."""
+"""Credit notes: what they may take of an invoice, what they come to, and how they are stored (billing spec 6)."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
-from functools import partial
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -16,33 +15,16 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from app.billing.locks import lock_customer
 from app.billing.payment_status import settle
 from app.billing.purchases import TOP_UP, purchase_of, settle_top_up, take_back_credits
-from app.core.credit_notes import (
-    NoteAmounts,
-    NoteItem,
-    Rest,
-    coupon_share,
-    note_amounts,
-    paid_for_unused,
-    part_of,
-    unused_amount,
-)
-from app.core.money import ZERO, exact, minor_int, round_half_up
+from app.core.credit_notes import NoteAmounts, NoteItem, Rest, coupon_share, note_amounts
+from app.core.money import ZERO, minor_int
 from app.core.periods import local_date
 from app.core.taxes import TaxRate
-from app.core.values import replace
-from app.errors import NotAllowed, NotFound, Problems, invalid
-from app.models import Credit, CreditNote, CreditNoteItem, CreditNoteTax, Customer, Fee, FeeTax, Invoice
-from app.validation import Changes, as_uuid, check_one_of
-
-REASONS = (
-    "duplicated_charge", "product_unsatisfactory", "order_change", "order_cancellation", "fraudulent_charge", "other"
-)  # fmt: skip
-TOLERANCE_CENTS = 1
-ITEM_PLACES = 5
+from app.errors import NotAllowed, NotFound
+from app.models import CreditNote, CreditNoteItem, CreditNoteTax, Customer, Fee, FeeTax, Invoice
+from app.validation import as_uuid
 
 Wanted = list[tuple[Fee, Decimal]]
 """Fees, and what of each is to be taken back, before taxes and coupons, in minor units."""
-
 
 Parts = tuple[int, int, int]
 """What of a note is credit, refund and offset, in minor units."""
@@ -80,144 +62,7 @@ class Estimate:
     offsettable_cents: int
 
 
-def estimate_note(db: Session, organization_id: UUID, sent: Changes) -> Estimate:
-    """What a note with these items would come to (billing spec 6.4). Nothing is stored.
-
-    Raises:
-        NotFound: `invoice_not_found`, `fee_not_found`.
-        Invalid: an item is not an amount, or more than what is left of its fee.
-    """
-    invoice = _invoice(db, organization_id, sent.get("invoice_id"))
-    left = _left(db, invoice)
-    return _estimate(db, invoice, left, _items(invoice, left, sent.get("items")))
-
-
-def create_note(db: Session, organization_id: UUID, sent: Changes, now: datetime) -> CreditNote:
-    """Give something back of an invoice: as credit for later invoices, as money, or off what is due of it (billing spec
-    6.2, 6.3).
-
-    Raises:
-        NotFound: `invoice_not_found`, `fee_not_found`.
-        Invalid: a field breaks a rule, or a total does not follow from the items.
-    """
-    invoice = _invoice(db, organization_id, sent.get("invoice_id"))
-    problems = Problems()
-    check_one_of(problems, sent, "reason", REASONS)
-    problems.check()
-    left = _left(db, invoice)
-    estimate = _estimate(db, invoice, left, _items(invoice, left, sent.get("items")))
-    credit, refund, offset = (sent.get(f"{part}_amount_cents") or 0 for part in ("credit", "refund", "offset"))
-    _check_totals(problems, estimate, credit, refund, offset)
-    problems.check()
-    return _write(
-        db,
-        estimate,
-        (credit, refund, offset),
-        reason=sent.get("reason") or "other",
-        description=sent.get("description"),
-        metadata=sent.get("metadata") or {},
-        now=now,
-    )
-
-
-def credit_unused(
-    db: Session,
-    fee: Fee,
-    *,
-    period: tuple[date, date],
-    ends_on: date,
-    upgrade: bool,
-    mode: str,
-    now: datetime,
-) -> CreditNote | None:
-    """Give back what of a subscription fee paid in advance is for days after the end (billing spec 6.7), none when nothing
-    is. `period` is the whole one, first and last day; the day of an upgrade is given back, too.
-
-    By `mode` it becomes `credit`; or a `refund` of what was paid for the unused days, and the rest credit; or `offset`: the
-    same refund, and the rest taken off what is due of the invoice. An upgrade gives credit.
-    """
-    invoice = _invoice(db, fee.organization_id, str(fee.invoice_id), ("draft", "finalized"))
-    left = _left(db, invoice)
-    own = next(one for one in invoice.fees if one.id == fee.id)
-    first, last = period
-    plan_amount = int(fee.amount_details.get("plan_amount_cents", fee.amount_cents))
-    days, unused_days = (last - first).days + 1, (last - ends_on).days + upgrade
-    unused = unused_amount(plan_amount, days, unused_days, Decimal(own.amount_cents))
-    amount = unused - (own.amount_cents - left.fees[fee.id])
-    if amount <= 0:
-        return None
-    estimate = _estimate(db, invoice, left, [(own, amount)])
-    total = estimate.amounts.total_cents
-    if not total:
-        return None
-    parts = (total, 0, 0)
-    if mode != "credit" and not upgrade:
-        used = own.amount_cents - unused
-        refund = paid_for_unused(
-            invoice.total_paid_amount_cents,
-            invoice.sub_total_including_taxes_amount_cents,
-            wanted_amounts([(own, Decimal(own.amount_cents))]).expected_cents,
-            wanted_amounts([(own, used)]).expected_cents,
-            min(total, estimate.refundable_cents),
-        )
-        offset = min(total - refund, estimate.offsettable_cents) if mode == "offset" else 0
-        parts = (total - refund - offset, refund, offset)
-    reason = "order_change" if upgrade else "order_cancellation"
-    return _write(db, estimate, parts, reason=reason, description=None, metadata={}, now=now)
-
-
-def credit_voided(
-    db: Session, organization_id: UUID, invoice_id: UUID, credit: int, refund: int, now: datetime
-) -> None:
-    """Take back all that is left of an invoice that is about to be voided: one note for the amounts wanted, in minor units
-    with taxes, spread over the fees; and one for the remainder, which is voided at once (billing spec 3.7).
-
-    Raises:
-        Invalid: more is wanted than can be credited or refunded.
-    """
-    invoice = _invoice(db, organization_id, str(invoice_id))
-    left = _left(db, invoice)
-    everything = _estimate(db, invoice, left, _rest(invoice, left))
-    whole, wanted = everything.creditable_cents, credit + refund
-    if refund > everything.refundable_cents or wanted > whole:
-        raise invalid("credit_refund_amount", "total_amount_exceeds_invoice_amount")
-    note = partial(_write, db, reason="other", description=None, metadata={}, now=now)
-    if wanted:
-        shares = part_of([left.fees[fee.id] for fee in invoice.fees], wanted, whole)
-        items = [(fee, share) for fee, share in zip(invoice.fees, shares, strict=True) if share > 0]
-        estimate = _estimate(db, invoice, left, items)
-        note(replace(estimate, amounts=estimate.amounts.coming_to(wanted)), (credit, refund, 0))
-        left = _left(db, invoice)
-    if wanted < whole:
-        rest = note(_estimate(db, invoice, left, _rest(invoice, left)), (whole - wanted, 0, 0))
-        rest.credit_status, rest.balance_amount_cents = "voided", 0
-
-
-def credit_excess(db: Session, organization_id: UUID, invoice_id: UUID, amount_cents: int, now: datetime) -> None:
-    """Give back so much, before taxes, of a progressive invoice that has billed more than its period came to (billing spec
-    8.3): of the last fees first, and what it has not asked for itself of the one that it took off."""
-    invoice = _invoice(db, organization_id, str(invoice_id))
-    left = _left(db, invoice)
-    items: Wanted = []
-    rest = Decimal(amount_cents)
-    for fee in reversed(invoice.fees):
-        asked = Decimal(fee.amount_cents) - fee.precise_coupons_amount_cents
-        if asked > 0 and rest > 0 and left.fees[fee.id] > 0:
-            with exact():
-                amount = min(round_half_up(rest * fee.amount_cents / asked, ITEM_PLACES), left.fees[fee.id])
-                rest -= amount * asked / fee.amount_cents
-            items.append((fee, amount))
-    estimate = _estimate(db, invoice, left, items)
-    total = estimate.amounts.total_cents
-    if total > 0:
-        _write(db, estimate, (total, 0, 0), reason="other", description=None, metadata={}, now=now)
-    before = select(Credit.progressive_invoice_id).where(Credit.invoice_id == invoice.id)
-    for earlier in db.scalars(before.where(Credit.progressive_invoice_id.is_not(None))).all():
-        if earlier is not None and minor_int(rest) > 0:
-            credit_excess(db, organization_id, earlier, minor_int(rest), now)
-
-
-def _invoice(
+def noted_invoice(
     db: Session, organization_id: UUID, invoice_id: object, statuses: Collection[str] = ("finalized",)
 ) -> Invoice:
     """The invoice that a note is for, locked after its customer, with its fees and their taxes."""
@@ -241,7 +86,7 @@ def _invoice(
     return invoice
 
 
-def _left(db: Session, invoice: Invoice) -> Left:
+def left_of(db: Session, invoice: Invoice) -> Left:
     """What the notes on an invoice have left of it."""
     taken = dict(
         db.execute(
@@ -272,32 +117,9 @@ def _left(db: Session, invoice: Invoice) -> Left:
     )
 
 
-def _rest(invoice: Invoice, left: Left) -> Wanted:
+def rest_of(invoice: Invoice, left: Left) -> Wanted:
     """All that is left of the fees."""
     return [(fee, left.fees[fee.id]) for fee in invoice.fees if left.fees[fee.id] > 0]
-
-
-def _items(invoice: Invoice, left: Left, sent: object) -> Wanted:
-    if not isinstance(sent, Sequence) or isinstance(sent, str):
-        raise invalid("items", "must_be_an_array")
-    fees, remaining = {fee.id: fee for fee in invoice.fees}, dict(left.fees)
-    items: Wanted = []
-    problems = Problems()
-    for one in sent:
-        known = as_uuid(one.get("fee_id"))
-        fee = fees.get(known) if known is not None else None
-        if fee is None:
-            raise NotFound("fee")
-        amount = one.get("amount_cents")
-        if amount is None or amount < 0:
-            problems.add("amount_cents", "invalid_value")
-        elif amount > remaining[fee.id]:
-            problems.add("amount_cents", "higher_than_remaining_fee_amount")
-        else:
-            remaining[fee.id] -= amount
-            items.append((fee, Decimal(amount)))
-    problems.check()
-    return items
 
 
 def wanted_amounts(items: Wanted, rest: Rest | None = None) -> NoteAmounts:
@@ -315,7 +137,7 @@ def wanted_amounts(items: Wanted, rest: Rest | None = None) -> NoteAmounts:
     )
 
 
-def _estimate(db: Session, invoice: Invoice, left: Left, items: Wanted) -> Estimate:
+def estimated(db: Session, invoice: Invoice, left: Left, items: Wanted) -> Estimate:
     """What a note with these items comes to. One that takes all comes to what the notes before it have left, and none comes
     to more (billing spec 6.2, 6.3)."""
     creditable = left.rest.total_cents if any(left.fees.values()) else 0
@@ -349,45 +171,7 @@ def _unspent(db: Session, invoice: Invoice) -> int:
     return purchase.remaining_amount_cents or 0
 
 
-def _check_totals(problems: Problems, estimate: Estimate, credit: int, refund: int, offset: int) -> None:
-    total = credit + refund + offset
-    if total <= 0 or estimate.amounts.total_cents <= 0:
-        problems.add("base", "total_amount_must_be_positive")
-        return
-    if estimate.invoice.invoice_type == TOP_UP:
-        _check_top_up(problems, estimate, credit, refund, offset)
-        return
-    if refund > 0 and not estimate.invoice.total_paid_amount_cents:
-        problems.add("refund_amount_cents", "cannot_refund_unpaid_invoice")
-    elif refund > estimate.refundable_cents:
-        problems.add("refund_amount_cents", "higher_than_remaining_invoice_amount")
-    if offset > estimate.offsettable_cents:
-        problems.add("offset_amount_cents", "higher_than_remaining_invoice_amount")
-    if credit > estimate.creditable_cents + TOLERANCE_CENTS:
-        problems.add("credit_amount_cents", "higher_than_remaining_invoice_amount")
-    elif abs(total - estimate.amounts.expected_cents) > TOLERANCE_CENTS:
-        problems.add("base", "does_not_match_item_amounts")
-
-
-def _check_top_up(problems: Problems, estimate: Estimate, credit: int, refund: int, offset: int) -> None:
-    """A purchase of credits that was paid is paid back, as far as the credits are there; one that was not is called off as
-    a whole (billing spec 6.3)."""
-    paid = estimate.invoice.payment_status == "succeeded"
-    if credit:
-        problems.add("credit_amount_cents", "cannot_credit_invoice")
-    if refund and not estimate.invoice.total_paid_amount_cents:
-        problems.add("refund_amount_cents", "cannot_refund_unpaid_invoice")
-    elif refund > estimate.refundable_cents:
-        problems.add("amount_cents", "higher_than_wallet_balance")
-    if offset and paid:
-        problems.add("offset_amount_cents", "cannot_apply_to_paid_invoice")
-    elif offset and offset != estimate.invoice.total_amount_cents:
-        problems.add("offset_amount_cents", "not_equal_to_total_amount")
-    if abs(credit + refund + offset - estimate.amounts.expected_cents) > TOLERANCE_CENTS:
-        problems.add("base", "does_not_match_item_amounts")
-
-
-def _write(
+def write_note(
     db: Session,
     estimate: Estimate,
     parts: Parts,

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.billing.automatic_notes import credit_unused
 from app.billing.billed import UPGRADE_BILLED_AFTER, BilledLine, BilledSubscription
 from app.billing.book import load_plans, load_taxes
 from app.billing.close import (
@@ -16,7 +17,6 @@ from app.billing.close import (
     close_chunk,
     load_billed_until,
 )
-from app.billing.credit_notes import credit_unused
 from app.billing.fees import line_fees
 from app.billing.fixed_charges import fixed_charge_fees, load_units, raised_fees
 from app.billing.invoice_drafts import group_lines

@@ -11,8 +11,8 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.billing.automatic_notes import credit_excess
 from app.billing.billed import BilledLine
-from app.billing.credit_notes import credit_excess
 from app.billing.fees import FeeDraft
 from app.billing.settlement import Credited, Settlement
 from app.core.money import ZERO, exact

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from app.billing.automatic_notes import credit_voided
 from app.billing.coupon_credits import give_back_coupons
-from app.billing.credit_notes import credit_voided
 from app.billing.issued import find_invoice, lock_invoice
 from app.billing.prepaid_credits import give_back_prepaid_credits
 from app.billing.purchases import settle_top_up

@@ -17,12 +17,12 @@ from zlib import crc32
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.billing.credit_notes import create_note, estimate_note
 from app.billing.drafts import delete_draft, finalize_invoice, refresh_invoice
 from app.billing.due import DueRunner
 from app.billing.issued import lock_invoice, update_invoice
 from app.billing.issued_credit_notes import find_note, void_note
 from app.billing.late_drafts import LateDrafts
+from app.billing.notes_by_hand import create_note, estimate_note
 from app.billing.one_off import sell
 from app.billing.payments import record_payment
 from app.billing.remembered import PriceBook
