@@ -214,13 +214,13 @@ def make_application(service: Service, admin_digests: Collection[str]) -> Litest
             WalletMetadataController,
             WalletTransactionController,
         ],
-        guards=[require_key],
+        before_request=require_key,
         security=[{"api_key": []}],
     )
     admin = Router(
         "/admin",
         route_handlers=[AdminOrganizationController, ApiKeyController, BillingRunController, DoctorController],
-        guards=[require_admin_key],
+        before_request=require_admin_key,
         security=[{"admin_key": []}],
     )
     return Application(

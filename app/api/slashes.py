@@ -4,8 +4,9 @@ import re
 from urllib.parse import unquote
 
 _CODE = "(.+?)"
-_PATHS = tuple(
-    re.compile(f"/api/v1/{path.replace('CODE', _CODE)}/?", re.DOTALL)
+_ROOT = "/api/v1/"
+_PATHS = [
+    (path.partition("/")[0], re.compile(f"{_ROOT}{path.replace('CODE', _CODE)}/?", re.DOTALL))
     for path in (
         "plans/CODE/charges(?:/CODE(?:/filters(?:/[^/]+)?)?)?",
         "plans/CODE/fixed_charges(?:/CODE)?",
@@ -22,13 +23,15 @@ _PATHS = tuple(
         "subscriptions/[^/]+/alerts/CODE",
         "subscriptions/[^/]+/entitlements/CODE(?:/privileges/CODE)?",
     )
-)
-"""The paths with codes in them; the first that a path has the form of is the one it is taken for."""
+]
+_BY_FIRST = {first: [path for one, path in _PATHS if one == first] for first, _ in _PATHS}
+"""The paths with codes in them, by their first segment: the first that a path has the form of is what it is taken for."""
 
 
 def joined(path: str) -> str:
     """The path with the slashes inside of codes encoded. `named` decodes them."""
-    match = next((found for one in _PATHS if (found := one.fullmatch(path))), None)
+    candidates = _BY_FIRST.get(path.removeprefix(_ROOT).partition("/")[0], ())
+    match = next((found for one in candidates if (found := one.fullmatch(path))), None)
     if match is None:
         return path
     parts, end = [], 0
