@@ -99,7 +99,8 @@ def bearer(request: AnyRequest) -> str:
     Raises:
         Unauthorized: there is none.
     """
-    words = request.headers.get("authorization", "").split()
+    sent = next((value for name, value in request.scope["headers"] if name == b"authorization"), b"")
+    words = sent.decode("latin-1").split()
     if len(words) < 2:  # noqa: PLR2004 (the scheme and the key)
         raise Unauthorized
     return words[1]
