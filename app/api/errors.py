@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import psycopg
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import ClientException, HTTPException, ValidationException
@@ -89,24 +90,35 @@ def handle_bad_text(_: AnyRequest, error: UnicodeDecodeError) -> Response[Any]:
     return answer(BadRequest(f"malformed JSON: {error}"))
 
 
-def handle_lost_store(_: AnyRequest, error: OperationalError | InterfaceError) -> Response[Any]:
+def handle_lost_store(_: AnyRequest, error: Exception) -> Response[Any]:
     """PostgreSQL went away in the middle of a request."""
-    log.warning("postgres.down", error=str(error)[:500])
+    log.warning("postgres.down", error=_told(error))
     return answer(StoreDown("postgres"))
 
 
-def handle_conflict(_: AnyRequest, error: IntegrityError) -> Response[Any]:
+def handle_conflict(_: AnyRequest, error: Exception) -> Response[Any]:
     """Two requests made the same thing at once; the later one is told so."""
-    log.info("postgres.conflict", error=str(error.orig)[:500])
+    log.info("postgres.conflict", error=_told(error))
     return answer(Invalid({"base": ["value_already_exist"]}))
 
 
-def handle_bad_value(request: AnyRequest, error: DataError) -> Response[Any]:
+def handle_bad_value(request: AnyRequest, error: Exception) -> Response[Any]:
     """A value that a column cannot hold. Nothing has a NUL in its name, so with one in the path nothing is found."""
-    log.info("postgres.bad_value", error=str(error.orig)[:500])
+    log.info("postgres.bad_value", error=_told(error))
     if "\x00" in request.scope["path"]:
         return answer(NotFound(request.scope["route_handler"].opt.get("resource", "resource")))
     return answer(Invalid({"base": ["value_is_invalid"]}))
+
+
+def handle_overflow(_: AnyRequest, error: OverflowError) -> Response[Any]:
+    """What was asked for comes to more than an amount can hold."""
+    log.info("request.overflow", error=str(error))
+    return answer(Invalid({"base": ["value_is_out_of_range"]}))
+
+
+def _told(error: Exception) -> str:
+    """What the driver says, without the statement."""
+    return str(getattr(error, "orig", error))[:500]
 
 
 def handle_defect(request: AnyRequest, error: Exception) -> Response[Any]:
@@ -124,5 +136,11 @@ HANDLERS: dict[Any, Any] = {
     InterfaceError: handle_lost_store,
     IntegrityError: handle_conflict,
     DataError: handle_bad_value,
+    OverflowError: handle_overflow,
+    # The driver's own come from rows that are copied.
+    psycopg.OperationalError: handle_lost_store,
+    psycopg.InterfaceError: handle_lost_store,
+    psycopg.IntegrityError: handle_conflict,
+    psycopg.DataError: handle_bad_value,
     Exception: handle_defect,
 }

@@ -423,3 +423,16 @@ class TestEnds:
         set_clock(april, "2024-05-20T00:00:00Z")
         assert now_is(april, "canceled")["cancellation_reason"] is None
         assert invoices_of(april) == []
+
+
+def test_more_than_can_be_invoiced(april: httpx.Client) -> None:
+    """A start whose invoice no amount can hold is refused, and leaves nothing behind."""
+    for code in ("dear", "dearer"):
+        make_tax(april, code, "1000000")
+    make_plan(april, "huge", amount_cents=10**15, pay_in_advance=True, tax_codes=["dear", "dearer"])
+    sent = {"external_customer_id": "customer", "external_id": "sub", "plan_code": "huge", "activation_rules": RULES}
+    assert problems(april.post(URL, json={"subscription": sent})) == {"base": ["value_is_out_of_range"]}
+    assert (
+        ok(april.get(URL, params={"external_customer_id": "customer", "status[]": "incomplete"}))["subscriptions"] == []
+    )
+    assert invoices_of(april) == []
