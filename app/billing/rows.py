@@ -1,7 +1,7 @@
 """Rows of invoices, their periods, fees and taxes, gathered and written with COPY."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -20,6 +20,7 @@ from app.core.explanation.figures import Figures
 from app.core.money import ZERO, decimal_text
 from app.core.taxes import FeeTaxes, TaxLine
 from app.models import BillingPeriod, Credit, Fee, FeeTax, Invoice, InvoiceTax, balances_outdated
+from app.stores.copying import copy_rows, row_text
 
 _json = msgspec.json.Encoder(decimal_format="number")
 
@@ -29,9 +30,8 @@ class Rows:
 
     def __init__(self, made_at: datetime):
         self._made_at = made_at
-        self._tables: dict[Any, list[dict[str, Any]]] = {
-            table: [] for table in (Invoice, BillingPeriod, Fee, FeeTax, InvoiceTax, Credit)
-        }
+        self._tables = {table: _Table() for table in (Invoice, BillingPeriod, Fee, FeeTax, InvoiceTax, Credit)}
+        self._customers: set[UUID] = set()
         self._changed: list[dict[str, Any]] = []
         self._terms: dict[UUID, dict[UUID, KeptTerms]] = defaultdict(dict)
         self._known_terms: dict[int, tuple[ChargeTerms, UUID]] = {}
@@ -44,11 +44,12 @@ class Rows:
             "payment_overdue": False,
             "offset_amount_cents": 0,
             "ready_to_be_refreshed": False,
-            "error_details": error_details and _json.encode(error_details).decode(),
+            "error_details": _encoded(error_details),
             "created_at": self._made_at,
             "updated_at": self._made_at,
         }
-        self._tables[Invoice].append(row)
+        self._tables[Invoice].add(row)
+        self._customers.add(values["customer_id"])
 
     def change_invoice(self, invoice_id: UUID, **values: Any) -> None:
         """Change an invoice that is made anew: these are its columns."""
@@ -58,7 +59,7 @@ class Rows:
         self, invoice_id: UUID, organization_id: UUID, tax: AppliedTax, line: TaxLine, currency: str
     ) -> None:
         """Add a tax over a whole invoice."""
-        self._tables[InvoiceTax].append(
+        self._tables[InvoiceTax].add(
             {
                 **self._tax(tax, organization_id, currency),
                 "invoice_id": invoice_id,
@@ -71,7 +72,7 @@ class Rows:
         self, invoice_id: UUID, organization_id: UUID, credited: Credited, position: int, currency: str
     ) -> None:
         """Add what lowers an invoice."""
-        self._tables[Credit].append(
+        self._tables[Credit].add(
             {
                 "id": uuid4(),
                 "organization_id": organization_id,
@@ -89,7 +90,7 @@ class Rows:
     def add_period(self, line: BilledLine, invoice_id: UUID, position: int) -> None:
         """Add what an invoice covers of a subscription."""
         boundaries, charges, fixed = line.boundaries, line.boundaries.charges, line.boundaries.fixed_charges
-        self._tables[BillingPeriod].append(
+        self._tables[BillingPeriod].add(
             {
                 "id": uuid4(),
                 "organization_id": line.subscription.organization_id,
@@ -122,7 +123,8 @@ class Rows:
         which `taxes` are reckoned after; `noted`: what credit notes have paid of it."""
         buyer, item, amounts = fee.buyer, fee.item, fee.amounts
         taxes = taxes or fee.tax_amounts
-        self._tables[Fee].append(
+        self._customers.add(buyer.customer_id)
+        self._tables[Fee].add(
             {
                 "id": fee.id,
                 "organization_id": buyer.organization_id,
@@ -141,7 +143,7 @@ class Rows:
                 "item_description": item.description,
                 "invoice_display_name": item.display_name,
                 "item_id": item.id,
-                "item_filters": None if item.filters is None else _json.encode(item.filters).decode(),
+                "item_filters": _encoded(item.filters),
                 "filter_invoice_display_name": item.filter_display_name,
                 "pay_in_advance": fee.pay_in_advance,
                 "invoiceable": fee.invoiceable,
@@ -155,14 +157,14 @@ class Rows:
                 "taxes_amount_cents": taxes.amount_cents,
                 "taxes_precise_amount_cents": taxes.precise_amount_cents,
                 "taxes_rate": taxes.rate,
-                "grouped_by": _json.encode(fee.group).decode(),
-                "presentation_breakdowns": _json.encode(_breakdowns(fee)).decode(),
+                "grouped_by": _encoded(fee.group),
+                "presentation_breakdowns": _encoded(_breakdowns(fee)),
                 "units": amounts.units,
                 "total_aggregated_units": amounts.units if fee.aggregated_units is None else fee.aggregated_units,
                 "precise_unit_amount": amounts.precise_unit_amount,
                 "events_count": fee.events_count,
-                "amount_details": _json.encode(amounts.amount_details).decode(),
-                "pricing_unit_usage": None if fee.pricing_unit is None else _json.encode(fee.pricing_unit).decode(),
+                "amount_details": _encoded(amounts.amount_details),
+                "pricing_unit_usage": _encoded(fee.pricing_unit),
                 "priced_terms_id": self._terms_id(fee),
                 "figures": _figures(fee),
                 "payment_status": "succeeded" if paid else "pending",
@@ -174,7 +176,7 @@ class Rows:
         )
         amounts_by_tax = dict(taxes.lines)
         for tax in fee.taxes:
-            self._tables[FeeTax].append(
+            self._tables[FeeTax].add(
                 {
                     **self._tax(tax, buyer.organization_id, buyer.currency),
                     "fee_id": fee.id,
@@ -216,16 +218,23 @@ class Rows:
             keep(db, organization_id, terms, self._made_at)
         if self._changed:
             db.execute(update(Invoice), self._changed, execution_options={"synchronize_session": None})
-        cursor = db.connection().connection.cursor()
-        for table, rows in self._tables.items():
-            if not rows:
-                continue
-            columns = list(rows[0])
-            with cursor.copy(f"COPY {table.__tablename__} ({', '.join(columns)}) FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row(tuple(row.values()))
-        made = (*self._tables[Invoice], *self._tables[Fee])
-        balances_outdated(db, {row["customer_id"] for row in made})
+        for table, made in self._tables.items():
+            if made.rows:
+                copy_rows(db, table.__tablename__, made.columns, made.rows)
+        balances_outdated(db, self._customers)
+
+
+class _Table:
+    """The rows of a table, as they are copied; all have the same columns."""
+
+    def __init__(self) -> None:
+        self.columns: tuple[str, ...] = ()
+        self.rows: list[bytes] = []
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        if not self.rows:
+            self.columns = tuple(row)
+        self.rows.append(row_text(tuple(row.values())))
 
 
 def _storable(text: str | None) -> str | None:
@@ -233,9 +242,13 @@ def _storable(text: str | None) -> str | None:
     return None if text is None else text.replace("\x00", "")
 
 
+def _encoded(value: Mapping[str, Any] | Sequence[Any] | None) -> str | None:
+    """As JSON, which is what it is stored as."""
+    return None if value is None else _json.encode(value).decode()
+
+
 def _figures(fee: FeeDraft) -> str | None:
-    figures = fee.figures.stored() if isinstance(fee.figures, Figures) else fee.figures
-    return None if figures is None else _json.encode(figures).decode()
+    return _encoded(fee.figures.stored() if isinstance(fee.figures, Figures) else fee.figures)
 
 
 def _breakdowns(fee: FeeDraft) -> list[dict[str, Any]]:

@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from psycopg.types.json import Jsonb
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.wallets import Balance, Part, Source, draw
 from app.models import DEFAULT_PRIORITY, Wallet, WalletConsumption, WalletTransaction, among
+from app.stores.copying import copy_rows, row_text
+from app.stores.postgres import JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +85,9 @@ def write_outflows(db: Session, outflows: Sequence[Outflow], now: datetime) -> N
         for one in outflows
         for part in one.parts
     ]
-    cursor = db.connection().connection.cursor()
     for table, rows in ((WalletTransaction, transactions), (WalletConsumption, consumptions)):
-        columns = ", ".join(rows[0]) if rows else ""
         if rows:
-            with cursor.copy(f"COPY {table.__tablename__} ({columns}) FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row(tuple(row.values()))
+            copy_rows(db, table.__tablename__, rows[0], [row_text(tuple(row.values())) for row in rows])
 
 
 def sources_of(db: Session, wallets: Collection[UUID]) -> dict[UUID, list[WalletTransaction]]:
@@ -125,7 +122,9 @@ def _transaction(outflow: Outflow, now: datetime) -> dict[str, Any]:
         "updated_at": now,
         **outflow.fields,
     }
-    return {name: Jsonb(value) if isinstance(value, list | dict) else value for name, value in row.items()}
+    return {
+        name: JSON.encode(value).decode() if isinstance(value, list | dict) else value for name, value in row.items()
+    }
 
 
 def _source(transaction: WalletTransaction) -> Source:
