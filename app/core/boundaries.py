@@ -5,12 +5,14 @@ charges are the plan's, or months. Months begin with the plan's period, on the s
 months; a subscription is billed whenever a period of any of the three begins.
 """
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
 from app.core.periods import (
+    REMEMBERED,
     BillingTime,
     Cycle,
     Interval,
@@ -24,6 +26,8 @@ from app.core.values import replace
 _FARTHEST_MIDNIGHTS = timedelta(hours=26)
 _DAY = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
+LONG_AGO = datetime(2, 1, 1, tzinfo=UTC)
+"""Before anything that is billed; in every timezone a date."""
 SAME_END = timedelta(days=2)
 """Ends no further apart than this are those of one period: the midnights of a date in two timezones lie 26 hours apart at
 the most, the ends of two periods a week at least."""
@@ -46,6 +50,13 @@ class Terms(Struct, frozen=True):
     def anchor(self) -> date:
         """The local date that anniversary periods are counted from."""
         return local_date(self.anchor_at, self.tz)
+
+    @property
+    def shared(self) -> "Terms":
+        """What these terms have in common with those of many others: they decide the same periods, whole ones."""
+        is_calendar = self.billing_time is BillingTime.CALENDAR
+        anchor_at = LONG_AGO if is_calendar else local_start(self.anchor, self.tz)
+        return replace(self, anchor_at=anchor_at, started_at=LONG_AGO)
 
     @property
     def plan(self) -> Cycle:
@@ -148,6 +159,12 @@ class Boundaries(Struct, frozen=True):
     closes: Period | None = None
 
     @property
+    def begin(self) -> datetime:
+        """The first instant of all that is covered."""
+        stretches = (self.charges, self.fixed_charges, self.fixed_charges_ahead)
+        return min([self.from_, *(one.from_ for one in stretches if one is not None)])
+
+    @property
     def charges_from(self) -> datetime:
         """From when charges are billed. ``ValueError``, as for all that is asked of charges, where none are."""
         return self._of_charges.from_
@@ -180,6 +197,11 @@ def periodic(terms: Terms, boundary: datetime) -> Boundaries:
 
     Within the plan's period, what is not billed monthly has no boundaries; those of the fee are the same as at its start.
     """
+    whole = _whole_periods(terms.shared, boundary)
+    return whole if terms.started_at <= whole.begin else _periodic(terms, boundary)
+
+
+def _periodic(terms: Terms, boundary: datetime) -> Boundaries:
     day = terms.day_billed(boundary)
     fee = terms.plan.containing(day)
     before = terms.plan.before(fee)
@@ -200,6 +222,10 @@ def periodic(terms: Terms, boundary: datetime) -> Boundaries:
         ahead=begun(terms.fixed_charges),
         closes=before if fee.start == day else None,
     )
+
+
+_whole_periods = lru_cache(maxsize=REMEMBERED)(_periodic)
+"""The same for subscriptions that are older than what is billed: of these many have the same."""
 
 
 def starting(terms: Terms, instant: datetime) -> Boundaries:
@@ -255,18 +281,18 @@ def joined(
     For a subscription whose timezone has changed since: the two local midnights differ, and without this a few hours of
     events would be lost or billed twice. Left alone where there is a gap of 26 hours or more (billing spec 1.3, step 4).
     """
-    return replace(
-        boundaries,
-        charges=_after(previous_charges_to, boundaries.charges),
-        fixed_charges=_after(previous_fixed_charges_to, boundaries.fixed_charges),
-    )
+    charges = _after(previous_charges_to, boundaries.charges)
+    fixed_charges = _after(previous_fixed_charges_to, boundaries.fixed_charges)
+    if charges is boundaries.charges and fixed_charges is boundaries.fixed_charges:
+        return boundaries
+    return replace(boundaries, charges=charges, fixed_charges=fixed_charges)
 
 
 def _after(previous_to: datetime | None, stretch: Stretch | None) -> Stretch | None:
     if previous_to is None or stretch is None:
         return stretch
     after = previous_to + _MICROSECOND
-    if stretch.from_ - after >= _FARTHEST_MIDNIGHTS:
+    if after == stretch.from_ <= stretch.to or stretch.from_ - after >= _FARTHEST_MIDNIGHTS:
         return stretch
     return replace(stretch, from_=after, to=max(stretch.to, after))
 

@@ -110,9 +110,12 @@ class Splitter:
         self._routed = [place[key] for key in self.router.keys]
         self._groups = [[place[key] for key in keys] for keys in groups]
         self._presented = [place[key] for key in presentation_keys]
+        self._only = None if self.keys else Bucket(None)
 
     def bucket(self, values: Sequence[str | None]) -> Bucket:
         """The bucket of events with these values, in the order of ``keys``; an absent one is None or empty."""
+        if self._only is not None:
+            return self._only
         chosen = self.router.route_values([values[place] for place in self._routed])
         group = self._groups[-1 if chosen is None else chosen]
         return Bucket(

@@ -1,8 +1,13 @@
 """The dates of an invoice: when it is issued, made final and to be paid (billing spec 3.2)."""
 
-from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
+from functools import lru_cache
+
+from msgspec import Struct
+
+REMEMBERED = 4096
+"""How many invoices' dates are remembered: those that are made together mostly have the same."""
 
 
 class Anchor(StrEnum):
@@ -19,8 +24,7 @@ class Adjustment(StrEnum):
     KEEP_ANCHOR = "keep_anchor"
 
 
-@dataclass(frozen=True, slots=True)
-class IssuingRules:
+class IssuingRules(Struct, frozen=True):
     """What decides the dates of a customer's invoices; periods and terms in days."""
 
     grace_period: int = 0
@@ -29,8 +33,7 @@ class IssuingRules:
     net_payment_term: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class IssuingDates:
+class IssuingDates(Struct, frozen=True):
     """The dates of one invoice. It is a draft until `finalization`."""
 
     issuing: date
@@ -38,6 +41,7 @@ class IssuingDates:
     payment_due: date
 
 
+@lru_cache(maxsize=REMEMBERED)
 def issuing_dates(billed_on: date, rules: IssuingRules, *, has_grace: bool, is_periodic: bool) -> IssuingDates:
     """The dates of an invoice that is billed on a local date. `has_grace`: whether it is of a kind that has a grace period;
     `is_periodic`: whether it closes a period."""

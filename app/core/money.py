@@ -36,7 +36,7 @@ PRICING_UNIT = "pricing unit"
 
 _PRICING_UNIT_PLACES = 2
 
-_EXACT = Context(
+EXACT = Context(
     prec=PRECISION,
     rounding=ROUND_HALF_EVEN,
     Emin=MIN_EMIN,
@@ -46,6 +46,7 @@ _EXACT = Context(
     flags=[],
     traps=[InvalidOperation, DivisionByZero, Overflow],
 )
+"""The context of ``exact``, for a single operation by one of its own methods: entering it takes longer than that."""
 
 
 class UnknownCurrency(ValueError):
@@ -58,7 +59,7 @@ def exact() -> AbstractContextManager[Context]:
     Sums and products of stored quantities are exact in it; a division keeps ``PRECISION`` digits. An undefined
     result (division by zero, infinity) raises a ``decimal`` signal instead of giving a NaN.
     """
-    return localcontext(_EXACT)
+    return localcontext(EXACT)
 
 
 @cache
@@ -123,8 +124,7 @@ def floor_to(x: Decimal, places: int = 0) -> Decimal:
 
 def to_minor(amount: Decimal, currency: str) -> Decimal:
     """Currency units to minor units, unrounded: 12.3456 EUR -> 1234.56. Raises ``UnknownCurrency``."""
-    with exact():
-        return amount.scaleb(exponent(currency))
+    return EXACT.scaleb(amount, exponent(currency))
 
 
 def minor_int(x: Decimal) -> int:
@@ -134,8 +134,7 @@ def minor_int(x: Decimal) -> int:
 
 def from_minor(x: Decimal | int, currency: str) -> Decimal:
     """Minor units to currency units, unrounded: 1235 EUR cents -> 12.35. Raises ``UnknownCurrency``."""
-    with exact():
-        return Decimal(x).scaleb(-exponent(currency))
+    return EXACT.scaleb(Decimal(x), -exponent(currency))
 
 
 def decimal_text(x: Decimal) -> str:

@@ -151,6 +151,7 @@ def local_start(day: date, tz: ZoneInfo) -> datetime:
     return first
 
 
+@lru_cache(maxsize=REMEMBERED)
 def local_end(day: date, tz: ZoneInfo) -> datetime:
     """The last microsecond of the local date, in UTC: one before ``local_start`` of the next date, so that
     consecutive periods cover time without gap or overlap (billing spec 0.2).
@@ -158,6 +159,7 @@ def local_end(day: date, tz: ZoneInfo) -> datetime:
     return local_start(day + _DAY, tz) - _MICROSECOND
 
 
+@lru_cache(maxsize=REMEMBERED)
 def days(from_: datetime, to: datetime, tz: ZoneInfo) -> int:
     """Days between two instants as proration counts them (billing spec 0.3).
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -18,8 +19,9 @@ FIRST_MS = 0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@lru_cache(maxsize=4096)
 def floor_ms(instant: datetime) -> int:
-    """Milliseconds since 1970, rounded down."""
+    """Milliseconds since 1970, rounded down. Many windows begin and end at the same few instants."""
     return (instant - _EPOCH) // timedelta(milliseconds=1)
 
 
