@@ -108,6 +108,9 @@ class Options:
 AS_SHOWN = Options()
 AS_BILLED = Options(for_invoice=True)
 
+ALL = Bucket(None)
+"""The one bucket of a charge without filters and groups."""
+
 Item = tuple[BilledSubscription, Boundaries]
 Texts = tuple[str | None, ...]
 
@@ -163,58 +166,56 @@ def charge_window(
     )
 
 
+class _View:
+    """A charge as it is looked at, whosever usage it is: what groups it, what breaks it down, and what splits it."""
+
+    def __init__(self, charge: ChargeTerms, options: Options):
+        self.charge = charge
+        self.only = options.only or {}
+        self.renews = options.for_invoice
+        self.project_at = options.project_at
+        self._ungrouped = options.skip_grouping
+        own = charge.invoice_presentation_keys if options.for_invoice else charge.presentation_keys
+        self.presentation_keys = own if options.presentation_keys is None else tuple(options.presentation_keys)
+        self.groups = [self._group_keys(one.group_keys) for one in charge.filters]
+        self.own_group = self._group_keys(charge.group_keys)
+        self.is_whole = not self.groups and not self.own_group
+        self.split = self._split(())
+        self.split_further = self._split(self.presentation_keys)
+
+    def _group_keys(self, keys: Sequence[str]) -> tuple[str, ...]:
+        return () if self._ungrouped else tuple(key for key in keys if key not in self.only)
+
+    def _split(self, presentation_keys: Sequence[str]) -> Split:
+        """Into the buckets that are priced, or further by presentation keys."""
+        charge = self.charge
+        if self.only or self._ungrouped or presentation_keys:
+            splitter = Splitter([one.values for one in charge.filters], self.own_group, self.groups, presentation_keys)
+        else:
+            splitter = charge.splitter
+        return _Wanted(splitter, self.only) if self.only else splitter
+
+
 class _Work:
     """One charge of one subscription, on its way from windows to prices."""
 
-    __slots__ = (
-        "_only",
-        "_paid",
-        "_parts",
-        "_project_at",
-        "_renews",
-        "_ungrouped",
-        "boundaries",
-        "charge",
-        "events",
-        "groups",
-        "own_group",
-        "presentation_keys",
-        "subscription",
-        "usage",
-    )
+    __slots__ = ("_paid", "_parts", "boundaries", "charge", "events", "subscription", "usage", "view")
 
-    def __init__(self, item: Item, charge: ChargeTerms, options: Options, paid: Sequence[PaidBucket]):
+    def __init__(self, item: Item, view: _View, paid: Sequence[PaidBucket]):
         self.subscription, self.boundaries = item
-        self.charge = charge
-        self._renews = options.for_invoice
+        self.view, self.charge = view, view.charge
         self._paid = paid
-        self._only = options.only or {}
-        own = charge.invoice_presentation_keys if options.for_invoice else charge.presentation_keys
-        self.presentation_keys = own if options.presentation_keys is None else tuple(options.presentation_keys)
-        self._ungrouped = options.skip_grouping
-        self._project_at = options.project_at
-        self.groups = [self._group_keys(one.group_keys) for one in charge.filters]
-        self.own_group = self._group_keys(charge.group_keys)
         self.usage: Usage = {}
         self._parts: dict[tuple[int | None, Texts], list[tuple[Texts, Decimal]]] = {}
         self.events: Events = {}
 
-    def _group_keys(self, keys: Sequence[str]) -> tuple[str, ...]:
-        return () if self._ungrouped else tuple(key for key in keys if key not in self._only)
+    def window(self) -> Window:
+        """The window of the charge, split into the buckets that are priced."""
+        return charge_window(self.subscription, self.charge, self.boundaries, self.view.split)
 
-    def window(self, presentation_keys: Sequence[str] = ()) -> Window:
-        """The window of the charge, split into the buckets that are priced, or further by presentation keys."""
-        charge = self.charge
-        if self._only or self._ungrouped or presentation_keys:
-            splitter = Splitter([one.values for one in charge.filters], self.own_group, self.groups, presentation_keys)
-        else:
-            splitter = charge.splitter
-        return charge_window(
-            self.subscription,
-            charge,
-            self.boundaries,
-            _Wanted(splitter, self._only) if self._only else splitter,
-        )
+    def window_of_parts(self) -> Window:
+        """The same, split further by presentation keys."""
+        return charge_window(self.subscription, self.charge, self.boundaries, self.view.split_further)
 
     def events_window(self) -> Window:
         """The window of the single events that the price looks at. A prorated sum knows what was carried over from its
@@ -228,23 +229,26 @@ class _Work:
 
     def fees(self) -> tuple[BucketFee, ...]:
         """All buckets, priced; those that no event fell into too, for a price may be due without usage."""
+        view = self.view
+        if view.is_whole:
+            return (self._fee(ALL),)
         by_filter: dict[int | None, list[Bucket]] = {}
         for bucket in self.usage:
             if isinstance(bucket, Bucket):
                 by_filter.setdefault(bucket.filter, []).append(bucket)
         fees = []
         for index in (*self.charge.display_order, None):
-            empty = Bucket(index, (None,) * len(self.own_group if index is None else self.groups[index]))
+            empty = Bucket(index, (None,) * len(view.own_group if index is None else view.groups[index]))
             fees += [self._fee(bucket) for bucket in sorted(by_filter.get(index, [empty]), key=_group_order)]
         return tuple(fees)
 
     def _fee(self, bucket: Bucket) -> BucketFee:
-        charge = self.charge
+        charge, view = self.charge, self.view
         currency = self.subscription.plan.currency
         filter_ = None if bucket.filter is None else charge.filters[bucket.filter]
-        keys = self.own_group if bucket.filter is None else self.groups[bucket.filter]
+        keys = view.own_group if bucket.filter is None else view.groups[bucket.filter]
         units = self.usage.get(bucket, NOTHING)
-        usage = self._bucket_usage(bucket, units, self.events.get(bucket, []))
+        usage = self._bucket_usage(bucket, units, self.events.get(bucket, ()))
         price = filter_.price if filter_ else charge.price
         due = price(usage)
         priced = fee_amounts(usage, due, charge.priced_in(currency))
@@ -253,13 +257,13 @@ class _Work:
         until = last_instant(self.subscription, self.boundaries)
         return BucketFee(
             filter=filter_,
-            group=dict(zip(keys, bucket.group, strict=True)),
+            group=dict(zip(keys, bucket.group, strict=True)) if keys else {},
             priced=priced,
             amounts=amounts,
             total_aggregated_units=amounts.units if units.level is None else units.level,
             events_count=units.events_count,
             presented=presented,
-            projected=self._projected(price, usage, presented, self._project_at) if self._project_at else None,
+            projected=self._projected(price, usage, presented, view.project_at) if view.project_at else None,
             figures=Figures.of(units, usage, due, self.boundaries.charges_period_days, floor_ms(until) + 1),
         )
 
@@ -276,7 +280,7 @@ class _Work:
         money = minor_int(fiat_cents(cents, charge.pricing_unit.conversion_rate, currency))
         return Projected(units, money, cents, tuple(parts))
 
-    def _bucket_usage(self, bucket: Bucket, units: Units, events: list[Sample]) -> BucketUsage:
+    def _bucket_usage(self, bucket: Bucket, units: Units, events: Sequence[Sample]) -> BucketUsage:
         """What was measured of a bucket, as the charge's price sees it."""
         charge = self.charge
         if charge.pay_in_advance:
@@ -291,11 +295,11 @@ class _Work:
             )
         return bucket_usage(charge, units, self.subscription.plan.currency, events)
 
-    def _paid_usage(self, bucket: Bucket, units: Units, events: list[Sample]) -> BucketUsage:
+    def _paid_usage(self, bucket: Bucket, units: Units, events: Sequence[Sample]) -> BucketUsage:
         """Usage that is paid in advance is priced on what its events have been charged for (metering spec 5.3); an
         invoice, which bills what is carried over, on all of it."""
         usage = bucket_usage(self.charge, units, self.subscription.plan.currency, events)
-        if self._renews:
+        if self.view.renews:
             return usage
         levels = [one.level for one in self._paid if self._is_part(one, bucket)]
         with exact():
@@ -312,17 +316,17 @@ class _Work:
     def _is_part(self, one: PaidBucket, bucket: Bucket) -> bool:
         """Whether what was paid in a bucket of the charge belongs to a bucket that is looked at."""
         filter_ = None if bucket.filter is None else self.charge.filters[bucket.filter]
-        keys = self.own_group if bucket.filter is None else self.groups[bucket.filter]
+        keys = self.view.own_group if bucket.filter is None else self.view.groups[bucket.filter]
         return (
             one.filter_id == (filter_.id if filter_ else None)
             and all(one.group.get(key) == value for key, value in zip(keys, bucket.group, strict=True))
-            and all(one.group[key] in values for key, values in self._only.items() if key in one.group)
+            and all(one.group[key] in values for key, values in self.view.only.items() if key in one.group)
         )
 
     def _rounded(self, units: Decimal) -> Decimal:
         return round_units(units, self.charge.rounding_function, self.charge.rounding_precision)
 
-    def _prorated(self, units: Units, events: list[Sample]) -> ProratedUnits:
+    def _prorated(self, units: Units, events: Sequence[Sample]) -> ProratedUnits:
         charge, span = self.charge, self.subscription.span(self.boundaries)
         if self._sums:
             with exact():
@@ -340,7 +344,7 @@ class _Work:
         if not self._parts:
             return ()
         return tuple(
-            Presented({key: value or "" for key, value in zip(self.presentation_keys, values, strict=True)}, units)
+            Presented({key: value or "" for key, value in zip(self.view.presentation_keys, values, strict=True)}, units)
             for values, units in sorted(self._parts.get(bucket[:2], ()), key=lambda part: _order(part[0]))
         )
 
@@ -350,15 +354,20 @@ def charge_usage(
 ) -> list[list[ChargeUsage]]:
     """The usage of all charges of each item, in the order of its plan, in a number of queries that does not grow. `paid` is
     needed where charges paid in advance are to come to what has been paid; each subscription has one item then."""
+    charges = {id(charge): charge for charge in _charges(items)}
+    views = {key: _View(charge, options) for key, charge in charges.items()}
     known = paid or {}
     of_items = [
-        [_Work(item, charge, options, known.get((item[0].id, charge.id), ())) for charge in item[0].plan.charges]
+        [
+            _Work(item, views[id(charge)], known.get((item[0].id, charge.id), ()) if known else ())
+            for charge in item[0].plan.charges
+        ]
         for item in items
     ]
     work = [one for works in of_items for one in works]
-    presenting = [one for one in work if one.presentation_keys]
+    presenting = [one for one in work if one.view.presentation_keys]
     windows = [one.window() for one in work]
-    windows += [one.window(one.presentation_keys) for one in presenting]
+    windows += [one.window_of_parts() for one in presenting]
     measured = iter(meter.usage(windows))
     for one in work:
         one.usage = next(measured)
@@ -370,18 +379,27 @@ def charge_usage(
     return [[ChargeUsage(one.charge, one.fees()) for one in works] for works in of_items]
 
 
+def _charges(items: Iterable[Item]) -> Iterable[ChargeTerms]:
+    """The charges of items, each plan's once."""
+    plans = {id(subscription.plan): subscription.plan for subscription, _ in items}
+    return (charge for plan in plans.values() for charge in plan.charges)
+
+
 def bucket_usage(charge: ChargeTerms, units: Units, currency: str, events: Sequence[Sample] = ()) -> BucketUsage:
     """What was measured of a bucket that is not prorated, as the charge's price sees it. `events` are its single ones,
     where the price looks at them; counted ones are known without being read: each is 1. The events' own amounts are minor
     units of what the charge's prices are in."""
-    counted = charge.aggregation in COUNTED
     own_amounts = units.precise_total_amount_cents
-    runs = ones(units.units) if counted else runs_of(events)
+    runs = None
+    if charge.aggregation in COUNTED:
+        runs = ones(units.units)
+    elif charge.needs_events:
+        runs = runs_of(events)
     return BucketUsage(
         units=round_units(units.units, charge.rounding_function, charge.rounding_precision),
         events_count=units.events_count,
         precise_total_amount=from_minor(own_amounts, charge.priced_in(currency)) if own_amounts else ZERO,
-        runs=runs if counted or charge.needs_events else None,
+        runs=runs,
     )
 
 

@@ -19,7 +19,7 @@ from app.core.charges.usage import BucketUsage
 from app.core.explanation.figures import Figures
 from app.core.money import ZERO, exact, from_minor, minor_int
 from app.core.subscription_fee import days_billed, subscription_fee
-from app.core.taxes import FeeTaxes, fee_taxes
+from app.core.taxes import UNTAXED, FeeTaxes, fee_taxes
 from app.core.values import replace
 
 
@@ -138,21 +138,17 @@ def _adjusted_bucket(line: BilledLine, charge: ChargeTerms, bucket: BucketFee) -
 def _charge_fees(line: BilledLine, usage: ChargeUsage, taxes: TaxBook) -> list[FeeDraft]:
     """The fees of a charge's buckets, and what they lack of its spending minimum as one more (metering spec 3.11)."""
     subscription, charge = line.subscription, usage.charge
-    own = taxes.taxes(
-        charge.taxes,
-        subscription.plan.taxes,
-        customer_id=subscription.customer_id,
-    )
+    own = taxes.taxes(charge.taxes, subscription.plan.taxes, customer_id=subscription.customer_id)
     missing = _missing(line, usage)
     parent = None if missing is None else next(bucket for bucket in usage.fees if bucket.filter is None)
-    parent_id = uuid4()
     fees = [
-        _charge_fee(line, charge, bucket.priced, own, parent_id if bucket is parent else uuid4(), bucket=bucket)
+        _charge_fee(line, charge, bucket.priced, own, bucket=bucket)
         for bucket in usage.fees
         if bucket is parent or not charge.invoiceable or not bucket.is_nothing
     ]
     if missing is not None:
-        fees.append(_charge_fee(line, charge, missing, own, uuid4(), true_up_parent_id=parent_id))
+        parent_id = next(fee.id for fee in fees if fee.charge_filter_id is None)
+        fees.append(_charge_fee(line, charge, missing, own, true_up_parent_id=parent_id))
     return fees
 
 
@@ -174,7 +170,6 @@ def _charge_fee(
     charge: ChargeTerms,
     priced: FeeAmounts,
     taxes: Taxes,
-    id_: UUID,
     *,
     bucket: BucketFee | None = None,
     true_up_parent_id: UUID | None = None,
@@ -187,7 +182,7 @@ def _charge_fee(
     amounts = charge.in_money(priced, subscription.plan.currency)
     filter_ = bucket.filter if bucket else None
     return FeeDraft(
-        id=id_,
+        id=uuid4(),
         buyer=subscription.buyer,
         subscription=subscription,
         item=_renamed(charge_item(charge, filter_), bucket.adjustment if bucket else None),
@@ -233,7 +228,7 @@ def charge_item(charge: ChargeTerms, filter_: ChargeFilterTerms | None) -> FeeIt
 def tax_amounts(amounts: FeeAmounts, taxes: Taxes) -> FeeTaxes:
     """The taxes of a fee that no coupon has lowered."""
     if not taxes:
-        return FeeTaxes([], 0, ZERO, ZERO)
+        return UNTAXED
     return fee_taxes(Decimal(amounts.amount_cents), amounts.precise_amount_cents, [tax.tax_rate for tax in taxes])
 
 
@@ -264,10 +259,7 @@ def _subscription_fee(line: BilledLine, taxes: TaxBook) -> FeeDraft:
     if adjustment is not None:
         whole = amounts
         amounts = adjustment.amounts(whole, plan.currency, lambda units: times(units, whole, plan.currency))
-    own = taxes.taxes(
-        plan.taxes,
-        customer_id=subscription.customer_id,
-    )
+    own = taxes.taxes(plan.taxes, customer_id=subscription.customer_id)
     item = FeeItem(
         fee_type="subscription",
         id=subscription.id,

@@ -35,6 +35,10 @@ class FeeTaxes(Struct, frozen=True):
     rate: Decimal
 
 
+UNTAXED = FeeTaxes([], 0, ZERO, ZERO)
+"""Those of a fee without taxes."""
+
+
 class TaxLine(Struct, frozen=True):
     """One tax on an invoice: rounded tax and rounded sum of the bases it applies to, in minor units."""
 

@@ -56,11 +56,11 @@ def measure(
     """
     reads: dict[Aggregation, list[_Read]] = defaultdict(list)
     for index, one in enumerate(windows):
-        raw = one.from_raw or (one.organization_id, one.code) in unreliable
+        raw = one.from_raw or (bool(unreliable) and (one.organization_id, one.code) in unreliable)
         if not one.is_empty:
-            reads[one.aggregation].append(_Read(index, one.counted, opens=False, raw=raw))
+            reads[one.aggregation].append(_Read(index, one.counted, False, raw))
         if (opening := one.opening) is not None and not opening.is_empty:
-            reads[one.aggregation].append(_Read(index, opening, opens=True, raw=raw))
+            reads[one.aggregation].append(_Read(index, opening, True, raw))
     found: list[dict[Hashable, Kept]] = [{} for _ in windows]
     opened: list[dict[Hashable, Kept]] = [{} for _ in windows]
     with exact():

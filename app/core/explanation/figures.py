@@ -46,14 +46,12 @@ class Figures(Struct, frozen=True):
 
     def stored(self) -> dict[str, Any]:
         """As JSON: numbers are texts, what is not there is left out."""
-        numbers = {
-            "measured": self.measured,
-            "units": self.units,
-            "full_units": self.full_units,
-            "own_amount": self.own_amount or None,
-        }
-        kept: dict[str, Any] = {key: decimal_text(value) for key, value in numbers.items() if value is not None}
-        kept |= {"events_count": self.events_count, "period_days": self.period_days}
+        kept: dict[str, Any] = {"measured": decimal_text(self.measured), "units": decimal_text(self.units)}
+        if self.full_units is not None:
+            kept["full_units"] = decimal_text(self.full_units)
+        if self.own_amount:
+            kept["own_amount"] = decimal_text(self.own_amount)
+        kept["events_count"], kept["period_days"] = self.events_count, self.period_days
         if self.end_ms is not None:
             kept["end_ms"] = self.end_ms
         if self.unit_days:
