@@ -145,7 +145,7 @@ def load_customer_taxes(db: Session, customer_ids: Iterable[UUID]) -> dict[UUID,
     """The taxes of those of the customers that have any of their own."""
     customers = db.scalars(
         select(Customer)
-        .where(Customer.id.in_(set(customer_ids)), Customer.taxes.any())
+        .where(among(Customer.id, set(customer_ids)), Customer.taxes.any())
         .options(selectinload(Customer.taxes))
     )
     return {customer.id: applied_taxes(customer.taxes) for customer in customers}

@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import ColumnElement, DateTime, Select, and_, cast, exists, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Session, contains_eager, joinedload
+from sqlalchemy.orm import Session, contains_eager, joinedload, load_only, selectinload
 from sqlalchemy.orm.attributes import set_committed_value
 
 from app.billing.billed import BilledLine, BilledSubscription
@@ -36,11 +36,46 @@ from app.core.boundaries import Boundaries, joined, periodic, starting
 from app.core.periods import local_date, local_start
 from app.core.values import replace
 from app.metering.meter import Meter
-from app.models import BillingPeriod, Customer, Organization, Subscription
+from app.models import BillingPeriod, Customer, Organization, Subscription, among, uuids
 from app.stores.postgres import Postgres
 
 AT_ONCE = 2
 """How many chunks are closed at the same time by one process."""
+
+BILLED_BY = (
+    Subscription.id,
+    Subscription.organization_id,
+    Subscription.customer_id,
+    Subscription.plan_id,
+    Subscription.billing_entity_id,
+    Subscription.replaced_by,
+    Subscription.external_id,
+    Subscription.name,
+    Subscription.status,
+    Subscription.billing_time,
+    Subscription.subscription_at,
+    Subscription.started_at,
+    Subscription.gated_at,
+    Subscription.consolidate_invoice,
+    Subscription.purchase_order_number,
+    Subscription.next_billing_at,
+    Subscription.trial_ends_at,
+)
+"""What a close looks at of the subscriptions that are due."""
+
+PAID_BY = (
+    Customer.id,
+    Customer.organization_id,
+    Customer.billing_entity_id,
+    Customer.sequential_id,
+    Customer.timezone,
+    Customer.net_payment_term,
+    Customer.invoice_grace_period,
+    Customer.subscription_invoice_issuing_date_anchor,
+    Customer.subscription_invoice_issuing_date_adjustment,
+    Customer.finalize_zero_amount_invoice,
+)
+"""What it looks at of their customers."""
 
 log = structlog.get_logger(__name__)
 
@@ -256,7 +291,7 @@ def _due(db: Session, customers: Iterable[UUID], until: datetime) -> list[Subscr
     earliest = (
         select(Subscription.customer_id, func.min(Subscription.next_billing_at).label("boundary"))
         .where(
-            Subscription.customer_id.in_(list(customers)),
+            among(Subscription.customer_id, customers),
             Subscription.status == "active",
             Subscription.next_billing_at <= until,
         )
@@ -272,11 +307,13 @@ def _due(db: Session, customers: Iterable[UUID], until: datetime) -> list[Subscr
                 & (earliest.c.boundary == Subscription.next_billing_at),
             )
             .join(Subscription.customer)
-            .join(Customer.billing_entity)
             .where(Subscription.status == "active")
             .options(
-                contains_eager(Subscription.customer).contains_eager(Customer.billing_entity),
-                joinedload(Subscription.billing_entity),
+                load_only(*BILLED_BY, raiseload=True),
+                contains_eager(Subscription.customer).options(
+                    load_only(*PAID_BY, raiseload=True), selectinload(Customer.billing_entity)
+                ),
+                selectinload(Subscription.billing_entity),
             )
             .order_by(Subscription.created_at, Subscription.id)
         )
@@ -288,7 +325,7 @@ def _successors(db: Session, subscriptions: Sequence[Subscription]) -> dict[UUID
     rows = db.scalars(
         select(Subscription)
         .where(
-            Subscription.previous_subscription_id.in_([one.id for one in subscriptions]),
+            among(Subscription.previous_subscription_id, [one.id for one in subscriptions]),
             Subscription.status == "pending",
         )
         .options(joinedload(Subscription.billing_entity))
@@ -359,7 +396,7 @@ def load_billed_until(db: Session, subscription_ids: Collection[UUID]) -> dict[U
             func.max(BillingPeriod.fixed_charges_to_datetime),
         )
         .where(
-            BillingPeriod.subscription_id.in_(subscription_ids),
+            among(BillingPeriod.subscription_id, subscription_ids),
             BillingPeriod.invoicing_reason == "subscription_periodic",
         )
         .group_by(BillingPeriod.subscription_id)
@@ -375,7 +412,7 @@ def _move_on(db: Session, subscriptions: Sequence[Subscription], lines: Sequence
     following = [
         None if one.status == "terminated" else after.get(one.id, one.next_billing_at) for one in subscriptions
     ]
-    moved = func.unnest([one.id for one in subscriptions], cast(following, ARRAY(DateTime(timezone=True))))
+    moved = func.unnest(uuids(one.id for one in subscriptions), cast(following, ARRAY(DateTime(timezone=True))))
     table = moved.table_valued("id", "next_billing_at").render_derived()
     db.execute(
         update(Subscription)

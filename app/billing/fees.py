@@ -17,7 +17,7 @@ from app.core.charges.fees import FeeAmounts, fee_amounts
 from app.core.charges.spending_minimum import true_up
 from app.core.charges.usage import BucketUsage
 from app.core.explanation.figures import Figures
-from app.core.money import ZERO, exact, from_minor, minor_int
+from app.core.money import exact, from_minor, minor_int
 from app.core.subscription_fee import days_billed, subscription_fee
 from app.core.taxes import UNTAXED, FeeTaxes, fee_taxes
 from app.core.values import replace

@@ -17,7 +17,7 @@ from app.billing.fees import FeeDraft
 from app.billing.settlement import Credited, Settlement
 from app.core.money import ZERO, exact
 from app.core.spreading import spread
-from app.models import BillingPeriod, Charge, ChargeFilter, Credit, CreditNote, Fee, Invoice, among
+from app.models import BillingPeriod, Charge, ChargeFilter, Credit, CreditNote, Fee, Invoice, among, uuids
 
 KEPT = ("finalized", "failed")
 """Statuses of progressive invoices that count."""
@@ -56,7 +56,7 @@ def latest_invoices(db: Session, periods: Collection[Period]) -> dict[Period, Pr
     if not periods:
         return {}
     ids, instants = zip(*periods, strict=True)
-    wanted = func.unnest(list(ids), list(instants)).table_valued("id", "at").render_derived()
+    wanted = func.unnest(uuids(ids), list(instants)).table_valued("id", "at").render_derived()
     rows = db.execute(
         select(
             wanted.c.id,

@@ -24,7 +24,7 @@ from app.core.money import exact, round_half_up
 from app.core.periods import local_date
 from app.core.taxes import TaxLine
 from app.core.values import replace
-from app.models import Charge, Fee, FeeTax, Payment, Subscription
+from app.models import Charge, Fee, FeeTax, Payment, Subscription, among
 
 REASON = "in_advance_charge_periodic"
 AT_THE_END_OF = ("subscription_periodic", "subscription_terminating")
@@ -80,7 +80,7 @@ def _paid_fees(db: Session, customers: set[UUID]) -> dict[tuple[UUID, str], list
         .join(Fee.subscription)
         .join(Charge, Charge.id == Fee.charge_id)
         .where(
-            Fee.customer_id.in_(customers),
+            among(Fee.customer_id, customers),
             Fee.invoice_id.is_(None),
             Fee.deleted_at.is_(None),
             Fee.payment_status == "succeeded",

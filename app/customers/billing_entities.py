@@ -104,8 +104,10 @@ def update_entity(db: Session, entity: BillingEntity, sent: Changes, now: dateti
         NotFound: `tax_not_found`.
     """
     _check(Problems(), sent)
-    changes = _complete(sent)
+    changes, numbering = _complete(sent), entity.document_numbering
     assign(entity, changes, (*_NEVER_NULL, *_NULLABLE))
+    if entity.document_numbering != numbering:
+        entity.last_invoice_number = None
     if "document_number_prefix" in changes:
         prefix = changes["document_number_prefix"] or default_prefix(entity.name, entity.id)
         entity.document_number_prefix = prefix.upper()

@@ -2,7 +2,7 @@
 
 from app.models.advance import AdvanceLevel, AdvanceMark
 from app.models.alert import Alert, TriggeredAlert
-from app.models.base import Base, among, write_alike
+from app.models.base import Base, among, uuids, write_alike
 from app.models.billing_entity import BillingEntity
 from app.models.billing_run import BillingRun
 from app.models.catalog import (
@@ -116,6 +116,7 @@ __all__ = [
     "balances_outdated",
     "catalog_changed",
     "payment_request_invoices",
+    "uuids",
     "wallet_metrics",
     "write_alike",
 ]

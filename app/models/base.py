@@ -6,7 +6,20 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, ColumnElement, DateTime, MetaData, Numeric, Text, Uuid, any_, literal
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    MetaData,
+    Numeric,
+    Text,
+    TypeDecorator,
+    Uuid,
+    any_,
+    literal,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, mapped_column
 from sqlalchemy.orm.attributes import flag_modified
@@ -50,6 +63,25 @@ def write_alike(rows: Iterable[Base], *names: str) -> None:
             flag_modified(row, name)
 
 
+class UuidArray(TypeDecorator[Iterable[UUID]]):
+    """UUIDs as the text of an array: thousands of them are bound many times as fast as one by one."""
+
+    impl = ARRAY(Uuid)
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Any:  # noqa: ARG002 (whichever it is)
+        return _array_text
+
+
+def _array_text(ids: Iterable[UUID | None]) -> str:
+    return "{" + ",".join(["NULL" if one is None else one.hex for one in ids]) + "}"
+
+
+def uuids(ids: Iterable[UUID]) -> BindParameter[Iterable[UUID]]:
+    """UUIDs as one parameter, an array."""
+    return literal(list(ids), UuidArray())
+
+
 def among(column: ColumnElement[Any] | InstrumentedAttribute[Any], ids: Iterable[UUID]) -> ColumnElement[bool]:
     """Whether a column of ids has one of these: one parameter, however many they are."""
-    return column == any_(literal(list(ids), ARRAY(Uuid)))
+    return column == any_(uuids(ids))

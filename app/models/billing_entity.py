@@ -14,7 +14,7 @@ class BillingEntity(Base):
     """A legal entity that an organization issues invoices through: its address, what is printed, how documents are
     numbered, and the defaults of its customers (billing spec 3.4). The default one has the id of its organization.
 
-    `last_invoice_number` counts what it has issued."""
+    `last_invoice_number` counts what it has issued, while documents are numbered by it: null where nobody has counted."""
 
     __tablename__ = "billing_entities"
     __table_args__ = (Index("uq_billing_entities_code", "organization_id", "code", unique=True),)
@@ -32,7 +32,7 @@ class BillingEntity(Base):
     finalize_zero_amount_invoice: Mapped[bool] = mapped_column(default=True)
     document_numbering: Mapped[str] = mapped_column(default="per_customer")
     document_number_prefix: Mapped[str]
-    last_invoice_number: Mapped[int] = mapped_column(default=0)
+    last_invoice_number: Mapped[int | None]
     document_locale: Mapped[str] = mapped_column(default="en")
     invoice_footer: Mapped[str | None]
     email_settings: Mapped[list[str]] = mapped_column(default=list)

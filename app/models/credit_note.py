@@ -107,7 +107,7 @@ class Credit(Base):
     __tablename__ = "credits"
 
     id: Mapped[Id]
-    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
+    organization_id: Mapped[UUID]
     invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoices.id"), index=True)
     credit_note_id: Mapped[UUID | None] = mapped_column(ForeignKey("credit_notes.id"), index=True)
     applied_coupon_id: Mapped[UUID | None] = mapped_column(ForeignKey("applied_coupons.id"), index=True)

@@ -128,7 +128,7 @@ def upgrade() -> None:
     sa.Column('finalize_zero_amount_invoice', sa.Boolean(), nullable=False),
     sa.Column('document_numbering', sa.Text(), nullable=False),
     sa.Column('document_number_prefix', sa.Text(), nullable=False),
-    sa.Column('last_invoice_number', sa.Integer(), nullable=False),
+    sa.Column('last_invoice_number', sa.Integer(), nullable=True),
     sa.Column('document_locale', sa.Text(), nullable=False),
     sa.Column('invoice_footer', sa.Text(), nullable=True),
     sa.Column('email_settings', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
@@ -561,7 +561,6 @@ def upgrade() -> None:
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['billing_entity_id'], ['billing_entities.id'], name=op.f('fk_invoices_billing_entity_id')),
     sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_invoices_customer_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_invoices_organization_id')),
     sa.ForeignKeyConstraint(['voided_invoice_id'], ['invoices.id'], name=op.f('fk_invoices_voided_invoice_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_invoices'))
     )
@@ -798,7 +797,6 @@ def upgrade() -> None:
     sa.Column('first_measured_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('regenerated_invoice_id', sa.Uuid(), nullable=True),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_billing_periods_invoice_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_billing_periods_organization_id')),
     sa.ForeignKeyConstraint(['regenerated_invoice_id'], ['invoices.id'], name=op.f('fk_billing_periods_regenerated_invoice_id'), initially='DEFERRED', deferrable=True),
     sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_billing_periods_subscription_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_billing_periods'))
@@ -892,12 +890,9 @@ def upgrade() -> None:
     sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['charge_filter_id'], ['charge_filters.id'], name=op.f('fk_fees_charge_filter_id')),
     sa.ForeignKeyConstraint(['charge_id'], ['charges.id'], name=op.f('fk_fees_charge_id')),
-    sa.ForeignKeyConstraint(['customer_id'], ['customers.id'], name=op.f('fk_fees_customer_id')),
     sa.ForeignKeyConstraint(['fixed_charge_id'], ['fixed_charges.id'], name=op.f('fk_fees_fixed_charge_id')),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_fees_invoice_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_fees_organization_id')),
     sa.ForeignKeyConstraint(['original_fee_id'], ['fees.id'], name=op.f('fk_fees_original_fee_id')),
-    sa.ForeignKeyConstraint(['priced_terms_id'], ['priced_terms.id'], name=op.f('fk_fees_priced_terms_id')),
     sa.ForeignKeyConstraint(['subscription_id'], ['subscriptions.id'], name=op.f('fk_fees_subscription_id')),
     sa.ForeignKeyConstraint(['true_up_parent_fee_id'], ['fees.id'], name=op.f('fk_fees_true_up_parent_fee_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_fees'))
@@ -934,7 +929,6 @@ def upgrade() -> None:
     sa.Column('currency', sa.Text(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_invoice_taxes_invoice_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_invoice_taxes_organization_id')),
     sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_invoice_taxes_tax_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_invoice_taxes'))
     )
@@ -1137,7 +1131,6 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['applied_coupon_id'], ['applied_coupons.id'], name=op.f('fk_credits_applied_coupon_id')),
     sa.ForeignKeyConstraint(['credit_note_id'], ['credit_notes.id'], name=op.f('fk_credits_credit_note_id')),
     sa.ForeignKeyConstraint(['invoice_id'], ['invoices.id'], name=op.f('fk_credits_invoice_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_credits_organization_id')),
     sa.ForeignKeyConstraint(['progressive_invoice_id'], ['invoices.id'], name=op.f('fk_credits_progressive_invoice_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_credits'))
     )
@@ -1158,7 +1151,6 @@ def upgrade() -> None:
     sa.Column('currency', sa.Text(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['fee_id'], ['fees.id'], name=op.f('fk_fee_taxes_fee_id')),
-    sa.ForeignKeyConstraint(['organization_id'], ['organizations.id'], name=op.f('fk_fee_taxes_organization_id')),
     sa.ForeignKeyConstraint(['tax_id'], ['taxes.id'], name=op.f('fk_fee_taxes_tax_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_fee_taxes'))
     )
