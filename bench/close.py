@@ -19,7 +19,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app.billing.close import close_all, close_chunk, due_customers
+from app.billing.claims import due_customers
+from app.billing.close import close_all, close_chunk
 from app.config import Settings
 from app.logs import configure_logging
 from app.models import Organization

@@ -5,23 +5,26 @@ once; a process that dies leaves nothing behind; and a unique key on (subscripti
 mistakes. The number of ClickHouse queries depends on the number of chunks and aggregation types only.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from threading import Event, Lock
 from typing import NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, DateTime, Select, and_, cast, exists, func, select, update
+from sqlalchemy import ColumnElement, DateTime, cast, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Session, contains_eager, joinedload, load_only, selectinload
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm import Session, joinedload
 
 from app.billing.billed import BilledLine, BilledSubscription
 from app.billing.book import load_plans, load_taxes
 from app.billing.charge_usage import AS_BILLED, charge_usage
+from app.billing.claims import DueSubscription, claim, due_subscriptions
 from app.billing.commitments import commitment_fees
 from app.billing.failures import is_of_the_store, reason_of
 from app.billing.fees import FeeDraft, line_fees
@@ -36,46 +39,14 @@ from app.core.boundaries import Boundaries, joined, periodic, starting
 from app.core.periods import local_date, local_start
 from app.core.values import replace
 from app.metering.meter import Meter
-from app.models import BillingPeriod, Customer, Organization, Subscription, among, uuids
+from app.models import BillingPeriod, Customer, Subscription, among, uuids
 from app.stores.postgres import Postgres
 
 AT_ONCE = 2
 """How many chunks are closed at the same time by one process."""
 
-BILLED_BY = (
-    Subscription.id,
-    Subscription.organization_id,
-    Subscription.customer_id,
-    Subscription.plan_id,
-    Subscription.billing_entity_id,
-    Subscription.replaced_by,
-    Subscription.external_id,
-    Subscription.name,
-    Subscription.status,
-    Subscription.billing_time,
-    Subscription.subscription_at,
-    Subscription.started_at,
-    Subscription.gated_at,
-    Subscription.consolidate_invoice,
-    Subscription.purchase_order_number,
-    Subscription.next_billing_at,
-    Subscription.trial_ends_at,
-)
-"""What a close looks at of the subscriptions that are due."""
-
-PAID_BY = (
-    Customer.id,
-    Customer.organization_id,
-    Customer.billing_entity_id,
-    Customer.sequential_id,
-    Customer.timezone,
-    Customer.net_payment_term,
-    Customer.invoice_grace_period,
-    Customer.subscription_invoice_issuing_date_anchor,
-    Customer.subscription_invoice_issuing_date_adjustment,
-    Customer.finalize_zero_amount_invoice,
-)
-"""What it looks at of their customers."""
+COLLECTED_AFTER = 50
+"""After how many chunks garbage is looked for."""
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +78,7 @@ def close_chunk(
     claimed = claim(db, scope, until, size, wait=wait, in_order=in_order)
     if not claimed:
         return Closed()
-    invoices = close_subscriptions(db, _due(db, claimed, until), made_at, meter)
+    invoices = close_subscriptions(db, due_subscriptions(db, claimed, until), made_at, meter)
     return Closed(tuple(claimed), tuple(invoices))
 
 
@@ -123,7 +94,7 @@ def close_all(
     """Close what was due at `until` for all customers that nothing else holds, a few chunks at a time: while one waits for
     the stores another is priced. `told` is called after each, never twice at once. What one raises is raised once the
     others have finished their chunk, and nothing further is begun."""
-    telling, failed = Lock(), Event()
+    telling, failed, chunks = Lock(), Event(), count(1)
 
     def work() -> None:
         try:
@@ -134,20 +105,33 @@ def close_all(
                     return
                 with telling:
                     told(closed)
+                    if next(chunks) % COLLECTED_AFTER == 0:
+                        gc.collect()
         except BaseException:
             failed.set()
             raise
 
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="close") as threads:
+    with _hardly_collected(), ThreadPoolExecutor(AT_ONCE, thread_name_prefix="close") as threads:
         for one in [threads.submit(work) for _ in range(AT_ONCE)]:
             one.result()
 
 
+@contextmanager
+def _hardly_collected() -> Iterator[None]:
+    """Let nobody look for garbage within chunks. What they make lives to their end, and next to nothing is in cycles: to
+    look through it again and again takes a tenth of a close."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def close_subscriptions(
-    db: Session, subscriptions: Sequence[Subscription], made_at: datetime, meter: Meter
+    db: Session, subscriptions: Sequence[Subscription] | Sequence[DueSubscription], made_at: datetime, meter: Meter
 ) -> list[UUID]:
     """Bill each of these subscriptions at its next boundary, and move it on from there; returns the ids of the invoices.
-    The customers must be locked, and loaded with their organizations."""
+    The customers must be locked, and where they are loaded the customers and their billing entities be loaded, too."""
     plans = load_plans(db, {one.plan_id for one in subscriptions})
     before = load_billed_until(db, [one.id for one in subscriptions])
     following = _successors(db, subscriptions)
@@ -165,7 +149,7 @@ def close_subscriptions(
     lines += _downgraded(db, subscriptions, successors, plans, made_at)
     invoices = bill_lines(db, lines, payers_of([*subscriptions, *successors.values()]), made_at, meter)
     db.flush()
-    _move_on(db, subscriptions, lines)
+    _move_on(db, subscriptions, lines, successors.keys())
     return invoices
 
 
@@ -195,9 +179,11 @@ def bill_lines(db: Session, lines: Sequence[BilledLine], payers: Payers, made_at
 
 
 def _bill(db: Session, lines: Sequence[BilledLine], payers: Payers, made_at: datetime, meter: Meter) -> list[UUID]:
-    drafted = draft_fees(db, lines, payers, meter)
-    write_fees(db, [fee for _, fees in drafted for fee in fees if not fee.invoiceable], made_at)
-    invoiced = [(line, [fee for fee in fees if fee.invoiceable]) for line, fees in drafted]
+    invoiced = draft_fees(db, lines, payers, meter)
+    alone = [fee for _, fees in invoiced for fee in fees if not fee.invoiceable]
+    if alone:
+        write_fees(db, alone, made_at)
+        invoiced = [(line, [fee for fee in fees if fee.invoiceable]) for line, fees in invoiced]
     invoices = write_invoices(db, group_lines(invoiced, payers), made_at)
     write_statements(db, lines, payers, made_at)
     return invoices
@@ -212,15 +198,19 @@ def draft_fees(
     usage = dict(zip(map(id, with_charges), measured, strict=True))
     taxes = load_taxes(db, {payer.customer_id for payer in payers.values()})
     units = load_units(db, lines)
-    drafted: list[tuple[BilledLine, Sequence[FeeDraft]]] = [
-        (line, [*line_fees(line, usage.get(id(line), ()), taxes), *fixed_charge_fees(line, units, taxes)])
+    drafted = [
+        (line, line_fees(line, usage.get(id(line), ()), taxes) + fixed_charge_fees(line, units, taxes))
         for line in lines
     ]
     lacking = commitment_fees(db, drafted, taxes)
-    return [(line, [*fees, *lacking.get(line.subscription.id, ())]) for line, fees in drafted]
+    for line, fees in drafted if lacking else ():
+        fees.extend(lacking.get(line.subscription.id, ()))
+    return drafted
 
 
-def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]) -> BilledSubscription:
+def billed_subscription(
+    subscription: Subscription | DueSubscription, plans: dict[UUID, PlanTerms]
+) -> BilledSubscription:
     """A started subscription, loaded with its customer and the customer's billing entity, as billing needs it."""
     if subscription.starts_at is None:
         raise ValueError(f"subscription {subscription.id} has not started")
@@ -243,84 +233,9 @@ def billed_subscription(subscription: Subscription, plans: dict[UUID, PlanTerms]
     )
 
 
-def claim(
-    db: Session,
-    scope: ColumnElement[bool],
-    until: datetime,
-    size: int,
-    *,
-    wait: bool = False,
-    in_order: bool = False,
-) -> list[UUID]:
-    """Up to `size` customers with something due, locked for this transaction; fewer where some have several subscriptions.
-
-    Those that nothing else holds, the longest due first; with `in_order` the first by their ids. With `wait` the first by
-    their ids too, once whatever holds them lets go. By ids it takes longer: who was closed before is looked at again.
-    """
-    if wait or in_order:
-        query = due_customers(scope, until).order_by(Customer.id)
-    else:
-        query = select(Customer.id).join(Organization, Organization.id == Customer.organization_id)
-        query = query.join(Subscription, _is_due(until)).where(scope)
-        query = query.order_by(Subscription.organization_id, Subscription.next_billing_at)
-    locked = query.limit(size).with_for_update(of=Customer, skip_locked=not wait, key_share=True)
-    return list(dict.fromkeys(db.scalars(locked)))
-
-
-def due_customers(scope: ColumnElement[bool], until: datetime) -> Select[UUID]:
-    """The ids of customers with a boundary that has passed."""
-    return (
-        select(Customer.id)
-        .join(Organization, Organization.id == Customer.organization_id)
-        .where(scope, exists().where(_is_due(until)))
-    )
-
-
-def _is_due(until: datetime) -> ColumnElement[bool]:
-    """Which subscriptions of a customer are to be billed."""
-    return and_(
-        Subscription.customer_id == Customer.id,
-        Subscription.organization_id == Customer.organization_id,
-        Subscription.status == "active",
-        Subscription.next_billing_at <= until,
-    )
-
-
-def _due(db: Session, customers: Iterable[UUID], until: datetime) -> list[Subscription]:
-    """The claimed customers' due subscriptions, of each customer those with its earliest boundary."""
-    earliest = (
-        select(Subscription.customer_id, func.min(Subscription.next_billing_at).label("boundary"))
-        .where(
-            among(Subscription.customer_id, customers),
-            Subscription.status == "active",
-            Subscription.next_billing_at <= until,
-        )
-        .group_by(Subscription.customer_id)
-        .subquery()
-    )
-    return list(
-        db.scalars(
-            select(Subscription)
-            .join(
-                earliest,
-                (earliest.c.customer_id == Subscription.customer_id)
-                & (earliest.c.boundary == Subscription.next_billing_at),
-            )
-            .join(Subscription.customer)
-            .where(Subscription.status == "active")
-            .options(
-                load_only(*BILLED_BY, raiseload=True),
-                contains_eager(Subscription.customer).options(
-                    load_only(*PAID_BY, raiseload=True), selectinload(Customer.billing_entity)
-                ),
-                selectinload(Subscription.billing_entity),
-            )
-            .order_by(Subscription.created_at, Subscription.id)
-        )
-    )
-
-
-def _successors(db: Session, subscriptions: Sequence[Subscription]) -> dict[UUID, Subscription]:
+def _successors(
+    db: Session, subscriptions: Sequence[Subscription] | Sequence[DueSubscription]
+) -> dict[UUID, Subscription]:
     """The cheaper plans that follow now, by the subscription that they follow."""
     rows = db.scalars(
         select(Subscription)
@@ -336,15 +251,23 @@ def _successors(db: Session, subscriptions: Sequence[Subscription]) -> dict[UUID
 
 def _downgraded(
     db: Session,
-    subscriptions: Sequence[Subscription],
+    subscriptions: Sequence[Subscription] | Sequence[DueSubscription],
     successors: Mapping[UUID, Subscription],
     plans: dict[UUID, PlanTerms],
     made_at: datetime,
 ) -> list[BilledLine]:
     """End what is followed by a cheaper plan, begin the cheaper plan, and give what it bills in advance (billing spec
     1.8)."""
+    if not successors:
+        return []
+    ending = db.scalars(
+        select(Subscription)
+        .where(among(Subscription.id, successors))
+        .options(joinedload(Subscription.customer).joinedload(Customer.billing_entity))
+    )
+    loaded = {one.id: one for one in ending}
     pairs = [
-        (one, successors[one.id], one.next_billing_at)
+        (loaded[one.id], successors[one.id], one.next_billing_at)
         for one in subscriptions
         if one.id in successors and one.next_billing_at is not None
     ]
@@ -404,14 +327,17 @@ def load_billed_until(db: Session, subscription_ids: Collection[UUID]) -> dict[U
     return {subscription_id: BilledUntil(*until) for subscription_id, *until in rows}
 
 
-def _move_on(db: Session, subscriptions: Sequence[Subscription], lines: Sequence[BilledLine]) -> None:
-    """Set each billed subscription's next boundary, all in one statement."""
+def _move_on(
+    db: Session,
+    subscriptions: Sequence[Subscription] | Sequence[DueSubscription],
+    lines: Sequence[BilledLine],
+    ended: Collection[UUID],
+) -> None:
+    """Set each billed subscription's next boundary, all in one statement; those that have ended have none."""
     if not subscriptions:
         return  # somebody else was faster with all of them
     after = {line.subscription.id: line.subscription.terms.boundary_after(line.billed_at) for line in lines}
-    following = [
-        None if one.status == "terminated" else after.get(one.id, one.next_billing_at) for one in subscriptions
-    ]
+    following = [None if one.id in ended else after.get(one.id, one.next_billing_at) for one in subscriptions]
     moved = func.unnest(uuids(one.id for one in subscriptions), cast(following, ARRAY(DateTime(timezone=True))))
     table = moved.table_valued("id", "next_billing_at").render_derived()
     db.execute(
@@ -420,5 +346,3 @@ def _move_on(db: Session, subscriptions: Sequence[Subscription], lines: Sequence
         .values(next_billing_at=table.c.next_billing_at)
         .execution_options(synchronize_session=False)
     )
-    for one, instant in zip(subscriptions, following, strict=True):
-        set_committed_value(one, "next_billing_at", instant)

@@ -111,7 +111,7 @@ def _is_used_up(applied: AppliedCoupon, taken_cents: int) -> bool:
 
 def lower(settlement: Settlement, held: Iterable[HeldCoupon]) -> None:
     """Let coupons lower one invoice before taxes, and count it on them, in their order. Nothing is stored."""
-    fees = settlement.draft.fees
+    fees = settlement.fees
     there = {one.applied_coupon_id for one in settlement.credits}
     wanted = [(one, one.discount(settlement.draft.currency, fees)) for one in held if one.id not in there]
     coupons = [(one, terms) for one, terms in wanted if terms is not None]
@@ -183,7 +183,7 @@ def _targets(db: Session, limits: Mapping[UUID, int], settlements: Sequence[Sett
         for coupon_id, metric_id in db.execute(listed.where(among(coupon_metrics.c.coupon_id, by_metric))):
             targets[coupon_id].add(metric_id)
     if by_plan:
-        plans = {fee.subscription.plan.id for one in settlements for fee in one.draft.fees if fee.subscription}
+        plans = {fee.subscription.plan.id for one in settlements for fee in one.fees if fee.subscription}
         billed = (
             select(coupon_plans.c.coupon_id, Plan.id)
             .join(Plan, or_(Plan.id == coupon_plans.c.plan_id, Plan.parent_id == coupon_plans.c.plan_id))

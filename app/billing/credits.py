@@ -80,7 +80,7 @@ def _take(settlement: Settlement, notes: Sequence[CreditNote], now: datetime) ->
 
 def _spread(settlement: Settlement, taken: int) -> None:
     """Say of each fee what the notes have paid of it, by what it came to with its taxes."""
-    fees = settlement.draft.fees
+    fees = settlement.fees
     if taken:
         with exact():
             weights = [settlement.left_of(fee) + settlement.fee_taxes(fee).precise_amount_cents for fee in fees]

@@ -13,7 +13,8 @@ import structlog
 from sqlalchemy import ColumnElement, func, select, true, union_all, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.billing.close import Closed, claim, close_all, close_chunk
+from app.billing.claims import claim
+from app.billing.close import Closed, close_all, close_chunk
 from app.billing.failures import reason_of
 from app.billing.late_drafts import LateDrafts
 from app.billing.locks import lock_customer, lock_customers

@@ -67,7 +67,7 @@ class InvoiceDraft(Struct, frozen=True):
 
     @property
     def fees(self) -> list[FeeDraft]:
-        return [*(fee for _, fees in self.lines for fee in fees), *self.other_fees]
+        return [fee for fees in (*(own for _, own in self.lines), self.other_fees) for fee in fees]
 
     @property
     def has_grace(self) -> bool:

@@ -17,7 +17,6 @@ from app.billing.progressive_credits import take_progressive_credits
 from app.billing.rows import Rows
 from app.billing.settlement import Settlement
 from app.core.issuing_dates import IssuingDates
-from app.core.money import ZERO
 
 LARGEST_TOTAL = 2**63 - 1
 FAILED = "invoice_generation_error"
@@ -128,16 +127,17 @@ def _add(rows: Rows, settlement: Settlement, number: tuple[int | None, str | Non
             rows.add_period(line, draft.id, place)
     for place, credited in enumerate(settlement.credits):
         rows.add_credit(draft.id, payer.organization_id, credited, place, draft.currency)
-    applied = {str(tax.id): tax for fee in draft.fees for tax in fee.taxes}
-    for tax_line in settlement.taxes.lines:
-        rows.add_invoice_tax(draft.id, payer.organization_id, applied[tax_line.tax_id], tax_line, draft.currency)
-    for place, fee in enumerate(draft.fees):
+    if settlement.taxes.lines:
+        applied = {str(tax.id): tax for fee in settlement.fees for tax in fee.taxes}
+        for tax_line in settlement.taxes.lines:
+            rows.add_invoice_tax(draft.id, payer.organization_id, applied[tax_line.tax_id], tax_line, draft.currency)
+    for place, fee in enumerate(settlement.fees):
         rows.add_fee(
             fee,
             draft.id,
             place,
             paid=is_paid,
             reduced=settlement.reduced_by(fee),
-            noted=settlement.noted.get(fee.id, ZERO),
+            noted=settlement.noted_on(fee),
             taxes=settlement.fee_taxes(fee),
         )

@@ -4,24 +4,25 @@ from collections.abc import Iterable
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from app.billing.claims import DueCustomer, DueSubscription
 from app.billing.invoice_drafts import Payer, Payers
 from app.core.issuing_dates import Adjustment, Anchor, IssuingRules
 from app.models import BillingEntity, Customer, Subscription
 
 
-def timezone_of(customer: Customer) -> ZoneInfo:
+def timezone_of(customer: Customer | DueCustomer) -> ZoneInfo:
     """The timezone of everything that is local to a customer, loaded with its billing entity (billing spec 0.2)."""
     return ZoneInfo(customer.applicable_timezone)
 
 
-def payers_of(subscriptions: Iterable[Subscription]) -> Payers:
+def payers_of(subscriptions: Iterable[Subscription | DueSubscription]) -> Payers:
     """Whom the invoices of subscriptions are for, and who issues them. The customers, their entities and those of the
     subscriptions must be loaded."""
     pairs = {(one.customer_id, one.issuer.id): one for one in subscriptions}
     return {key: payer_of(one.customer, one.issuer) for key, one in pairs.items()}
 
 
-def payer_of(customer: Customer, issuer: BillingEntity | None = None) -> Payer:
+def payer_of(customer: Customer | DueCustomer, issuer: BillingEntity | None = None) -> Payer:
     """What an invoice needs to know of a customer, loaded with its billing entity, and of who issues it: that entity, or
     another. Terms that the customer has not of its own are the issuer's."""
     issuer = issuer or customer.billing_entity
@@ -40,7 +41,7 @@ def payer_of(customer: Customer, issuer: BillingEntity | None = None) -> Payer:
     )
 
 
-def issuing_rules(customer: Customer, issuer: BillingEntity) -> IssuingRules:
+def issuing_rules(customer: Customer | DueCustomer, issuer: BillingEntity) -> IssuingRules:
     """What decides the dates of a customer's invoices: what it says itself, else who issues them (billing spec 3.2)."""
 
     def own(field: str) -> Any:

@@ -12,7 +12,7 @@ from app.billing.fees import FeeDraft
 from app.billing.settlement import Settlement
 from app.billing.wallet_balances import balance_of, put_in, sources_of, take_out, write_outflows
 from app.core.charges.properties import TARGET_WALLET
-from app.core.money import ZERO, exact
+from app.core.money import exact
 from app.core.wallets import Owed, Purse, granted_part, payments, spent
 from app.models import Invoice, Wallet, WalletTransaction, among, wallet_metrics
 
@@ -131,11 +131,9 @@ def _owed(settlement: Settlement) -> list[Owed]:
                 fee.item.id if fee.charge_id is not None else None,
                 _target(fee),
                 settlement.left_of(fee),
-                settlement.left_of(fee)
-                + settlement.fee_taxes(fee).precise_amount_cents
-                - settlement.noted.get(fee.id, ZERO),
+                settlement.left_of(fee) + settlement.fee_taxes(fee).precise_amount_cents - settlement.noted_on(fee),
             )
-            for fee in settlement.draft.fees
+            for fee in settlement.fees
         ]
 
 

@@ -87,15 +87,16 @@ def latest_invoices(db: Session, periods: Collection[Period]) -> dict[Period, Pr
 def take_progressive_credits(db: Session, settlements: Sequence[Settlement], now: datetime) -> None:
     """Take off invoices, also drafts, what has been billed for the same periods already: of each fee what was billed of the
     same bucket. Where more was billed than the period comes to, a final invoice brings a credit note for the rest."""
-    lines = [
-        (settlement, line, [fee for fee in fees if fee.item.fee_type == "charge"])
+    periods = [
+        (settlement, line, fees)
         for settlement in settlements
         for line, fees in settlement.draft.lines
         if line.boundaries.charges and (line.ends_charges or line.reason == "progressive_billing")
     ]
-    latest = latest_invoices(db, {_period(line) for _, line, _ in lines})
+    latest = latest_invoices(db, {_period(line) for _, line, _ in periods})
     if not latest:
         return
+    lines = [(one, line, [fee for fee in fees if fee.item.fee_type == "charge"]) for one, line, fees in periods]
     left = _left(db, latest.values(), [one.draft.id for one in settlements])
     billed = _fees(db, latest.values())
     known = _Roots(db, [*(fee for _, _, fees in lines for fee in fees), *(fee for of in billed.values() for fee in of)])

@@ -174,7 +174,7 @@ class Rows:
                 "succeeded_at": self._made_at if paid else None,
             }
         )
-        amounts_by_tax = dict(taxes.lines)
+        amounts_by_tax = dict(taxes.lines) if fee.taxes else {}
         for tax in fee.taxes:
             self._tables[FeeTax].add(
                 {

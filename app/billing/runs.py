@@ -11,7 +11,8 @@ import structlog
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
-from app.billing.close import close_chunk, due_customers
+from app.billing.claims import due_customers
+from app.billing.close import close_chunk
 from app.billing.due import LIVE, DueRunner, Failure, Run, Stopped
 from app.clock import system_now
 from app.errors import ApiError, NotAllowed, NotFound

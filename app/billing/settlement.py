@@ -7,7 +7,7 @@ from uuid import UUID
 from app.billing.fees import FeeDraft
 from app.billing.invoice_drafts import InvoiceDraft
 from app.core.money import ZERO, exact
-from app.core.taxes import FeeTaxes, InvoiceTaxes, fee_taxes, invoice_taxes
+from app.core.taxes import UNTAXED_INVOICE, FeeTaxes, InvoiceTaxes, fee_taxes, invoice_taxes
 
 CREDITED_TYPES = ("subscription", "progressive_billing")
 """Invoices that take credits; what is bought once, and prepaid credits themselves, are paid in full."""
@@ -36,17 +36,19 @@ class Settlement:
 
     draft: InvoiceDraft
     final: bool = True
+    fees: list[FeeDraft] = field(init=False)
     fees_cents: int = field(init=False)
     credits: list[Credited] = field(default_factory=list)
     reduced: dict[UUID, Decimal] = field(default_factory=dict)
     noted: dict[UUID, Decimal] = field(default_factory=dict)
-    taxes: InvoiceTaxes = field(default_factory=lambda: InvoiceTaxes([], 0, ZERO))
+    taxes: InvoiceTaxes = UNTAXED_INVOICE
     prepaid_cents: int = 0
     prepaid_granted_cents: int | None = None
     prepaid_purchased_cents: int | None = None
 
     def __post_init__(self) -> None:
-        self.fees_cents = sum([fee.amounts.amount_cents for fee in self.draft.fees])
+        self.fees = self.draft.fees
+        self.fees_cents = sum([fee.amounts.amount_cents for fee in self.fees])
 
     @property
     def is_closed(self) -> bool:
@@ -97,7 +99,11 @@ class Settlement:
 
     def reduced_by(self, fee: FeeDraft) -> Decimal:
         """What has been taken of a fee before taxes."""
-        return self.reduced.get(fee.id, ZERO)
+        return self.reduced.get(fee.id, ZERO) if self.reduced else ZERO
+
+    def noted_on(self, fee: FeeDraft) -> Decimal:
+        """What credit notes have taken of a fee after taxes."""
+        return self.noted.get(fee.id, ZERO) if self.noted else ZERO
 
     def left_of(self, fee: FeeDraft) -> Decimal:
         """What of a fee is still to be paid before taxes, unrounded."""
@@ -106,7 +112,7 @@ class Settlement:
 
     def fee_taxes(self, fee: FeeDraft) -> FeeTaxes:
         """The taxes of what is left of a fee (billing spec 4.3)."""
-        reduced = self.reduced.get(fee.id)
+        reduced = self.reduced_by(fee)
         if not reduced or not fee.taxes:
             return fee.tax_amounts
         with exact():
@@ -115,7 +121,6 @@ class Settlement:
 
     def take_taxes(self) -> None:
         """Reckon the taxes of what is left of the fees (billing spec 4.4)."""
-        fees = self.draft.fees
-        if any(fee.taxes for fee in fees):
-            bases = [(self.left_of(fee), [tax.tax_rate for tax in fee.taxes]) for fee in fees]
+        if any(fee.taxes for fee in self.fees):
+            bases = [(self.left_of(fee), [tax.tax_rate for tax in fee.taxes]) for fee in self.fees]
             self.taxes = invoice_taxes(bases, self.sub_total_cents)

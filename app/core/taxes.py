@@ -55,6 +55,10 @@ class InvoiceTaxes(Struct, frozen=True):
     rate: Decimal
 
 
+UNTAXED_INVOICE = InvoiceTaxes([], 0, ZERO)
+"""Those of an invoice of such fees."""
+
+
 def fee_taxes(base: Decimal, precise_base: Decimal, rates: Sequence[TaxRate]) -> FeeTaxes:
     """Taxes of a fee (billing spec 4.3).
 

@@ -181,8 +181,14 @@ def _unsplit(reads: Sequence[_Read], rows: Iterable[Sequence[Any]]) -> list[tupl
 def _of_many(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> Iterator[tuple[int, Hashable, Kept]]:
     """The windows of any number of subscriptions, sent to the store as a table."""
     alike = _alike(reads)
+    firsts = [reads[places[0]] for places in alike]
     query = "items_many" if rollup.by_item else "usage_many"
-    rows = clickhouse.rows(Query(query, _table([reads[places[0]] for places in alike]), rollup.fragments))
+    if any(one.edges for one in firsts):
+        parameters = _table(firsts)
+    else:
+        query += "_hours"
+        parameters = hours_table([(number, one.window, one.hours) for number, one in enumerate(firsts)])
+    rows = clickhouse.rows(Query(query, parameters, rollup.fragments))
     buckets = _buckets_of_items if rollup.by_item else _bucket_of_split
     return (
         (position, bucket, tuple(kept))

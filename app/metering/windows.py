@@ -162,8 +162,9 @@ def _reach(spans: Sequence[Span]) -> tuple[int, int]:
 
 def _table(spans: Sequence[Span]) -> str:
     """Spans as a list in JSON, those alike told together: a chunk of subscriptions has the same few over and over."""
-    alike: dict[tuple[Any, ...], list[tuple[int, str]]] = {}
+    alike: dict[tuple[Any, ...], tuple[list[int], list[str]]] = {}
     for number, one, span in spans:
-        of = (one.organization_id, one.code, one.split.keys, *span)
-        alike.setdefault(of, []).append((number, one.external_subscription_id))
-    return msgspec.json.encode([(*of, members) for of, members in alike.items()]).decode()
+        numbers, names = alike.setdefault((one.organization_id, one.code, one.split.keys, *span), ([], []))
+        numbers.append(number)
+        names.append(one.external_subscription_id)
+    return msgspec.json.encode([(*of, *members) for of, members in alike.items()]).decode()

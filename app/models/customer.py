@@ -1,7 +1,7 @@
 """Who buys: customers and their subscriptions."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Identity, Index, Table, func, text
@@ -25,7 +25,19 @@ customer_taxes = Table(
 )
 
 
-class Customer(Base):
+class LocalCustomer:
+    """What follows for a customer from what it has and its billing entity has."""
+
+    __slots__ = ()
+
+    @property
+    def applicable_timezone(self: Any) -> str:
+        """Its own, else its billing entity's, also where another entity issues its invoices (billing spec 0.2)."""
+        timezone: str = self.timezone or self.billing_entity.timezone
+        return timezone
+
+
+class Customer(LocalCustomer, Base):
     """A customer of an organization, known by the external id the organization gave it (billing spec 11.4)."""
 
     __tablename__ = "customers"
@@ -83,11 +95,6 @@ class Customer(Base):
         lazy="raise_on_sql", order_by="CustomerMetadata.created_at, CustomerMetadata.key", cascade="all, delete-orphan"
     )
 
-    @property
-    def applicable_timezone(self) -> str:
-        """Its own, else its billing entity's, also where another entity issues its invoices (billing spec 0.2)."""
-        return self.timezone or self.billing_entity.timezone
-
 
 class CustomerMetadata(Base):
     """A note on a customer, five at the most (billing spec 11.4)."""
@@ -102,7 +109,25 @@ class CustomerMetadata(Base):
     created_at: Mapped[datetime]
 
 
-class Subscription(Base):
+class StartedSubscription:
+    """What follows for a subscription from what it has and its customer has."""
+
+    __slots__ = ()
+
+    @property
+    def starts_at(self: Any) -> datetime | None:
+        """When it has started, or will have where its first invoice is paid."""
+        at: datetime | None = self.started_at or self.gated_at
+        return at
+
+    @property
+    def issuer(self: Any) -> BillingEntity:
+        """Who issues its invoices: an entity of its own, else its customer's (billing spec 1.2)."""
+        entity: BillingEntity = self.billing_entity or self.customer.billing_entity
+        return entity
+
+
+class Subscription(StartedSubscription, Base):
     """A customer on a plan (billing spec 1.2). `next_billing_at` is the start of the period after the current one:
     the instant from which the current one can be closed; null when there is nothing left to bill. `activation_due_at`
     and `termination_due_at` are the first moments of the local dates on which it starts and ends by itself.
@@ -219,16 +244,6 @@ class Subscription(Base):
         lazy="raise_on_sql",
         viewonly=True,
     )
-
-    @property
-    def starts_at(self) -> datetime | None:
-        """When it has started, or will have where its first invoice is paid."""
-        return self.started_at or self.gated_at
-
-    @property
-    def issuer(self) -> BillingEntity:
-        """Who issues its invoices: an entity of its own, else its customer's (billing spec 1.2)."""
-        return self.billing_entity or self.customer.billing_entity
 
     @property
     def applicable_usage_thresholds(self) -> list["UsageThreshold"]:

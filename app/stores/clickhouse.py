@@ -26,6 +26,7 @@ from app.stores.files import filled, folder, query_text
 DATABASE = "meterhouse"
 DATABASE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}").fullmatch
 HANDLE_WAIT_SECONDS = 10
+LONG = 1_000
 SESSION_SETTINGS = {
     "async_insert": "0",
     "insert_deduplicate": "0",
@@ -49,7 +50,24 @@ class Query:
 
     def to_sql(self) -> tuple[str, dict[str, Any]]:
         """The text and the parameters, as they are sent."""
-        return filled(query_text(self.name), self.fragments), dict(self.parameters)
+        parameters = {name: _Long(value) if _is_long(value) else value for name, value in self.parameters.items()}
+        return filled(query_text(self.name), self.fragments), parameters
+
+
+class _Long:
+    """A long text, escaped as the driver escapes texts, which does it character by character: whatever is none, it sends as
+    `str` gives it."""
+
+    def __init__(self, text: str):
+        self._text = text
+
+    def __str__(self) -> str:
+        text = self._text.replace("\\", r"\\").replace("'", r"\'").replace("`", r"\`")
+        return text.replace("\t", "\\\t").replace("\n", "\\\n")
+
+
+def _is_long(value: object) -> bool:
+    return isinstance(value, str) and len(value) > LONG
 
 
 class ClickHouse:

@@ -1,5 +1,7 @@
 -- The items of any number of windows: how many were seen by the same values of the keys, and present by the same of them.
 -- include: windows
+,
+-- include: edges
 SELECT item.id AS id, item.seen AS seen, count()
 FROM
 (

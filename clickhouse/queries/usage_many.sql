@@ -1,6 +1,8 @@
 -- The usage of any number of windows, each split by the values of its keys. Whole hours come from the rollup, what a
 -- window has outside of them (its edges) from the raw table. Half-open throughout.
 -- include: windows
+,
+-- include: edges
 SELECT part.id AS id, part.split AS split, {{folded}}
 FROM
 (
