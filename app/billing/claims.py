@@ -71,15 +71,16 @@ def claim(
 ) -> list[UUID]:
     """Up to `size` customers with something due, locked for this transaction; fewer where some have several subscriptions.
 
-    Those that nothing else holds, the longest due first; with `in_order` the first by their ids. With `wait` the first by
-    their ids too, once whatever holds them lets go. By ids it takes longer: who was closed before is looked at again.
+    Those that nothing else holds, the longest due first, and of these neighbours: usage is stored by the subscriptions'
+    external ids. With `in_order` the first by their ids. With `wait` the first by their ids too, once whatever holds them
+    lets go. By ids it takes longer: who was closed before is looked at again.
     """
     if wait or in_order:
         query = due_customers(scope, until).order_by(Customer.id)
     else:
         query = select(Customer.id).join(Organization, Organization.id == Customer.organization_id)
         query = query.join(Subscription, _is_due(until)).where(scope)
-        query = query.order_by(Subscription.organization_id, Subscription.next_billing_at)
+        query = query.order_by(Subscription.organization_id, Subscription.next_billing_at, Subscription.external_id)
     locked = query.limit(size).with_for_update(of=Customer, skip_locked=not wait, key_share=True)
     return list(dict.fromkeys(db.scalars(locked)))
 

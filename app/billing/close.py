@@ -17,8 +17,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, DateTime, cast, func, select, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from app.billing.billed import BilledLine, BilledSubscription
@@ -39,7 +38,7 @@ from app.core.boundaries import Boundaries, joined, periodic, starting
 from app.core.periods import local_date, local_start
 from app.core.values import replace
 from app.metering.meter import Meter
-from app.models import BillingPeriod, Customer, Subscription, among, uuids
+from app.models import BillingPeriod, Customer, Subscription, among, instants, uuids
 from app.stores.postgres import Postgres
 
 AT_ONCE = 2
@@ -338,7 +337,7 @@ def _move_on(
         return  # somebody else was faster with all of them
     after = {line.subscription.id: line.subscription.terms.boundary_after(line.billed_at) for line in lines}
     following = [None if one.id in ended else after.get(one.id, one.next_billing_at) for one in subscriptions]
-    moved = func.unnest(uuids(one.id for one in subscriptions), cast(following, ARRAY(DateTime(timezone=True))))
+    moved = func.unnest(uuids(one.id for one in subscriptions), instants(following))
     table = moved.table_valued("id", "next_billing_at").render_derived()
     db.execute(
         update(Subscription)

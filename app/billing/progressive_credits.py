@@ -17,7 +17,7 @@ from app.billing.fees import FeeDraft
 from app.billing.settlement import Credited, Settlement
 from app.core.money import ZERO, exact
 from app.core.spreading import spread
-from app.models import BillingPeriod, Charge, ChargeFilter, Credit, CreditNote, Fee, Invoice, among, uuids
+from app.models import BillingPeriod, Charge, ChargeFilter, Credit, CreditNote, Fee, Invoice, among, instants, uuids
 
 KEPT = ("finalized", "failed")
 """Statuses of progressive invoices that count."""
@@ -55,8 +55,8 @@ def latest_invoices(db: Session, periods: Collection[Period]) -> dict[Period, Pr
     """The latest progressive invoice of each of these periods that has one, in one query."""
     if not periods:
         return {}
-    ids, instants = zip(*periods, strict=True)
-    wanted = func.unnest(uuids(ids), list(instants)).table_valued("id", "at").render_derived()
+    ids, at = zip(*periods, strict=True)
+    wanted = func.unnest(uuids(ids), instants(at)).table_valued("id", "at").render_derived()
     rows = db.execute(
         select(
             wanted.c.id,

@@ -118,7 +118,7 @@ class Terms(Struct, frozen=True):
 
     def boundary_after(self, boundary: datetime) -> datetime:
         """The boundary after another, which may have been told in another timezone."""
-        return self.boundary_after_day(self.day_billed(boundary))
+        return _boundary_after(self.shared, boundary)
 
     def boundary_after_day(self, day: date) -> datetime:
         """The first boundary after a local date."""
@@ -127,6 +127,11 @@ class Terms(Struct, frozen=True):
     def moved(self, boundary: datetime) -> datetime:
         """Where a boundary lies that was told in another timezone."""
         return local_start(self.day_billed(boundary), self.tz)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _boundary_after(terms: Terms, boundary: datetime) -> datetime:
+    return terms.boundary_after_day(terms.day_billed(boundary))
 
 
 class Stretch(Struct, frozen=True):

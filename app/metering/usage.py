@@ -43,7 +43,7 @@ class _Read(Struct, frozen=True):
         return (0, 0) if self.raw else self.window.hours
 
     @property
-    def edges(self) -> list[tuple[int, int]]:
+    def edges(self) -> Sequence[tuple[int, int]]:
         return [(self.window.from_ms, self.window.end_ms)] if self.raw else self.window.edges
 
 

@@ -96,18 +96,28 @@ class Window(Struct, frozen=True):
     @property
     def hours(self) -> tuple[int, int]:
         """The whole hours inside the window, half-open, in hours since 1970; empty ones are (0, 0)."""
-        first, end = -(-self.from_ms // HOUR_MS), self.end_ms // HOUR_MS
-        return (first, end) if first < end else (0, 0)
+        return _hours(self.from_ms, self.end_ms)
 
     @property
-    def edges(self) -> list[tuple[int, int]]:
+    def edges(self) -> Sequence[tuple[int, int]]:
         """What of the window lies outside its whole hours, half-open, in milliseconds."""
-        if self.is_empty:
-            return []
-        first, end = (hour * HOUR_MS for hour in self.hours)
-        if first == end:
-            return [(self.from_ms, self.end_ms)]
-        return [(low, high) for low, high in ((self.from_ms, first), (end, self.end_ms)) if low < high]
+        return _edges(self.from_ms, self.end_ms)
+
+
+@lru_cache(maxsize=4096)
+def _hours(from_ms: int, end_ms: int) -> tuple[int, int]:
+    first, end = -(-from_ms // HOUR_MS), end_ms // HOUR_MS
+    return (first, end) if first < end else (0, 0)
+
+
+@lru_cache(maxsize=4096)
+def _edges(from_ms: int, end_ms: int) -> tuple[tuple[int, int], ...]:
+    if from_ms >= end_ms:
+        return ()
+    first, end = (hour * HOUR_MS for hour in _hours(from_ms, end_ms))
+    if first == end:
+        return ((from_ms, end_ms),)
+    return tuple((low, high) for low, high in ((from_ms, first), (end, end_ms)) if low < high)
 
 
 def window(

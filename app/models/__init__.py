@@ -2,7 +2,7 @@
 
 from app.models.advance import AdvanceLevel, AdvanceMark
 from app.models.alert import Alert, TriggeredAlert
-from app.models.base import Base, among, uuids, write_alike
+from app.models.base import Base, among, instants, uuids, write_alike
 from app.models.billing_entity import BillingEntity
 from app.models.billing_run import BillingRun
 from app.models.catalog import (
@@ -119,6 +119,7 @@ __all__ = [
     "among",
     "balances_outdated",
     "catalog_changed",
+    "instants",
     "payment_request_invoices",
     "uuids",
     "wallet_metrics",

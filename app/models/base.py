@@ -82,6 +82,26 @@ def uuids(ids: Iterable[UUID]) -> BindParameter[Iterable[UUID]]:
     return literal(list(ids), UuidArray())
 
 
+class InstantArray(TypeDecorator[Iterable[datetime | None]]):
+    """Instants in the same way; many of them are equal."""
+
+    impl = ARRAY(DateTime(timezone=True))
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Any:  # noqa: ARG002 (whichever it is)
+        return _instants_text
+
+
+def _instants_text(instants: Iterable[datetime | None]) -> str:
+    texts = {one: "NULL" if one is None else f'"{one}"' for one in set(instants)}
+    return "{" + ",".join([texts[one] for one in instants]) + "}"
+
+
+def instants(given: Iterable[datetime | None]) -> BindParameter[Iterable[datetime | None]]:
+    """Aware instants as one parameter, an array."""
+    return literal(list(given), InstantArray())
+
+
 def among(column: ColumnElement[Any] | InstrumentedAttribute[Any], ids: Iterable[UUID]) -> ColumnElement[bool]:
     """Whether a column of ids has one of these: one parameter, however many they are."""
     return column == any_(uuids(ids))

@@ -162,6 +162,7 @@ class Subscription(StartedSubscription, Base):
             "ix_subscriptions_due",
             "organization_id",
             "next_billing_at",
+            "external_id",
             postgresql_where=text("status = 'active' AND next_billing_at IS NOT NULL"),
         ),
         Index(

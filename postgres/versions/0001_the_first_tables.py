@@ -653,7 +653,7 @@ def upgrade() -> None:
     )
     op.create_index('ix_subscriptions_activation', 'subscriptions', ['organization_id', 'activation_due_at'], unique=False, postgresql_where=sa.text('activation_due_at IS NOT NULL'))
     op.create_index('ix_subscriptions_customer_id', 'subscriptions', ['customer_id'], unique=False)
-    op.create_index('ix_subscriptions_due', 'subscriptions', ['organization_id', 'next_billing_at'], unique=False, postgresql_where=sa.text("status = 'active' AND next_billing_at IS NOT NULL"))
+    op.create_index('ix_subscriptions_due', 'subscriptions', ['organization_id', 'next_billing_at', 'external_id'], unique=False, postgresql_where=sa.text("status = 'active' AND next_billing_at IS NOT NULL"))
     op.create_index('ix_subscriptions_external_id', 'subscriptions', ['organization_id', 'external_id'], unique=False)
     op.create_index('ix_subscriptions_gate', 'subscriptions', ['organization_id', 'gate_expires_at'], unique=False, postgresql_where=sa.text('gate_expires_at IS NOT NULL'))
     op.create_index('ix_subscriptions_plan_id', 'subscriptions', ['plan_id'], unique=False)
