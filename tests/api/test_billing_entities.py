@@ -379,10 +379,12 @@ class TestInvoices:
         set_clock(may, "2024-07-01T00:00:00Z")
         update(may, "paris", document_numbering="per_customer")
         set_clock(may, "2024-08-01T00:00:00Z")
+        update(may, "paris", document_numbering="per_billing_entity")
+        set_clock(may, "2024-10-01T00:00:00Z")
         found = {code: [one["number"] for one in invoices] for code, invoices in of_each(may).items()}
         assert found == {
-            "default": ["HQ-001-001", "HQ-001-002", "HQ-001-003"],
-            "paris": ["PAR-002-001", "PAR-002-003", "PAR-202407-002"],
+            "default": [f"HQ-001-00{number}" for number in range(1, 6)],
+            "paris": ["PAR-002-001", "PAR-002-003", "PAR-202407-002", "PAR-202409-004", "PAR-202410-005"],
         }
 
     def test_a_credit_note_is_of_the_invoices_entity(self, may: httpx.Client) -> None:

@@ -104,6 +104,18 @@ class TestClose:
         }  # fmt: skip
         assert [one["external_id"] for one in invoice["subscriptions"]] == ["sub"]
 
+    def test_usage_is_found_whatever_the_subscriptions_are_called(self, may: httpx.Client) -> None:
+        make_plan(may, "metered", [standard(make_metric(may, "bytes", "sum_agg"))])
+        awkward = ("'", "`", "\\", '"', "\t", "\n", "\\n", "é{}")
+        names = [f"{number}{text}" * 60 for number, text in enumerate(awkward)]
+        for name in names:
+            make_subscription(may, name, plan="metered", customer=name)
+        send_events(may, [event("bytes", name, NOON, value=place + 1) for place, name in enumerate(names)])
+        set_clock(may, "2024-06-01T00:00:00Z")
+        found = {one["customer"]["external_id"]: one for one in invoices_of(may)}
+        units = {name: [Decimal(fee["units"]) for fee in one["fees"][1:]] for name, one in found.items()}
+        assert units == {name: [place + 1] for place, name in enumerate(names)}
+
     def test_in_advance(self, may: httpx.Client) -> None:
         metric = make_metric(may, "calls")
         make_plan(may, "advance", [standard(metric)], amount_cents=3_100, pay_in_advance=True)
