@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from msgspec import Struct, field
 
@@ -21,6 +21,7 @@ from app.core.money import exact, from_minor, minor_int
 from app.core.subscription_fee import days_billed, subscription_fee
 from app.core.taxes import UNTAXED, FeeTaxes, fee_taxes
 from app.core.values import replace
+from app.ids import new_id
 
 
 class FeeItem(Struct, frozen=True):
@@ -182,7 +183,7 @@ def _charge_fee(
     amounts = charge.in_money(priced, subscription.plan.currency)
     filter_ = bucket.filter if bucket else None
     return FeeDraft(
-        id=uuid4(),
+        id=new_id(),
         buyer=subscription.buyer,
         subscription=subscription,
         item=_renamed(charge_item(charge, filter_), bucket.adjustment if bucket else None),
@@ -269,7 +270,7 @@ def _subscription_fee(line: BilledLine, taxes: TaxBook) -> FeeDraft:
         display_name=plan.invoice_display_name or subscription.name or plan.name,
     )
     return FeeDraft(
-        id=uuid4(),
+        id=new_id(),
         buyer=subscription.buyer,
         subscription=subscription,
         item=_renamed(item, adjustment),

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct, field
@@ -13,6 +13,7 @@ from app.billing.billed import BilledLine
 from app.billing.fees import FeeDraft
 from app.core.issuing_dates import IssuingDates, IssuingRules, issuing_dates
 from app.core.periods import local_date
+from app.ids import new_id
 
 
 class Payer(Struct, frozen=True):
@@ -60,7 +61,7 @@ class InvoiceDraft(Struct, frozen=True):
     other_fees: tuple[FeeDraft, ...] = ()
     invoice_type: str = "subscription"
     paid_first: bool = False
-    id: UUID = field(default_factory=uuid4)
+    id: UUID = field(default_factory=new_id)
     stored: Stored | None = None
     failure: str | None = None
     voided_invoice_id: UUID | None = None

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import update
@@ -19,6 +19,7 @@ from app.billing.terms import AppliedTax, ChargeTerms
 from app.core.explanation.figures import Figures
 from app.core.money import ZERO, decimal_text
 from app.core.taxes import FeeTaxes, TaxLine
+from app.ids import new_id
 from app.models import BillingPeriod, Credit, Fee, FeeTax, Invoice, InvoiceTax, balances_outdated
 from app.stores.copying import copy_rows, row_text
 
@@ -74,7 +75,7 @@ class Rows:
         """Add what lowers an invoice."""
         self._tables[Credit].add(
             {
-                "id": uuid4(),
+                "id": new_id(),
                 "organization_id": organization_id,
                 "invoice_id": invoice_id,
                 "credit_note_id": credited.credit_note_id,
@@ -92,7 +93,7 @@ class Rows:
         boundaries, charges, fixed = line.boundaries, line.boundaries.charges, line.boundaries.fixed_charges
         self._tables[BillingPeriod].add(
             {
-                "id": uuid4(),
+                "id": new_id(),
                 "organization_id": line.subscription.organization_id,
                 "invoice_id": invoice_id,
                 "subscription_id": line.subscription.id,
@@ -186,7 +187,7 @@ class Rows:
 
     def _tax(self, tax: AppliedTax, organization_id: UUID, currency: str) -> dict[str, Any]:
         return {
-            "id": uuid4(),
+            "id": new_id(),
             "organization_id": organization_id,
             "tax_id": tax.id,
             "tax_name": tax.name,
