@@ -29,16 +29,22 @@ FIRST_HOUR, END_HOUR = 0, 2**31 - 1
 """Hours since 1970 between which every event lies."""
 
 
-def reconcile_since(clickhouse: ClickHouse, since: datetime, settled_before: datetime) -> int:
-    """Put right everything that events ingested since an instant have touched; returns the number of cells mended."""
+def reconcile_since(clickhouse: ClickHouse, since: datetime, settled_before: datetime, *, thorough: bool = True) -> int:
+    """Put right everything that events ingested since an instant have touched; returns the number of cells mended.
+
+    `thorough`: also what only an insert that was cut short can have left, or another process: events that were accepted
+    twice, and keys and arrivals that are missing or too many.
+    """
     if not clickhouse.rows(Query("any_since", {"since": since})):
         return 0
-    mended = _drop_copies(clickhouse, since)
-    clickhouse.command(Query("missing_keys", {"since": since}))
-    surplus = [tuple(row) for row in clickhouse.rows(Query("surplus_arrivals", {"since": since}))]
-    if surplus:  # all that are alike go, and one of them comes back
-        clickhouse.command(Query("drop_copy_arrivals", {"copies": surplus}))
-    clickhouse.command(Query("missing_arrivals", {"since": since}))
+    mended = 0
+    if thorough:
+        mended = _drop_copies(clickhouse, since)
+        clickhouse.command(Query("missing_keys", {"since": since}))
+        surplus = [tuple(row) for row in clickhouse.rows(Query("surplus_arrivals", {"since": since}))]
+        if surplus:  # all that are alike go, and one of them comes back
+            clickhouse.command(Query("drop_copy_arrivals", {"copies": surplus}))
+        clickhouse.command(Query("missing_arrivals", {"since": since}))
     return mended + _mend(clickhouse, "compare_since", {"since": since, "settled_before": settled_before})
 
 
