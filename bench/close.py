@@ -105,7 +105,7 @@ def measure(root: Path) -> None:
     print(f"  limit      {bare:6.2f} s for a bare COPY of these rows; ratio {seconds / bare:.2f}")
     print(f"  goal       <= {GOAL}: {verdict(seconds <= GOAL * bare)}")
     print(f"  one by one {each * 1000:6.1f} ms each ({SAMPLE} of them); {each * left / seconds:.1f} times as long")
-    print(f"  memory     {peak_mib():.0f} MiB at most, {peaks[0]:.0f} MiB after the first chunk")
+    print(f"  memory     {peaks[-1]:.0f} MiB at most, {peaks[0]:.0f} MiB after the first chunk")
     chunks = -(-left // chunk)
     print(f"  ClickHouse {sum(queries.values())} queries in {chunks} chunks: {dict(queries)}")
 

@@ -44,7 +44,7 @@ from app.stores.postgres import Postgres
 AT_ONCE = 2
 """How many chunks are closed at the same time by one process."""
 
-COLLECTED_AFTER = 50
+COLLECTED_AFTER = 10
 """After how many chunks garbage is looked for."""
 
 log = structlog.get_logger(__name__)
