@@ -1,6 +1,6 @@
 """Figures that are broken, one for each rule of the ledger and more."""
 
-MORE, HUGE = "{} + 1", "{} + 100000000"
+MORE, HUGE = "{} + 1", "{} + 1000000000000000"
 UNPREPAID = "prepaid_credit_amount_cents = 0"
 FINAL = "status = 'finalized'"
 OTHER_CUSTOMER = (
@@ -53,7 +53,7 @@ BROKEN: list[tuple[str, str, str, str, str]] = [
     ("invoice", "least due", "invoices.total_paid_amount_cents", HUGE, FINAL),
     ("invoice", "most refunded", "credit_notes.refund_amount_cents", HUGE, "true"),
     ("invoice", "most taken back", "credit_notes.total_amount_cents", HUGE, "true"),
-    ("invoice", "most taken off later invoices", "credits.progressive_invoice_id, amount_cents", "invoice_id, 100000000",
+    ("invoice", "most taken off later invoices", "credits.progressive_invoice_id, amount_cents", "invoice_id, 1000000000000000",
      f"applied_coupon_{KEPT}"),
     ("invoice", "price of the credits", "wallet_transactions.amount_cents", MORE, "transaction_status = 'purchased'"),
     ("invoice", "taxes", "invoices.taxes_amount_cents", MORE, FINAL),
