@@ -6,6 +6,10 @@ from typing import Any
 Details = Mapping[str, Any] | str
 
 
+class AmountTooLarge(OverflowError):
+    """An invoice would come to more than an amount can hold."""
+
+
 class ApiError(Exception):
     """An answer other than 200: its status, its body, and the headers that go with it.
 

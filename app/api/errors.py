@@ -11,7 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import ClientException, HTTPException, ValidationException
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 
-from app.errors import ApiError, BadRequest, Invalid, NotAllowed, NotFound, StoreDown, TooLarge
+from app.errors import AmountTooLarge, ApiError, BadRequest, Invalid, NotAllowed, NotFound, StoreDown, TooLarge
 
 log = structlog.get_logger(__name__)
 
@@ -92,33 +92,28 @@ def handle_bad_text(_: AnyRequest, error: UnicodeDecodeError) -> Response[Any]:
 
 def handle_lost_store(_: AnyRequest, error: Exception) -> Response[Any]:
     """PostgreSQL went away in the middle of a request."""
-    log.warning("postgres.down", error=_told(error))
+    log.warning("postgres.down", error=str(error)[:500])
     return answer(StoreDown("postgres"))
 
 
-def handle_conflict(_: AnyRequest, error: Exception) -> Response[Any]:
+def handle_conflict(_: AnyRequest, error: IntegrityError) -> Response[Any]:
     """Two requests made the same thing at once; the later one is told so."""
-    log.info("postgres.conflict", error=_told(error))
+    log.info("postgres.conflict", error=str(error.orig)[:500])
     return answer(Invalid({"base": ["value_already_exist"]}))
 
 
-def handle_bad_value(request: AnyRequest, error: Exception) -> Response[Any]:
+def handle_bad_value(request: AnyRequest, error: DataError) -> Response[Any]:
     """A value that a column cannot hold. Nothing has a NUL in its name, so with one in the path nothing is found."""
-    log.info("postgres.bad_value", error=_told(error))
+    log.info("postgres.bad_value", error=str(error.orig)[:500])
     if "\x00" in request.scope["path"]:
         return answer(NotFound(request.scope["route_handler"].opt.get("resource", "resource")))
     return answer(Invalid({"base": ["value_is_invalid"]}))
 
 
-def handle_overflow(_: AnyRequest, error: OverflowError) -> Response[Any]:
-    """What was asked for comes to more than an amount can hold."""
-    log.info("request.overflow", error=str(error))
+def handle_too_much(_: AnyRequest, error: AmountTooLarge) -> Response[Any]:
+    """What was asked for would be invoiced at more than an amount can hold."""
+    log.info("invoice.too_large", error=str(error))
     return answer(Invalid({"base": ["value_is_out_of_range"]}))
-
-
-def _told(error: Exception) -> str:
-    """What the driver says, without the statement."""
-    return str(getattr(error, "orig", error))[:500]
 
 
 def handle_defect(request: AnyRequest, error: Exception) -> Response[Any]:
@@ -136,11 +131,9 @@ HANDLERS: dict[Any, Any] = {
     InterfaceError: handle_lost_store,
     IntegrityError: handle_conflict,
     DataError: handle_bad_value,
-    OverflowError: handle_overflow,
-    # The driver's own come from rows that are copied.
+    AmountTooLarge: handle_too_much,
+    # The driver's own come from rows that are copied; that they do not fit is a defect.
     psycopg.OperationalError: handle_lost_store,
     psycopg.InterfaceError: handle_lost_store,
-    psycopg.IntegrityError: handle_conflict,
-    psycopg.DataError: handle_bad_value,
     Exception: handle_defect,
 }

@@ -17,6 +17,7 @@ from app.billing.progressive_credits import take_progressive_credits
 from app.billing.rows import Rows
 from app.billing.settlement import Settlement
 from app.core.issuing_dates import IssuingDates
+from app.errors import AmountTooLarge
 
 LARGEST_TOTAL = 2**63 - 1
 FAILED = "invoice_generation_error"
@@ -53,7 +54,7 @@ def settle(db: Session, drafts: Sequence[InvoiceDraft], made_at: datetime) -> li
     for one in settlements:
         one.take_taxes()
         if one.with_taxes_cents > LARGEST_TOTAL:
-            raise OverflowError(
+            raise AmountTooLarge(
                 f"the invoice of customer {one.draft.payer.customer_id} exceeds what an amount can hold"
             )
     take_credit_notes(db, settlements, made_at)

@@ -31,7 +31,7 @@ from app.core.charges.fees import FeeAmounts, fee_amounts
 from app.core.charges.usage import BucketUsage
 from app.core.money import ZERO
 from app.core.values import replace
-from app.errors import NotAllowed, NotFound, invalid
+from app.errors import AmountTooLarge, NotAllowed, NotFound, invalid
 from app.models import AppliedUsageThreshold, BillingPeriod, Fee, FeeTax, Invoice, Tax, among
 from app.validation import Changes, as_uuid
 
@@ -93,7 +93,7 @@ def regenerate_invoice(
     db.execute(periods.where(BillingPeriod.invoice_id == before.invoice.id).values(regenerated_invoice_id=draft.id))
     try:
         write_invoices(db, [draft], now)
-    except OverflowError:
+    except AmountTooLarge:
         raise invalid("units", "value_is_out_of_range") from None
     old = aliased(BillingPeriod)
     same_line = (old.invoice_id == before.invoice.id) & (old.position == BillingPeriod.position)

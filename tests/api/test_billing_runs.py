@@ -110,7 +110,7 @@ def test_one_that_fails_does_not_hold_up_the_rest(server: Server, admin: httpx.C
         assert (asked.returncode, run["status"], run["failures_count"]) == (1, "finished", 1), asked.stdout
         assert customer in asked.stdout
         assert {one["lago_customer_id"] for one in run["failures"]} == {customer}
-        assert all("OverflowError" in one["reason"] for one in run["failures"])
+        assert all("AmountTooLarge" in one["reason"] for one in run["failures"])
         [invoice] = ok(bad.get("/api/v1/invoices"))["invoices"]
         assert (invoice["status"], invoice["lago_id"]) == ("failed", run["failures"][0]["lago_invoice_id"])
         assert len(ok(good.get("/api/v1/invoices"))["invoices"]) == 1
