@@ -343,5 +343,5 @@ def _move_on(
         update(Subscription)
         .where(Subscription.id == table.c.id)
         .values(next_billing_at=table.c.next_billing_at)
-        .execution_options(synchronize_session=False)
+        .execution_options(synchronize_session="fetch")
     )

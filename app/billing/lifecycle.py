@@ -194,9 +194,6 @@ def close_customers(
     scope = among(Customer.id, customer_ids)
     while close_chunk(db, scope, instant, made_at, len(customer_ids), meter, wait=True).customers:
         pass
-    for one in db.identity_map.values():
-        if isinstance(one, Subscription):
-            db.expire(one, ["next_billing_at"])  # it has moved on in the store only
 
 
 def schedule(subscription: Subscription, now: datetime) -> None:

@@ -240,7 +240,6 @@ def _plan_change(db: Session, current: Subscription, plan: Plan, now: datetime, 
     ids: Sequence[UUID] = ()
     while current.status == "active" and current.next_billing_at is not None:
         ids = close_subscriptions(db, [current], current.next_billing_at, meter)
-        db.refresh(current, ["next_billing_at"])
     return ids
 
 
