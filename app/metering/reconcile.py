@@ -39,8 +39,8 @@ def reconcile_since(clickhouse: ClickHouse, since: datetime, settled_before: dat
         return 0
     mended = 0
     if thorough:
-        mended = _drop_copies(clickhouse, since)
         clickhouse.command(Query("missing_keys", {"since": since}))
+        mended = _drop_copies(clickhouse, since)
         surplus = [tuple(row) for row in clickhouse.rows(Query("surplus_arrivals", {"since": since}))]
         if surplus:  # all that are alike go, and one of them comes back
             clickhouse.command(Query("drop_copy_arrivals", {"copies": surplus}))

@@ -17,11 +17,7 @@ FROM
     (
         SELECT DISTINCT organization_id, external_subscription_id, code, timestamp, transaction_id, ingested_at
         FROM event_keys
-        WHERE slot IN (
-            SELECT halfMD5(concat(toString(organization_id), transaction_id))
-            FROM events
-            WHERE ingested_at >= {since:DateTime64(6, 'UTC')}
-        )
+        WHERE slot IN (SELECT slot FROM event_keys WHERE ingested_at >= {since:DateTime64(6, 'UTC')})
     )
 )
 WHERE copy > 1

@@ -2,20 +2,7 @@
 -- include: windows
 ,
 -- include: edges
-SELECT item.id AS id, item.seen AS seen, count()
-FROM
-(
-    SELECT
-        part.id AS id,
-        part.item AS item,
--- include: items_seen
-    FROM
-    (
-        SELECT w.id AS id, arrayMap(k -> u.dimensions[k], w.keys) AS split, u.item AS item, {{kept}}
-        FROM {{table}} AS u
--- include: in_windows
-            AND u.item != ''
-        GROUP BY id, split, item
+-- include: items_many_begun
         UNION ALL
         SELECT e.id AS id, arrayMap(k -> v.properties[k], e.keys) AS split, v.item AS item, {{raw}}
         FROM events AS v

@@ -7,11 +7,7 @@ FROM
     (
         SELECT u.code AS code, u.item AS item, u.last AS last
         FROM {{table}} AS u
-        WHERE u.organization_id = {organization_id:UUID}
-            AND u.external_subscription_id = {external_subscription_id:String}
-            AND u.code IN {codes:Array(String)}
-            AND u.hour >= {from_hour:Int32}
-            AND u.hour < {end_hour:Int32}
+-- include: hours_of_one
             AND u.item != ''
         UNION ALL
         SELECT v.code AS code, v.item AS item, {{last}} AS last
