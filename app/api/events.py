@@ -178,14 +178,14 @@ async def _take_cloud_events(mode: Mode, request: ExactRequest, service: Service
 
 def event_objects(events: Sequence[Event]) -> list[EventObject]:
     """Events on the wire; those of one request were mostly received at one instant, which is written out once."""
-    texts: dict[datetime, str] = {}
-    received_at, created_at = None, ""
+    created_at: dict[datetime, str] = {}
     objects = []
     for event in events:
-        if event.received_at is not received_at:
-            received_at = event.received_at
-            created_at = texts.get(received_at) or texts.setdefault(received_at, instant(received_at))
-        objects.append(event_object(event, created_at))
+        received_at = event.received_at
+        text = created_at.get(received_at)
+        if text is None:
+            text = created_at[received_at] = instant(received_at)
+        objects.append(event_object(event, text))
     return objects
 
 

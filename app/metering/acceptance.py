@@ -42,14 +42,13 @@ def decide(
     Requests count in the order they came: a later one is held against what the earlier ones of the block brought.
     """
     accepted = Accepted()
-    fresh = accepted.fresh
     for request in requests:
         mine: dict[Key, Event] = {}
         answer: list[Event] = []
         wrong: dict[int, Details] = {}
         for position, event in enumerate(request.events):
             key = event.key
-            first = mine.get(key) or (fresh and fresh.get(key)) or (seen and seen.get(key)) or None
+            first = mine.get(key) or accepted.fresh.get(key) or seen.get(key)
             if first is None:
                 if metrics and (metric := metrics.get((key[0], event.code))) is not None:
                     try:
@@ -66,7 +65,7 @@ def decide(
         if wrong:
             accepted.refused.append((request, refusal(wrong) if request.batch else Invalid(wrong[0])))
         else:
-            fresh.update(mine)
+            accepted.fresh.update(mine)
             accepted.answers.append((request, answer))
     return accepted
 

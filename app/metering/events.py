@@ -165,14 +165,14 @@ def read_event(
         return wrong
     echo = given.properties or {}
     return Event(
-        (organization_id, given.external_subscription_id or "", str(transaction_id)),
-        code,
-        milliseconds,
-        timestamp_given,
-        {name: _text(value) for name, value in echo.items()},
-        echo,
-        precise,
-        received_at,
+        key=(organization_id, given.external_subscription_id or "", str(transaction_id)),
+        code=code,
+        timestamp_ms=milliseconds,
+        timestamp_given=timestamp_given,
+        properties={name: _text(value) for name, value in echo.items()},
+        echo=echo,
+        precise_total_amount_cents=precise,
+        received_at=received_at,
     )
 
 
@@ -268,23 +268,22 @@ def enriched(event: Event, metric: MetricDefinition | None, ingested_at: str) ->
             operation = "remove" if event.properties.get("operation_type") == "remove" else "add"
         else:
             value = _value_text(_metered_text(event, metric))
-    precise = event.precise_total_amount_cents
     return EventRow(
-        organization_id,
-        external_subscription_id,
-        event.code,
-        transaction_id,
-        store_instant(event.timestamp_ms),
-        event.timestamp_ms // 3_600_000,
-        event.properties,
-        None if precise is None else plain(precise),
-        aggregation,
-        value,
-        item,
-        operation,
-        dimensions,
-        ingested_at,
-        event.replaced or {},
+        organization_id=organization_id,
+        external_subscription_id=external_subscription_id,
+        code=event.code,
+        transaction_id=transaction_id,
+        timestamp=store_instant(event.timestamp_ms),
+        hour=event.timestamp_ms // 3_600_000,
+        properties=event.properties,
+        precise_total_amount_cents=plain(event.precise_total_amount_cents),
+        aggregation=aggregation,
+        value=value,
+        item=item,
+        operation=operation,
+        dimensions=dimensions,
+        ingested_at=ingested_at,
+        replaced=event.replaced or {},
     )
 
 
@@ -308,18 +307,17 @@ def event_object(
     event: Event, created_at: str, customer_id: str | None = None, subscription_id: str | None = None
 ) -> EventObject:
     """An event as it is on the wire."""
-    precise = event.precise_total_amount_cents
     return EventObject(
-        event_id(event.key),
-        event.key[2],
-        customer_id,
-        event.code,
-        wire_instant(event.timestamp_ms),
-        None if precise is None else plain(precise),
-        event.echo,
-        subscription_id,
-        event.key[1],
-        created_at,
+        lago_id=event_id(event.key),
+        transaction_id=event.key[2],
+        lago_customer_id=customer_id,
+        code=event.code,
+        timestamp=wire_instant(event.timestamp_ms),
+        precise_total_amount_cents=plain(event.precise_total_amount_cents),
+        properties=event.echo,
+        lago_subscription_id=subscription_id,
+        external_subscription_id=event.key[1],
+        created_at=created_at,
     )
 
 

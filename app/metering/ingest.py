@@ -343,7 +343,7 @@ class Ingest:
         self._blocks.append(_Block(self._written, lines, keys))
         self._unrolled += len(keys)
         self._to_roll_up.set()
-        if self._unrolled >= self._settings.max_queued_events // 2:
+        if self._unrolled >= self._settings.max_queued_events // 2:  # while these are on their way, as many may come
             self._hurry.set()
 
     async def _insert_events(self, lines: bytes, keys: list[Key]) -> None:

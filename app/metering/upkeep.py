@@ -54,7 +54,6 @@ class Upkeep:
         self._split_again: set[MetricKey] = set()
         self._one_split = asyncio.Lock()
         self._compared: tuple[int, int] | None = None
-        self._sound_failures: int | None = None
 
     def learn_keys(self) -> Iterator[Sequence[Key]]:
         """Keys of events stored since the last call, by whichever process; of all events at the first call."""
@@ -92,12 +91,11 @@ class Upkeep:
                 failures = self._ingest.failed_trips
                 await self._ingest.restore()
                 compared = (self._ingest.rolled_up, failures)
-            # Embedded, nobody else writes, and a trip that does not fail brings all tables all of its rows.
-            thorough = not self._clickhouse.embedded or self._sound_failures != failures
+            thorough = not self._is_whole()
             mended = await asyncio.to_thread(
                 reconcile_since, self._clickhouse, since, self._settled_before(), thorough=thorough
             )
-        self._compared, self._sound_failures = compared, failures
+        self._compared = compared
         await asyncio.to_thread(self._write_mark, mark)
         if self._ingest is not None:
             self._ingest.trust_again(failures)
@@ -171,6 +169,12 @@ class Upkeep:
             and ingest.is_settled
             and self._compared == (ingest.rolled_up, ingest.failed_trips)
         )
+
+    def _is_whole(self) -> bool:
+        """Whether no insert can have been cut short since the last comparison, nor anybody else have written: embedded, a
+        trip that does not fail brings all tables all of its rows."""
+        ingest = self._ingest
+        return ingest is not None and self._clickhouse.embedded and self._compared is not None and ingest.is_whole
 
     def _settled_before(self) -> datetime:
         """Embedded, no other process writes: nothing is left out."""

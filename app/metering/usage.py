@@ -145,15 +145,15 @@ def _of_one(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> l
             "after_hours_ms": end * HOUR_MS if whole else span.window.end_ms,
             "end_ms": span.window.end_ms,
         }
-    split = {"kept_split": "", "raw_split": "", "part_split": "", "by_split": ""}
+    splitting = {"kept_split": "", "raw_split": "", "part_split": "", "by_split": ""}
     if keys:
         parameters["keys"] = keys
-        split["kept_split"] = "arrayMap(k -> u.dimensions[k], {keys:Array(String)}) AS split,"
-        split["raw_split"] = "arrayMap(k -> v.properties[k], {keys:Array(String)}) AS split,"
-        split["part_split"], split["by_split"] = "part.split AS split,", ", split"
+        splitting["kept_split"] = "arrayMap(k -> u.dimensions[k], {keys:Array(String)}) AS split,"
+        splitting["raw_split"] = "arrayMap(k -> v.properties[k], {keys:Array(String)}) AS split,"
+        splitting["part_split"], splitting["by_split"] = "part.split AS split,", ", split"
     by_item = "items_one" if keys else "items_unsplit"
     shape = (by_item if rollup.by_item else "usage_one") + ("" if edges else "_hours")
-    rows = clickhouse.rows(Query(shape, parameters, {**rollup.fragments, **split}))
+    rows = clickhouse.rows(Query(shape, parameters, {**rollup.fragments, **splitting}))
     if not keys:
         return _unsplit(reads, rows)
     by_code: dict[str, list[tuple[Any, Kept]]] = defaultdict(list)
