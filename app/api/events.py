@@ -38,6 +38,7 @@ from app.metering.events import (
     read_event,
 )
 from app.metering.listing import EventFilter, list_events
+from app.metering.plain_events import read_plain_batch
 from app.metering.stored import find_event
 from app.service import Service
 
@@ -110,18 +111,8 @@ class EventController(Controller):
             return _answer(await take_stream(request.receive, state.service, caller, errors))
         if (mode := mode_of(request.scope)) is not None:
             return await _take_cloud_events(mode, request, state.service, caller)
-        body = await request.body()
-        try:
-            body.decode()  # a field that is skipped is not looked at, and must be UTF-8 all the same
-            given = _many.decode(body).events
-        except UNREADABLE as error:
-            raise explain_undecodable(error, batch=True) from error
-        service: Service = state.service
-        limit = service.settings.max_batch_events
-        events, wrong = read_batch(given, limit, str(caller.organization_id), caller.now, system_now())
-        if wrong:
-            raise refusal(wrong | await service.ingest.failures(events))
-        return _answer(EventsAnswer(event_objects(await service.ingest.accept(list(events.values()), batch=True))))
+        events = await _read_batch(await request.body(), state.service, caller)
+        return _answer(EventsAnswer(event_objects(await state.service.ingest.accept(events, batch=True))))
 
     @get()
     def list_events(
@@ -159,6 +150,22 @@ class EventController(Controller):
             raise NotFound("event")
         customer_id, subscription_id = owner_of_event(db, organization.id, event.key[1], event.timestamp_ms)
         return EventAnswer(event_object(event, instant(event.received_at), customer_id, subscription_id))
+
+
+async def _read_batch(body: bytes, service: Service, caller: Caller) -> list[Event]:
+    limit, organization_id, received_at = service.settings.max_batch_events, str(caller.organization_id), system_now()
+    try:
+        body.decode()  # a field that is skipped is not looked at, and must be UTF-8 all the same
+        plain = read_plain_batch(body, limit, organization_id, received_at)
+        if plain is not None:
+            return plain
+        given = _many.decode(body).events
+    except UNREADABLE as error:
+        raise explain_undecodable(error, batch=True) from error
+    events, wrong = read_batch(given, limit, organization_id, caller.now, received_at)
+    if wrong:
+        raise refusal(wrong | await service.ingest.failures(events))
+    return list(events.values())
 
 
 async def _take_cloud_events(mode: Mode, request: ExactRequest, service: Service, caller: Caller) -> Response[bytes]:

@@ -27,7 +27,9 @@ NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?"
 """What a number looks like, as a regular expression that the event store understands, too."""
 
 # ASCII digits only, unlike what Decimal itself reads (other scripts' digits, underscores, NaN, spaces).
-_FITTING = re.compile(rf"[+-]?[0-9]{{1,{VALUE_DIGITS}}}(?:\.[0-9]{{1,{VALUE_PLACES}}})?").fullmatch
+is_stored_as_it_is = re.compile(rf"[+-]?[0-9]{{1,{VALUE_DIGITS}}}(?:\.[0-9]{{1,{VALUE_PLACES}}})?").fullmatch
+"""Whether a property's text is a number whose ``decimal_value`` has the same digits: it need not be read to be kept."""
+
 _NUMBER = re.compile(NUMBER).fullmatch
 
 
@@ -107,15 +109,10 @@ def decimal_value(text: str | None) -> Decimal | None:
     """
     if text is None:
         return None
-    if _FITTING(text):
+    if is_stored_as_it_is(text):
         return Decimal(text) or ZERO
     value = read_number(text)
     return None if value is None else _fitted(value)
-
-
-def is_stored_as_it_is(text: str) -> bool:
-    """Whether a property's text is a number whose ``decimal_value`` has the same digits: it need not be read to be kept."""
-    return _FITTING(text) is not None
 
 
 def read_number(text: str) -> Decimal | None:

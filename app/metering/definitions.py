@@ -1,7 +1,7 @@
 """Which metric reads the events of a code, remembered so that ingest asks PostgreSQL once per code."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 from sqlalchemy import select, tuple_
@@ -15,6 +15,9 @@ MOST_CODES = 50_000
 
 CodeKey = tuple[str, str]
 """An organization's id and an event code."""
+
+Metrics = Mapping[CodeKey, MetricDefinition | None]
+"""How events are read, by their codes; None for a code that has no metric."""
 
 
 class Definitions:
@@ -31,13 +34,13 @@ class Definitions:
 
     def unknown(self, keys: Iterable[CodeKey]) -> list[CodeKey]:
         """Those of the keys that have to be loaded."""
+        if len(self._known) > MOST_CODES:
+            self._known.clear()
         now = time.monotonic()
         return [key for key in keys if (known := self._known.get(key)) is None or known[0] < now]
 
     def load(self, keys: list[CodeKey]) -> None:
         """Ask PostgreSQL for these keys, in one query."""
-        if len(self._known) > MOST_CODES:
-            self._known.clear()
         changes = self._changes
         wanted = [(UUID(organization), code) for organization, code in keys if "\x00" not in code]
         found: dict[CodeKey, MetricDefinition] = {}
@@ -64,15 +67,9 @@ class Definitions:
         for key in keys:
             self._known[key] = (until, found.get(key))
 
-    def get(self, key: CodeKey) -> MetricDefinition | None:
-        """The definition of a key that has been loaded; None when the code has no metric."""
-        known = self._known.get(key)
-        return known[1] if known is not None else None
-
-    def with_expression(self, keys: Iterable[CodeKey]) -> dict[CodeKey, MetricDefinition]:
-        """Those of the keys, all loaded, whose events have an expression to evaluate."""
-        known = ((key, self.get(key)) for key in keys)
-        return {key: metric for key, metric in known if metric is not None and metric.expression is not None}
+    def of(self, keys: Iterable[CodeKey]) -> Metrics:
+        """The definitions of keys that have been loaded."""
+        return {key: self._known[key][1] for key in keys}
 
     def forget(self, organization_id: UUID, code: str) -> None:
         """A metric has changed: load it anew for the next block. One that is being made keeps what it has loaded."""
@@ -80,3 +77,8 @@ class Definitions:
         known = self._known.get((str(organization_id), code))
         if known is not None:
             self._known[str(organization_id), code] = (0.0, known[1])
+
+
+def with_expression(metrics: Metrics) -> dict[CodeKey, MetricDefinition]:
+    """Those whose events have an expression to evaluate."""
+    return {key: metric for key, metric in metrics.items() if metric is not None and metric.expression is not None}

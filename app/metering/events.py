@@ -28,7 +28,6 @@ STORE_MILLISECONDS = [f"{number:03d}" for number in range(1_000)]
 WIRE_MILLISECONDS = [f"{number:03d}Z" for number in range(1_000)]
 VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 """The digit that carries a UUID's variant."""
-QUOTE = ord('"')
 _decode_string = msgspec.json.Decoder(str).decode
 
 
@@ -65,7 +64,7 @@ class Event(Struct, gc=False, frozen=True):
     timestamp_ms: int
     timestamp_given: bool
     properties: dict[str, str]
-    echo: Mapping[str, Raw | str]
+    echo: Mapping[str, Raw | str | int]
     precise_total_amount_cents: Decimal | None
     received_at: datetime
     replaced: dict[str, str | None] | None = None
@@ -248,8 +247,8 @@ def _precise_amount(raw: Raw) -> Decimal | None:
 
 def _text(raw: Raw) -> str:
     """A property's value as it is stored: a string's content, otherwise the JSON literal as sent."""
-    value = bytes(raw)
-    return _decode_string(value) if value[0] == QUOTE else value.decode()
+    text = str(raw, "utf-8")
+    return _decode_string(raw) if text[0] == '"' else text
 
 
 def enriched(event: Event, metric: MetricDefinition | None, ingested_at: str) -> EventRow:
@@ -263,11 +262,15 @@ def enriched(event: Event, metric: MetricDefinition | None, ingested_at: str) ->
             dimensions = {key: text for key in metric.dimension_keys if (text := event.properties.get(key))}
         if aggregation is COUNT:
             value = "1"
-        elif aggregation is UNIQUE_COUNT:
-            item = _metered_text(event, metric) or ""
-            operation = "remove" if event.properties.get("operation_type") == "remove" else "add"
         else:
-            value = _value_text(_metered_text(event, metric))
+            text = _metered_text(event, metric)
+            if aggregation is UNIQUE_COUNT:
+                item = text or ""
+                operation = "remove" if event.properties.get("operation_type") == "remove" else "add"
+            elif text is not None and is_stored_as_it_is(text):
+                value = text
+            elif (number := decimal_value(text)) is not None:
+                value = format(number, "f")
     return EventRow(
         organization_id=organization_id,
         external_subscription_id=external_subscription_id,
@@ -285,14 +288,6 @@ def enriched(event: Event, metric: MetricDefinition | None, ingested_at: str) ->
         ingested_at=ingested_at,
         replaced=event.replaced or {},
     )
-
-
-def _value_text(text: str | None) -> str:
-    """The decimal value of a property, as the store reads it; 0 for what is none."""
-    if text is not None and is_stored_as_it_is(text):
-        return text
-    value = decimal_value(text)
-    return "0" if value is None else format(value, "f")
 
 
 def _metered_text(event: Event, metric: MetricDefinition) -> str | None:

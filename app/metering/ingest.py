@@ -26,7 +26,7 @@ from app.clock import system_now
 from app.config import Settings
 from app.errors import Details, StoreDown, TooManyRequests
 from app.metering.acceptance import Request, decide, failures
-from app.metering.definitions import CodeKey, Definitions
+from app.metering.definitions import CodeKey, Definitions, Metrics, with_expression
 from app.metering.events import Event, EventRow, MetricDefinition, enriched
 from app.metering.journal import Journal
 from app.metering.keys import Key, KeyFilter
@@ -137,7 +137,7 @@ class Ingest:
     async def failures(self, events: Mapping[int, Event]) -> dict[int, Details]:
         """Which of these events their metric's expression has no result for, and why."""
         async with self._write_lock:  # definitions are loaded for one purpose at a time
-            metrics = await self._metrics_with_expression([events.values()])
+            metrics = with_expression(await self._metrics_of([events.values()]))
         return await self._run(failures, events, metrics) if metrics else {}
 
     def follow(self, taken: Callable[[Iterable[str], int], None], readable: Callable[[], None]) -> None:
@@ -265,27 +265,27 @@ class Ingest:
         if self._must_restore:
             await self.settled()
             await self.restore()
-        metrics = await self._metrics_with_expression([request.events for request in requests])
-        seen = await self._seen_before(requests, metrics)
-        if metrics:  # evaluating takes its time, which the other requests need not wait for
-            accepted = await self._run(decide, requests, seen, metrics)
+        metrics = await self._metrics_of([request.events for request in requests])
+        expressive = with_expression(metrics)
+        seen = await self._seen_before(requests, expressive)
+        if expressive:  # evaluating takes its time, which the other requests need not wait for
+            accepted = await self._run(decide, requests, seen, expressive)
         else:
-            accepted = decide(requests, seen, metrics)
+            accepted = decide(requests, seen, expressive)
         for request, refusal in accepted.refused:
             if not request.answer.done():
                 request.answer.set_exception(refusal)
         if accepted.fresh:
             organizations = {_organization_of(request.events) for request, _ in accepted.answers if request.events}
-            await self._insert(accepted.fresh, organizations)
+            await self._insert(accepted.fresh, metrics, organizations)
             if self._journal is None:
                 await self.settled()
         for request, answer in accepted.answers:
             if not request.answer.done():
                 request.answer.set_result(answer)
 
-    async def _metrics_with_expression(self, requests: Iterable[Collection[Event]]) -> dict[CodeKey, MetricDefinition]:
-        """Load the definitions that the events of these requests are read with; gives those that have something to
-        evaluate."""
+    async def _metrics_of(self, requests: Iterable[Collection[Event]]) -> Metrics:
+        """The definitions that the events of these requests are read with."""
         codes = {
             (_organization_of(events), code)
             for events in requests
@@ -295,7 +295,7 @@ class Ingest:
         unknown = self._definitions.unknown(codes)
         if unknown:
             await self._run(self._definitions.load, unknown)
-        return self._definitions.with_expression(codes)
+        return self._definitions.of(codes)
 
     async def _seen_before(
         self, requests: list[Request], metrics: Mapping[CodeKey, MetricDefinition]
@@ -325,8 +325,8 @@ class Ingest:
             seen |= await self._run(find_events, self._clickhouse, (), sorted(doubtful))
         return seen
 
-    async def _insert(self, fresh: dict[Key, Event], organizations: Iterable[str]) -> None:
-        lines = encode_lines(self._rows(fresh))
+    async def _insert(self, fresh: dict[Key, Event], metrics: Metrics, organizations: Iterable[str]) -> None:
+        lines = encode_lines(self._rows(fresh, metrics))
         keys = list(fresh)
         if self._journal is not None:
             try:
@@ -356,12 +356,11 @@ class Ingest:
             self.needs_reconcile.set()
             raise
 
-    def _rows(self, fresh: dict[Key, Event]) -> list[EventRow]:
+    def _rows(self, fresh: dict[Key, Event], metrics: Metrics) -> list[EventRow]:
         # Each block comes after the one before, whatever the system's clock says: events are looked at in this order.
         self._stamp = max(system_now(), self._stamp + ONE_STEP)
         ingested_at = self._stamp.strftime("%Y-%m-%d %H:%M:%S.%f")
-        get = self._definitions.get
-        return [enriched(event, get((event.key[0], event.code)), ingested_at) for event in fresh.values()]
+        return [enriched(event, metrics[event.key[0], event.code], ingested_at) for event in fresh.values()]
 
     async def _roll_up_forever(self) -> None:
         while True:

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS events
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(timestamp)
 ORDER BY (organization_id, external_subscription_id, code, timestamp, transaction_id)
-SETTINGS index_granularity = 2048;
+SETTINGS index_granularity = 2048, merge_selector_base = 10;
 
 -- What the rollup views read, and nothing is kept of it. Writing events in a second step lets a request be answered after
 -- one insert, and lets rollups be rebuilt through the very views that made them.

@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
-from app.metering.definitions import Definitions
+import pytest
+
+from app.metering.definitions import Definitions, with_expression
 
 
 class Interrupted:
@@ -37,7 +39,7 @@ def test_a_change_during_the_load_is_not_forgotten() -> None:
     database.meanwhile = lambda: None
     definitions.load([key])
     assert definitions.unknown([key]) == []
-    assert definitions.get(key) is None
+    assert definitions.of([key]) == {key: None}
 
 
 def test_a_block_that_is_being_made_keeps_the_definition_it_has_loaded() -> None:
@@ -47,12 +49,13 @@ def test_a_block_that_is_being_made_keeps_the_definition_it_has_loaded() -> None
     key = (str(organization), "calls")
     database.rows = [(organization, "calls", "sum_agg", "value", "event.timestamp", ["region"])]
     definitions.load([key])
-    loaded = definitions.get(key)
+    loaded = definitions.of([key])[key]
     assert loaded is not None
     assert (loaded.aggregation, loaded.field_name, loaded.dimension_keys) == ("sum_agg", "value", ("region",))
     definitions.forget(organization, "calls")
-    assert definitions.get(key) is loaded
-    assert definitions.with_expression([key]) == {key: loaded}
+    again = definitions.of([key])
+    assert again[key] is loaded
+    assert with_expression(again) == {key: loaded}
     assert definitions.unknown([key]) == [key]
 
 
@@ -61,3 +64,14 @@ def test_a_code_that_no_metric_can_have_is_not_asked_for() -> None:
     definitions = Definitions(database)  # type: ignore[arg-type]
     definitions.load([(str(uuid4()), "a\x00")])
     assert database.queries == 0
+
+
+def test_forgetting_leaves_none_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.metering.definitions.MOST_CODES", 1)
+    definitions = Definitions(Interrupted())  # type: ignore[arg-type]
+    keys = [(str(uuid4()), code) for code in ("calls", "bytes")]
+    definitions.load(definitions.unknown(keys))
+    third = (str(uuid4()), "seats")
+    wanted = [keys[0], third]
+    definitions.load(definitions.unknown(wanted))
+    assert definitions.of(wanted) == dict.fromkeys(wanted)
