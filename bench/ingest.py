@@ -75,7 +75,8 @@ SINGLES = 30_000
 SINGLE_CONNECTIONS = 16
 SECONDS = 8.0
 STRAIGHT_BLOCKS = (1_000, 10_000, 40_000, 80_000)
-OTHERS_EVENTS = 160_000
+MOST_STRAIGHT_BLOCKS = 100
+PEER_EVENTS = 400_000
 KEYS_PART = 100_000
 UNSEEN = 1_000_000
 
@@ -201,7 +202,7 @@ def _print_batches(ours: Ours, straight: Mapping[int, Straight], bare: Runs, pee
     for waits in (True, False):
         way = max((one for one in peers if one.waits_for_disk is waits), key=lambda one: peers[one])
         name = "peer:  PostgreSQL" if waits else "       PostgreSQL that does not wait for the disk"
-        _print(f"{name}, {way.form}, {way.size:,} rows", peers[way], rate, GOAL_PEER if waits else None)
+        _print(f"{name}, {way.size:,} rows", peers[way], rate, GOAL_PEER if waits else None)
     for what, runs in ((f"the {REPEATED_SOON:,} before it", ours.soon), ("all that are stored", ours.mixed)):
         cost = 1 - runs.readable / ours.fresh.readable
         found = f"{runs.readable * BATCH:>10,.0f} events/s   costs {cost:.1%}"
@@ -222,11 +223,9 @@ def _print(what: str, rate: float, ours: float | None = None, goal: float | None
 
 
 def _measure_peer(now: int) -> dict[peer.Way, float]:
-    ways = [
-        peer.Way(form, size, commit) for commit in (True, False) for form in peer.FORMS for size in peer.INSERT_SIZES
-    ]
+    ways = [peer.Way(size, commit) for commit in (True, False) for size in peer.INSERT_SIZES]
     with folder() as root, peer.postgres(root) as uri:
-        return {way: elsewhere(peer.insert, uri, way, OTHERS_EVENTS, now) for way in ways}
+        return {way: elsewhere(peer.insert, uri, way, PEER_EVENTS, now) for way in ways}
 
 
 def fill_filter(count: int) -> tuple[float, float, float, float]:
@@ -317,13 +316,14 @@ def _blocks(prefix: str, now: int, count: int, size: int) -> Iterator[list[dict[
 
 
 def insert_straight(size: int, now: int) -> Straight:
-    """Rows of a size a block into the tables of a store of their own, without HTTP or any check."""
+    """Rows of a size a block into the tables of a store of their own, without HTTP or any check: as many as are sent to the
+    service, so that both pay for the merges that follow."""
     metrics = {code: MetricDefinition(Aggregation(aggregation), field) for code, aggregation, field in METRICS}
     organization_id, received_at = str(uuid4()), system_now()
     ingested_at = received_at.strftime("%Y-%m-%d %H:%M:%S.%f")
     decode = msgspec.json.Decoder(EventBatchBody).decode
     blocks = []
-    for sent in _blocks("straight", now, 2 * OTHERS_EVENTS, size):
+    for sent in _blocks("straight", now, min(ROUNDS * BATCHES * BATCH, MOST_STRAIGHT_BLOCKS * size), size):
         given = decode(encode({"events": sent})).events
         events, _ = read_batch(given, size, organization_id, received_at, received_at)
         blocks.append([enriched(one, metrics[one.code], ingested_at) for one in events.values()])
