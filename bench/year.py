@@ -1,4 +1,4 @@
-"""A year of events in one organization, written past HTTP as fast as the store takes them.
+"""A year of events in one organization, or its end, written past HTTP as fast as the store takes them.
 
 They go through the very tables and views that ingest uses, so the rollups are made as they always are. Everything about
 event `k` follows from its number, so it is the same wherever it is made.
@@ -89,24 +89,25 @@ class Statement(Query):
 
 @dataclass(frozen=True, slots=True)
 class Year:
-    """So many events from `BEGIN` to `NOW`, in the order of their time, of subscriptions that take turns."""
+    """So many events from `begin` to `NOW`, in the order of their time, of subscriptions that take turns."""
 
     events: int
     subscriptions: int
+    begin: datetime = BEGIN
 
     @property
     def first_ms(self) -> int:
         """When the first event was."""
-        return int(BEGIN.timestamp()) * 1000
+        return int(self.begin.timestamp()) * 1000
 
     @property
     def span_ms(self) -> int:
-        """How long the year is."""
-        return (NOW - BEGIN) // timedelta(milliseconds=1)
+        """How long it goes on."""
+        return (NOW - self.begin) // timedelta(milliseconds=1)
 
     def at(self, k: int) -> datetime:
         """When event `k` was."""
-        return BEGIN + timedelta(milliseconds=k * self.span_ms // self.events)
+        return self.begin + timedelta(milliseconds=k * self.span_ms // self.events)
 
 
 class Account(msgspec.Struct):

@@ -96,7 +96,10 @@ ROLLUPS: Mapping[Aggregation, Rollup] = {
             (Column("newest", "max", "(v.timestamp, v.ingested_at, v.transaction_id, v.value)"),),
         ),
         Rollup(
-            Aggregation.UNIQUE_COUNT, "usage_unique", (Column("last", "max", LAST_OPERATION),), by_item=True
+            Aggregation.UNIQUE_COUNT,
+            "usage_unique",
+            (Column("last", "max", LAST_OPERATION), Column("removes", "sum", "toInt64(v.operation = 'remove')")),
+            by_item=True,
         ),
         Rollup(
             Aggregation.WEIGHTED_SUM,

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +27,9 @@ Events = Mapping[Hashable, list[Sample]]
 
 Kept = tuple[Any, ...]
 """What a rollup keeps, folded: the number of events, then the rollup's columns in their order. Of items: how many."""
+
+DAY_HOURS = 24
+FIRST_DAY = date(1970, 1, 1).toordinal()
 
 _threads = ThreadPoolExecutor(2, thread_name_prefix="usage")
 
@@ -151,8 +155,10 @@ def _of_one(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> l
         splitting["kept_split"] = "arrayMap(k -> u.dimensions[k], {keys:Array(String)}) AS split,"
         splitting["raw_split"] = "arrayMap(k -> v.properties[k], {keys:Array(String)}) AS split,"
         splitting["part_split"], splitting["by_split"] = "part.split AS split,", ", split"
-    by_item = "items_one" if keys else "items_unsplit"
-    shape = (by_item if rollup.by_item else "usage_one") + ("" if edges else "_hours")
+    span_shape = "" if edges else "_hours"
+    if rollup.by_item and not keys:
+        return _unsplit(reads, _present(clickhouse, rollup, parameters, span_shape))
+    shape = ("items_one" if rollup.by_item else "usage_one") + span_shape
     rows = clickhouse.rows(Query(shape, parameters, {**rollup.fragments, **splitting}))
     if not keys:
         return _unsplit(reads, rows)
@@ -166,6 +172,34 @@ def _of_one(clickhouse: ClickHouse, rollup: Rollup, reads: Sequence[_Read]) -> l
         for split, counted in by_code.get(one.window.code, ()):
             answer += [(position, bucket, counted) for bucket in buckets(one.window, places, split)]
     return answer
+
+
+def _present(
+    clickhouse: ClickHouse, rollup: Rollup, parameters: Mapping[str, Any], span_shape: str
+) -> Sequence[Sequence[Any]]:
+    """How many items of each metric are present: where none was removed all there are, which is far quicker to find than
+    what became of each."""
+    shape, spans = span_shape, dict[str, int]()
+    if span_shape == "_hours":
+        shape, spans = _whole_spans(parameters["from_hour"], parameters["end_hour"])
+    rows = clickhouse.rows(Query(f"items_added{shape}", {**parameters, **spans}, rollup.fragments))
+    added = [(code, present) for code, present, removed in rows if present and not removed]
+    codes = [code for code, _, removed in rows if removed]
+    if not codes:
+        return added
+    others = Query(f"items_unsplit{span_shape}", {**parameters, "codes": codes}, rollup.fragments)
+    return [*added, *clickhouse.rows(others)]
+
+
+def _whole_spans(first: int, end: int) -> tuple[str, dict[str, int]]:
+    """The longest spans that hours since 1970 are made of, for which items are kept: months or days of UTC, or hours."""
+    if first % DAY_HOURS or end % DAY_HOURS:
+        return "_hours", {}
+    from_day, end_day = first // DAY_HOURS, end // DAY_HOURS
+    from_, to = (date.fromordinal(FIRST_DAY + day) for day in (from_day, end_day))
+    if from_.day != 1 or to.day != 1:
+        return "_days", {"from_day": from_day, "end_day": end_day}
+    return "_months", {"from_month": 100 * from_.year + from_.month, "end_month": 100 * to.year + to.month}
 
 
 def _unsplit(reads: Sequence[_Read], rows: Iterable[Sequence[Any]]) -> list[tuple[int, Hashable, Kept]]:

@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS event_arrivals
 )
 ENGINE = MergeTree
 ORDER BY (organization_id, ingested_at)
-SETTINGS index_granularity = 2048;
+SETTINGS index_granularity = 2048, merge_selector_base = 10;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS event_arrivals_view TO event_arrivals AS
 SELECT organization_id, ingested_at, transaction_id, external_subscription_id, code, timestamp

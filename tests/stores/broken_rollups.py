@@ -34,6 +34,7 @@ from app.metering.windows import floor_ms, window
 from app.service import Service, open_service
 from app.stores.clickhouse import ClickHouse, Query
 from bench.load import counted
+from bench.year import Statement
 from tests.support import wait_for
 
 METRICS = {
@@ -156,6 +157,23 @@ async def nothing_broken(bench: Bench) -> None:
     await bench.reconcile()
     again = await bench.reconcile()
     bench.note("nothing broken", events, mended=(again, 0))
+
+
+async def items_by_span(bench: Bench) -> None:
+    """Items of whole days and months are read from what is kept of them by the day and the month, not hour by hour."""
+    case = "by span"
+    events = [bench.event(case, "users", number, operation_type="add") for number in range(40)]
+    await bench.accept(events)
+    scope = {"organization_id": bench.organization, "external_subscription_id": case, "codes": ["users"]}
+    spans = {"day": {"from_day": 0, "end_day": 100_000}, "month": {"from_month": 197_001, "end_month": 229_901}}
+    found = {}
+    for name, span in spans.items():
+        query = Query(f"items_added_{name}s", {**scope, **span}, ROLLUPS[Aggregation.UNIQUE_COUNT].fragments)
+        text, parameters = query.to_sql()
+        explained = Statement("plan", parameters, text=f"EXPLAIN {text[text.index('SELECT') :]}")
+        read = [row[0].split() for row in bench.service.clickhouse.rows(explained) if "ReadFrom" in row[0]]
+        found[name] = ([read[0][-1], *bench.service.clickhouse.rows(query)[0]], [f"(items_by_{name})", "users", 5, 0])
+    bench.note(case, events, **found)
 
 
 async def emptied_rollups(bench: Bench) -> None:
@@ -419,6 +437,7 @@ async def main(data_dir: Path) -> dict[str, Any]:
         bench = Bench(service, organization.id)
         for case in (
             nothing_broken,
+            items_by_span,
             emptied_rollups,
             raw_only,
             counted_twice,

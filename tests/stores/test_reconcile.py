@@ -10,7 +10,7 @@ from tests.support import environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CASES = [
-    "nothing broken", "emptied calls", "emptied bytes", "emptied peak", "emptied users",
+    "nothing broken", "by span", "emptied calls", "emptied bytes", "emptied peak", "emptied users",
     "emptied level", "emptied disk", "raw only", "counted twice",
     "before billing", "compared once",
     "journal only", "on the way", "told by keys", "same twice", "other twice", "moved twice", "store away",
