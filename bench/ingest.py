@@ -333,7 +333,7 @@ def _blocks(prefix: str, now: int, count: int, size: int) -> Iterator[list[dict[
 
 def insert_straight(size: int, now: int) -> Straight:
     """Rows of a size a block into the tables of a store of their own, without HTTP or any check: as many as are sent to the
-    service, so that both pay for the merges that follow."""
+    service, so that both pay for the merges that follow, but no more than 100 blocks."""
     metrics = {code: MetricDefinition(Aggregation(aggregation), field) for code, aggregation, field in METRICS}
     organization_id, received_at = str(uuid4()), system_now()
     ingested_at = received_at.strftime("%Y-%m-%d %H:%M:%S.%f")

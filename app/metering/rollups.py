@@ -17,6 +17,12 @@ LAST_OPERATION = (
 """What `usage_unique.last` keeps of an event: texts that sort as (timestamp, transaction_id) do."""
 
 
+HOURS = "u.hour"
+DAYS = "intDiv(u.hour, 24)"
+MONTHS = "toYYYYMM(fromUnixTimestamp64Second(toInt64(u.hour) * 3600, 'UTC'))"
+"""Spans of UTC that the items of a subscription are kept by: the rollup's own and, word for word, its projections'."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """What a rollup keeps: `raw` of an event, folded by `fold` (`sum` or `max`)."""

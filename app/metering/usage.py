@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -13,8 +12,8 @@ from app.core.aggregation import Aggregation, Sample, Units, latest_units, weigh
 from app.core.money import ZERO, exact
 from app.core.values import replace
 from app.metering.rereading import MetricKey
-from app.metering.rollups import ROLLUPS, Rollup
-from app.metering.windows import FIRST_MS, HOUR_MS, Window, edges_table, hours_table
+from app.metering.rollups import DAYS, HOURS, MONTHS, ROLLUPS, Rollup
+from app.metering.windows import FIRST_MS, HOUR_MS, Window, edges_table, hours_table, month_that_begins
 from app.stores.clickhouse import ClickHouse, Query
 
 NOTHING = Units(ZERO, 0)
@@ -29,7 +28,6 @@ Kept = tuple[Any, ...]
 """What a rollup keeps, folded: the number of events, then the rollup's columns in their order. Of items: how many."""
 
 DAY_HOURS = 24
-FIRST_DAY = date(1970, 1, 1).toordinal()
 
 _threads = ThreadPoolExecutor(2, thread_name_prefix="usage")
 
@@ -179,10 +177,12 @@ def _present(
 ) -> Sequence[Sequence[Any]]:
     """How many items of each metric are present: where none was removed all there are, which is far quicker to find than
     what became of each."""
-    shape, spans = span_shape, dict[str, int]()
-    if span_shape == "_hours":
-        shape, spans = _whole_spans(parameters["from_hour"], parameters["end_hour"])
-    rows = clickhouse.rows(Query(f"items_added{shape}", {**parameters, **spans}, rollup.fragments))
+    if span_shape:
+        span, first, end = _whole_spans(parameters["from_hour"], parameters["end_hour"])
+        spans = {**parameters, "from_span": first, "end_span": end}
+        rows = clickhouse.rows(Query("items_added_spans", spans, {**rollup.fragments, "span": span}))
+    else:
+        rows = clickhouse.rows(Query("items_added", parameters, rollup.fragments))
     added = [(code, present) for code, present, removed in rows if present and not removed]
     codes = [code for code, _, removed in rows if removed]
     if not codes:
@@ -191,15 +191,15 @@ def _present(
     return [*added, *clickhouse.rows(others)]
 
 
-def _whole_spans(first: int, end: int) -> tuple[str, dict[str, int]]:
-    """The longest spans that hours since 1970 are made of, for which items are kept: months or days of UTC, or hours."""
-    if first % DAY_HOURS or end % DAY_HOURS:
-        return "_hours", {}
-    from_day, end_day = first // DAY_HOURS, end // DAY_HOURS
-    from_, to = (date.fromordinal(FIRST_DAY + day) for day in (from_day, end_day))
-    if from_.day != 1 or to.day != 1:
-        return "_days", {"from_day": from_day, "end_day": end_day}
-    return "_months", {"from_month": 100 * from_.year + from_.month, "end_month": 100 * to.year + to.month}
+def _whole_spans(first: int, end: int) -> tuple[str, int, int]:
+    """The longest spans for which items are kept that these hours are made of: which, and the first of them to before the
+    last."""
+    from_month, end_month = month_that_begins(first), month_that_begins(end)
+    if from_month is not None and end_month is not None:
+        return MONTHS, from_month, end_month
+    if first % DAY_HOURS == end % DAY_HOURS == 0:
+        return DAYS, first // DAY_HOURS, end // DAY_HOURS
+    return HOURS, first, end
 
 
 def _unsplit(reads: Sequence[_Read], rows: Iterable[Sequence[Any]]) -> list[tuple[int, Hashable, Kept]]:

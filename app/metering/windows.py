@@ -110,6 +110,12 @@ def _hours(from_ms: int, end_ms: int) -> tuple[int, int]:
     return (first, end) if first < end else (0, 0)
 
 
+def month_that_begins(hour: int) -> int | None:
+    """The month of UTC that begins with an hour since 1970, as 202412 for December 2024; None where none does."""
+    begin = _EPOCH + timedelta(hours=hour)
+    return 100 * begin.year + begin.month if (begin.day, begin.hour) == (1, 0) else None
+
+
 @lru_cache(maxsize=4096)
 def _edges(from_ms: int, end_ms: int) -> tuple[tuple[int, int], ...]:
     if from_ms >= end_ms:

@@ -27,7 +27,7 @@ from app.metering.events import Event, EventRow, MetricDefinition, enriched
 from app.metering.ingest import Ingest, encode_lines
 from app.metering.listing import EventFilter, list_events
 from app.metering.rereading import pending_readings
-from app.metering.rollups import ROLLUPS
+from app.metering.rollups import DAYS, MONTHS, ROLLUPS
 from app.metering.stored import find_event, find_replayed
 from app.metering.usage import NOTHING
 from app.metering.windows import floor_ms, window
@@ -165,12 +165,14 @@ async def items_by_span(bench: Bench) -> None:
     events = [bench.event(case, "users", number, operation_type="add") for number in range(40)]
     await bench.accept(events)
     scope = {"organization_id": bench.organization, "external_subscription_id": case, "codes": ["users"]}
-    spans = {"day": {"from_day": 0, "end_day": 100_000}, "month": {"from_month": 197_001, "end_month": 229_901}}
+    spans = {"day": (DAYS, 0, 100_000), "month": (MONTHS, 197_001, 229_901)}
     found = {}
-    for name, span in spans.items():
-        query = Query(f"items_added_{name}s", {**scope, **span}, ROLLUPS[Aggregation.UNIQUE_COUNT].fragments)
-        text, parameters = query.to_sql()
-        explained = Statement("plan", parameters, text=f"EXPLAIN {text[text.index('SELECT') :]}")
+    for name, (span, first, end) in spans.items():
+        parameters = {**scope, "from_span": first, "end_span": end}
+        fragments = {**ROLLUPS[Aggregation.UNIQUE_COUNT].fragments, "span": span}
+        query = Query("items_added_spans", parameters, fragments)
+        text, bound = query.to_sql()
+        explained = Statement("plan", bound, text=f"EXPLAIN {text[text.index('SELECT') :]}")
         read = [row[0].split() for row in bench.service.clickhouse.rows(explained) if "ReadFrom" in row[0]]
         found[name] = ([read[0][-1], *bench.service.clickhouse.rows(query)[0]], [f"(items_by_{name})", "users", 5, 0])
     bench.note(case, events, **found)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 
 from app.metering.definitions import Definitions, with_expression
+from app.stores.postgres import Postgres
 
 
 class Interrupted:
@@ -28,9 +29,14 @@ class Interrupted:
         return self.rows
 
 
+def definitions_in(database: Interrupted) -> Definitions:
+    """What is remembered of such a database."""
+    return Definitions(cast("Postgres", database))
+
+
 def test_a_change_during_the_load_is_not_forgotten() -> None:
     database = Interrupted()
-    definitions = Definitions(database)  # type: ignore[arg-type]
+    definitions = definitions_in(database)
     organization = uuid4()
     key = (str(organization), "calls")
     database.meanwhile = lambda: definitions.forget(organization, "calls")
@@ -44,7 +50,7 @@ def test_a_change_during_the_load_is_not_forgotten() -> None:
 
 def test_a_block_that_is_being_made_keeps_the_definition_it_has_loaded() -> None:
     database = Interrupted()
-    definitions = Definitions(database)  # type: ignore[arg-type]
+    definitions = definitions_in(database)
     organization = uuid4()
     key = (str(organization), "calls")
     database.rows = [(organization, "calls", "sum_agg", "value", "event.timestamp", ["region"])]
@@ -61,14 +67,14 @@ def test_a_block_that_is_being_made_keeps_the_definition_it_has_loaded() -> None
 
 def test_a_code_that_no_metric_can_have_is_not_asked_for() -> None:
     database = Interrupted()
-    definitions = Definitions(database)  # type: ignore[arg-type]
+    definitions = definitions_in(database)
     definitions.load([(str(uuid4()), "a\x00")])
     assert database.queries == 0
 
 
 def test_forgetting_leaves_none_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.metering.definitions.MOST_CODES", 1)
-    definitions = Definitions(Interrupted())  # type: ignore[arg-type]
+    definitions = definitions_in(Interrupted())
     keys = [(str(uuid4()), code) for code in ("calls", "bytes")]
     definitions.load(definitions.unknown(keys))
     third = (str(uuid4()), "seats")
