@@ -12,7 +12,8 @@ from app.api.wire import PageMeta, instant_ms
 from app.catalog.metrics import field_names
 from app.core.aggregation import Aggregation, decimal_value
 from app.core.money import ZERO, decimal_text
-from app.metering.events import plain, wire_instant
+from app.metering.events import plain
+from app.metering.instants import wire_instant
 from app.metering.listing import ReadEvent, list_read_events
 
 

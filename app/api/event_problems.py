@@ -7,7 +7,8 @@ from litestar import Controller
 from litestar.params import Parameter
 from msgspec import Struct
 
-from app.api.events import EventsPage, date_filter, event_objects
+from app.api.event_objects import event_objects
+from app.api.events import EventsPage, date_filter
 from app.api.given import Db, Now, Org, Paging, Running
 from app.api.routes import get
 from app.api.wire import instant_ms, instant_ms_or_none

@@ -1,6 +1,5 @@
 """`/api/v1/events` (metering spec 1): single, batch, find, list."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -17,12 +16,13 @@ from sqlalchemy.orm import Session
 from app.api.access import Caller
 from app.api.cloud_events import Mode, in_their_words, mode_of, read_cloud_events
 from app.api.documented import TakesEvent, TakesEvents
+from app.api.event_objects import EventObject, event_objects
 from app.api.event_streams import DEFAULT_ERRORS, MOST_ERRORS, StreamAnswer, take_stream
 from app.api.given import Called, Db, Org, Paging, Running
 from app.api.media import STREAMS, is_stream
 from app.api.request import UNREADABLE, ExactRequest
 from app.api.routes import get
-from app.api.wire import PageMeta, instant
+from app.api.wire import PageMeta
 from app.clock import system_now
 from app.customers.lookup import owner_of_event, started_at_of
 from app.errors import Invalid, NotFound, invalid
@@ -31,8 +31,6 @@ from app.metering.events import (
     Event,
     EventBatchBody,
     EventBody,
-    EventObject,
-    event_object,
     explain_undecodable,
     read_batch,
     read_event,
@@ -149,7 +147,7 @@ class EventController(Controller):
         if event is None:
             raise NotFound("event")
         customer_id, subscription_id = owner_of_event(db, organization.id, event.key[1], event.timestamp_ms)
-        return EventAnswer(event_object(event, instant(event.received_at), customer_id, subscription_id))
+        return EventAnswer(event_objects([event], customer_id, subscription_id)[0])
 
 
 async def _read_batch(body: bytes, service: Service, caller: Caller) -> list[Event]:
@@ -181,19 +179,6 @@ async def _take_cloud_events(mode: Mode, request: ExactRequest, service: Service
         raise in_their_words(error) from error
     objects = event_objects(stored)
     return _answer(EventsAnswer(objects) if batch else EventAnswer(objects[0]))
-
-
-def event_objects(events: Sequence[Event]) -> list[EventObject]:
-    """Events on the wire; those of one request were mostly received at one instant, which is written out once."""
-    created_at: dict[datetime, str] = {}
-    objects = []
-    for event in events:
-        received_at = event.received_at
-        text = created_at.get(received_at)
-        if text is None:
-            text = created_at[received_at] = instant(received_at)
-        objects.append(event_object(event, text))
-    return objects
 
 
 def _answer(answer: EventAnswer | EventsAnswer | StreamAnswer) -> Response[bytes]:

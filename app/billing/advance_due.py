@@ -22,7 +22,7 @@ from app.core.charges.proration import ProratedSpan, prorated_quantity
 from app.core.charges.usage import ONE, Spent
 from app.core.money import ZERO, from_minor
 from app.metering.arrivals import Arrival
-from app.metering.events import event_id
+from app.metering.event_ids import event_id
 from app.metering.windows import Window
 from app.models import AdvanceLevel
 

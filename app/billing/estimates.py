@@ -24,8 +24,9 @@ from app.errors import Invalid, NotFound, invalid
 from app.metering.acceptance import evaluation_failure
 from app.metering.arrivals import Arrival, Known
 from app.metering.evaluation import evaluated
-from app.metering.events import Event, MetricDefinition, enriched
+from app.metering.events import Event, MetricDefinition
 from app.metering.meter import Meter
+from app.metering.rows import enriched
 from app.metering.windows import floor_ms
 from app.models import BillableMetric, Organization, Subscription
 from app.stores.clickhouse import ClickHouse

@@ -17,8 +17,8 @@ from sqlalchemy.exc import ArgumentError
 
 from app.config import PREFIX, Settings, read_settings, unknown_variables, variable_of
 from app.doctor.findings import Finding, note, ok, problem, size, warning
-from app.metering.events import EventRow
 from app.metering.journal import journal_files
+from app.metering.rows import EventRow
 from app.stores.clickhouse import server_address
 from app.stores.data_dir import CannotStart, DataDir
 

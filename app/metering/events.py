@@ -1,16 +1,13 @@
-"""Events: what is accepted, how it is read, and how it is written to the store (metering spec 1.2 to 1.6, 1.13)."""
+"""Events: what is accepted, and how it is read (metering spec 1.2 to 1.5, 1.13)."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
-from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
-from xxhash import xxh3_128_hexdigest
 
-from app.core.aggregation import Aggregation, decimal_value, is_stored_as_it_is
+from app.core.aggregation import Aggregation, decimal_value
 from app.core.expressions import Expression, parse
 from app.errors import ApiError, BadRequest, Details, Invalid
 
@@ -21,13 +18,6 @@ SURELY_EARLIER = len(str(LATEST_MS // 1000)) - 1
 
 LARGEST_PRECISE_AMOUNT = Decimal(10) ** 25
 ABSENT = Raw(b"null")
-COUNT, UNIQUE_COUNT = Aggregation.COUNT, Aggregation.UNIQUE_COUNT
-DAY_SECONDS = 86_400
-FIRST_DAY = date(1970, 1, 1).toordinal()
-STORE_MILLISECONDS = [f"{number:03d}" for number in range(1_000)]
-WIRE_MILLISECONDS = [f"{number:03d}Z" for number in range(1_000)]
-VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
-"""The digit that carries a UUID's variant."""
 _decode_string = msgspec.json.Decoder(str).decode
 
 
@@ -84,41 +74,6 @@ class Event(Struct, gc=False, frozen=True):
             and self.precise_total_amount_cents == first.precise_total_amount_cents
             and (not self.timestamp_given or self.timestamp_ms == first.timestamp_ms)
         )
-
-
-class EventObject(Struct, gc=False):
-    """An event on the wire (metering spec 1.6)."""
-
-    lago_id: str
-    transaction_id: str
-    lago_customer_id: str | None
-    code: str
-    timestamp: str
-    precise_total_amount_cents: str | None
-    properties: Mapping[str, Any]
-    lago_subscription_id: str | None
-    external_subscription_id: str
-    created_at: str
-
-
-class EventRow(Struct, gc=False, array_like=True):
-    """An event as a line of the store's JSON input: the columns of `events`, in their order."""
-
-    organization_id: str
-    external_subscription_id: str
-    code: str
-    transaction_id: str
-    timestamp: str
-    hour: int
-    properties: dict[str, str]
-    precise_total_amount_cents: str | None
-    aggregation: str
-    value: str
-    item: str
-    operation: str
-    dimensions: dict[str, str]
-    ingested_at: str
-    replaced: dict[str, str | None] = {}
 
 
 class MetricDefinition(Struct, frozen=True):
@@ -249,98 +204,6 @@ def _text(raw: Raw) -> str:
     """A property's value as it is stored: a string's content, otherwise the JSON literal as sent."""
     text = str(raw, "utf-8")
     return _decode_string(raw) if text[0] == '"' else text
-
-
-def enriched(event: Event, metric: MetricDefinition | None, ingested_at: str) -> EventRow:
-    """The row of an event, read as its metric reads it; without a metric it is kept but counts for nothing yet."""
-    organization_id, external_subscription_id, transaction_id = event.key
-    aggregation, value, item, operation = "", "0", "", "add"
-    dimensions: dict[str, str] = {}
-    if metric is not None:
-        aggregation = metric.aggregation
-        if metric.dimension_keys:
-            dimensions = {key: text for key in metric.dimension_keys if (text := event.properties.get(key))}
-        if aggregation is COUNT:
-            value = "1"
-        else:
-            text = _metered_text(event, metric)
-            if aggregation is UNIQUE_COUNT:
-                item = text or ""
-                operation = "remove" if event.properties.get("operation_type") == "remove" else "add"
-            elif text is not None and is_stored_as_it_is(text):
-                value = text
-            elif (number := decimal_value(text)) is not None:
-                value = format(number, "f")
-    return EventRow(
-        organization_id=organization_id,
-        external_subscription_id=external_subscription_id,
-        code=event.code,
-        transaction_id=transaction_id,
-        timestamp=store_instant(event.timestamp_ms),
-        hour=event.timestamp_ms // 3_600_000,
-        properties=event.properties,
-        precise_total_amount_cents=plain(event.precise_total_amount_cents),
-        aggregation=aggregation,
-        value=value,
-        item=item,
-        operation=operation,
-        dimensions=dimensions,
-        ingested_at=ingested_at,
-        replaced=event.replaced or {},
-    )
-
-
-def _metered_text(event: Event, metric: MetricDefinition) -> str | None:
-    """What an event has in its metric's field; where an expression fills the field, its result and nothing else."""
-    field = metric.field_name
-    if not field or (metric.expression is not None and field not in (event.replaced or ())):
-        return None
-    return event.properties.get(field)
-
-
-def event_object(
-    event: Event, created_at: str, customer_id: str | None = None, subscription_id: str | None = None
-) -> EventObject:
-    """An event as it is on the wire."""
-    return EventObject(
-        lago_id=event_id(event.key),
-        transaction_id=event.key[2],
-        lago_customer_id=customer_id,
-        code=event.code,
-        timestamp=wire_instant(event.timestamp_ms),
-        precise_total_amount_cents=plain(event.precise_total_amount_cents),
-        properties=event.echo,
-        lago_subscription_id=subscription_id,
-        external_subscription_id=event.key[1],
-        created_at=created_at,
-    )
-
-
-def event_id(key: tuple[str, str, str]) -> str:
-    """The id of an event: a version 8 UUID made of a hash of its key, so it is the same wherever it is asked for."""
-    digest = xxh3_128_hexdigest("\x00".join(key).encode("utf-8", "surrogatepass"))
-    # Version and variant by hand: making a UUID object to write it out again costs as much as reading the whole event.
-    variant = VARIANT[digest[16]]
-    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:]}"
-
-
-def store_instant(milliseconds: int) -> str:
-    """`2024-04-30 18:00:00.123`, the store's text form of an instant in UTC."""
-    return _second_text(milliseconds // 1000) + STORE_MILLISECONDS[milliseconds % 1000]
-
-
-def wire_instant(milliseconds: int) -> str:
-    """`2024-04-30T18:00:00.123Z`, an instant on the wire."""
-    return _second_text(milliseconds // 1000, "T") + WIRE_MILLISECONDS[milliseconds % 1000]
-
-
-@lru_cache(maxsize=20_000)
-def _second_text(seconds: int, separator: str = " ") -> str:
-    """Most events are of the same few seconds, and writing one out takes longer than looking it up."""
-    days, rest = divmod(seconds, DAY_SECONDS)
-    minutes, second = divmod(rest, 60)
-    hour, minute = divmod(minutes, 60)
-    return f"{date.fromordinal(FIRST_DAY + days).isoformat()}{separator}{hour:02d}:{minute:02d}:{second:02d}."
 
 
 def plain(value: Decimal | None) -> str | None:

@@ -27,10 +27,11 @@ from app.config import Settings
 from app.errors import Details, StoreDown, TooManyRequests
 from app.metering.acceptance import Request, decide, failures
 from app.metering.definitions import CodeKey, Definitions, Metrics, with_expression
-from app.metering.events import Event, EventRow, MetricDefinition, enriched
+from app.metering.events import Event, MetricDefinition
 from app.metering.journal import Journal
 from app.metering.keys import Key, KeyFilter
 from app.metering.recent import RecentEvents
+from app.metering.rows import EventRow, enriched
 from app.metering.stored import EPOCH, find_events, find_replayed
 from app.stores.clickhouse import ClickHouse
 
@@ -47,7 +48,8 @@ encode_lines = msgspec.json.Encoder().encode_lines
 
 @dataclass(slots=True)
 class _Block:
-    """Rows that are durable and not yet in the rollups, and if they are in the journal not yet in `events` either."""
+    """Rows that are durable and not yet in the rollups. `lines` are the rows themselves; none where the journal has them,
+    which are not yet in `events` either."""
 
     number: int
     lines: bytes
@@ -306,15 +308,12 @@ class Ingest:
         seen: dict[Key, Event] = {}
         suspects: dict[Key, Event] = {}
         for request in requests:
-            for event in request.events:
-                key = event.key
-                if self._knows_all and key not in self._known:
-                    continue
-                first = self._recent.get(key)
+            for event in self._perhaps_known(request.events):
+                first = self._recent.get(event.key)
                 if first is not None:
-                    seen[key] = first
+                    seen[event.key] = first
                 else:
-                    suspects[key] = event
+                    suspects[event.key] = event
         doubtful = [key for key in suspects if key in self._doubtful]
         for key in doubtful:
             del suspects[key]
@@ -324,6 +323,13 @@ class Ingest:
         if doubtful:
             seen |= await self._run(find_events, self._clickhouse, (), sorted(doubtful))
         return seen
+
+    def _perhaps_known(self, events: list[Event]) -> list[Event]:
+        """Those of the events that are not surely new."""
+        if not self._knows_all:
+            return events
+        known = self._known.perhaps_known([event.key for event in events])
+        return [event for event in events if event.key in known] if known else []
 
     async def _insert(self, fresh: dict[Key, Event], metrics: Metrics, organizations: Iterable[str]) -> None:
         lines = encode_lines(self._rows(fresh, metrics))
@@ -340,7 +346,7 @@ class Ingest:
         self._written += 1
         self._recent.add(fresh, self._written)
         self._taken(organizations, self._written)
-        self._blocks.append(_Block(self._written, lines, keys))
+        self._blocks.append(_Block(self._written, lines if self._journal is None else b"", keys))
         self._unrolled += len(keys)
         self._to_roll_up.set()
         if self._unrolled >= self._settings.max_queued_events // 2:  # while these are on their way, as many may come
@@ -390,12 +396,10 @@ class Ingest:
             self._readable()
 
     def _roll_up(self, blocks: list[_Block], file: int) -> None:
-        lines = b"".join(block.lines for block in blocks)
         if self._journal is not None:
-            self._clickhouse.insert_lines("event_feed", lines)
-            self._journal.clear(file)
+            self._journal.feed(file, self._clickhouse)
         else:
-            self._clickhouse.insert_lines("rollup_feed", lines)
+            self._clickhouse.insert_lines("rollup_feed", b"".join(block.lines for block in blocks))
 
     async def _linger(self) -> None:
         """Give more blocks the time to share the trip through the views, unless a reader comes."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from app.metering.events import EventRow
 from app.metering.keys import Key
+from app.metering.rows import EventRow
 from app.metering.stored import find_events
 from app.stores.clickhouse import ClickHouse
 
@@ -47,13 +47,14 @@ class Journal:
             raise
 
     def turn(self) -> int:
-        """Go on in the other file; returns the number of the one that was written until now."""
+        """Go on in the other file, which must be empty; returns the number of the one that was written until now."""
         written, self._current = self._current, 1 - self._current
         return written
 
-    def clear(self, number: int) -> None:
-        """Empty a file whose rows are all in ClickHouse."""
-        os.ftruncate(self._files[number], 0)
+    def feed(self, number: int, clickhouse: ClickHouse) -> None:
+        """Send the rows of a file through `event_feed`, then empty it. If that fails, `restore` is for what is left."""
+        clickhouse.insert_file("event_feed", self._paths[number])
+        self._clear(number)
 
     def restore(self, clickhouse: ClickHouse) -> int:
         """Write to `events` what the files hold and it lacks, then empty them; returns the number of rows written.
@@ -66,13 +67,16 @@ class Journal:
             lines = path.read_bytes().split(b"\n")[:-1]
             for start in range(0, len(lines), PART):
                 written += _write_missing(clickhouse, lines[start : start + PART])
-            self.clear(number)
+            self._clear(number)
         return written
 
     def close(self) -> None:
         """Close both files."""
         for file in self._files:
             os.close(file)
+
+    def _clear(self, number: int) -> None:
+        os.ftruncate(self._files[number], 0)
 
 
 def journal_files(folder: Path) -> list[Path]:

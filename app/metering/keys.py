@@ -2,7 +2,7 @@
 stored."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from rbloom import Bloom
 
@@ -25,11 +25,9 @@ class KeyFilter:
         self._false_positives = FIRST_FALSE_POSITIVES
         self._filters = [Bloom(self._capacity, self._false_positives)]
 
-    def __contains__(self, key: Key) -> bool:
-        for one in self._filters:  # noqa: SIM110 (a generator costs more than the look-ups)
-            if key in one:
-                return True
-        return False
+    def perhaps_known(self, keys: Collection[Key]) -> set[Key]:
+        """Those of the keys that have been added, and seldom others."""
+        return {key for one in self._filters for key in keys if key in one}
 
     def add(self, keys: Iterable[Key]) -> None:
         """Remember keys."""

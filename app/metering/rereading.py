@@ -8,10 +8,11 @@ from uuid import UUID
 from sqlalchemy import select, update
 
 from app.metering.evaluation import evaluated_or_kept
-from app.metering.events import MetricDefinition, enriched
+from app.metering.events import MetricDefinition
 from app.metering.ingest import encode_lines
 from app.metering.reconcile import reconcile_metric
 from app.metering.rollups import ROLLUPS
+from app.metering.rows import enriched
 from app.metering.stored import event_of
 from app.models import BillableMetric
 from app.stores.clickhouse import ClickHouse, Query

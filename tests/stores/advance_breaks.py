@@ -23,8 +23,9 @@ from app.core.values import replace
 from app.customers.organizations import create_organization
 from app.customers.subscriptions import create_subscription
 from app.errors import StoreDown
-from app.metering.events import Event, MetricDefinition, enriched
+from app.metering.events import Event, MetricDefinition
 from app.metering.ingest import encode_lines
+from app.metering.rows import enriched
 from app.models import AdvanceMark, Fee, Organization
 from app.service import Service, open_service
 
@@ -68,8 +69,8 @@ class Case:
 async def failed_trip(case: Case) -> None:
     """A trip of events to the store fails: those that come after them are not billed first, and none is forgotten."""
     service, clickhouse = case.service, case.service.clickhouse
-    insert = clickhouse.insert_lines
-    clickhouse.insert_lines = _away  # type: ignore[method-assign]
+    insert = clickhouse.insert_file
+    clickhouse.insert_file = _away  # type: ignore[method-assign]
     await case.send("failed-1")
     await service.ingest.settled()
     try:
@@ -77,7 +78,7 @@ async def failed_trip(case: Case) -> None:
         case.results["failed, read"] = ["answered", "refused"]
     except StoreDown:
         case.results["failed, read"] = ["refused", "refused"]
-    clickhouse.insert_lines = insert  # type: ignore[method-assign]
+    clickhouse.insert_file = insert  # type: ignore[method-assign]
     await case.send("failed-2")
     await service.upkeep.reconcile()
     await case.read()

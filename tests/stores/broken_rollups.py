@@ -23,11 +23,12 @@ from app.core.values import replace
 from app.customers.organizations import create_organization
 from app.errors import Invalid, StoreDown
 from app.metering import listing
-from app.metering.events import Event, EventRow, MetricDefinition, enriched
+from app.metering.events import Event, MetricDefinition
 from app.metering.ingest import Ingest, encode_lines
 from app.metering.listing import EventFilter, list_events
 from app.metering.rereading import pending_readings
 from app.metering.rollups import DAYS, MONTHS, ROLLUPS
+from app.metering.rows import EventRow, enriched
 from app.metering.stored import find_event, find_replayed
 from app.metering.usage import NOTHING
 from app.metering.windows import floor_ms, window

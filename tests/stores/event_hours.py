@@ -21,9 +21,9 @@ from app.config import Settings
 from app.customers.organizations import create_organization, find_organization
 from app.customers.subscriptions import create_subscription
 from app.metering import event_errors, problems
-from app.metering.events import EventRow
 from app.metering.ingest import encode_lines
 from app.metering.problems import Reason, Scope, count_problems, list_problems
+from app.metering.rows import EventRow
 from app.models import EventCheck
 from app.service import Service, open_service
 from app.stores.clickhouse import Query

@@ -1,0 +1,55 @@
+"""Events on the wire (metering spec 1.6)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from app.api.wire import instant
+from app.metering.event_ids import event_ids
+from app.metering.events import Event, plain
+from app.metering.instants import wire_instant
+
+
+class EventObject(Struct, gc=False):
+    """An event on the wire."""
+
+    lago_id: str
+    transaction_id: str
+    lago_customer_id: str | None
+    code: str
+    timestamp: str
+    precise_total_amount_cents: str | None
+    properties: Mapping[str, Any]
+    lago_subscription_id: str | None
+    external_subscription_id: str
+    created_at: str
+
+
+def event_objects(
+    events: Sequence[Event], customer_id: str | None = None, subscription_id: str | None = None
+) -> list[EventObject]:
+    """Events on the wire; where they are known, with their customer and subscription."""
+    created_at: dict[datetime, str] = {}  # those of one request were mostly received at one instant
+    objects = []
+    for event, lago_id in zip(events, event_ids([event.key for event in events]), strict=True):
+        _, external_subscription_id, transaction_id = event.key
+        received_at = event.received_at
+        if received_at not in created_at:
+            created_at[received_at] = instant(received_at)
+        objects.append(
+            EventObject(
+                lago_id=lago_id,
+                transaction_id=transaction_id,
+                lago_customer_id=customer_id,
+                code=event.code,
+                timestamp=wire_instant(event.timestamp_ms),
+                precise_total_amount_cents=plain(event.precise_total_amount_cents),
+                properties=event.echo,
+                lago_subscription_id=subscription_id,
+                external_subscription_id=external_subscription_id,
+                created_at=created_at[received_at],
+            )
+        )
+    return objects

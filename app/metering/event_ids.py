@@ -1,0 +1,34 @@
+"""Ids of events: version 8 UUIDs made of a hash of the key, so that they are the same wherever they are asked for."""
+
+from collections.abc import Collection
+
+from xxhash import xxh3_128_digest
+
+from app.metering.keys import Key
+
+SHAPE = b"00000000-0000-8000-0000-000000000000"
+DIGITS = 32
+VERSION_DIGIT, VARIANT_DIGIT = 12, 16
+VARIANTS = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
+
+
+def event_id(key: Key) -> str:
+    """The id of the event with a key."""
+    return event_ids([key])[0]
+
+
+def event_ids(keys: Collection[Key]) -> list[str]:
+    """The ids of events, in the order of their keys."""
+    # Digit by digit for all of them at once: cutting each hash into an id takes twice as long.
+    hashes = [xxh3_128_digest("\x00".join(key).encode("utf-8", "surrogatepass")) for key in keys]
+    digits = b"".join(hashes).hex().encode()
+    ids = bytearray(SHAPE * len(keys))
+    for digit, place in enumerate(_PLACES):
+        if digit != VERSION_DIGIT:
+            these = digits[digit::DIGITS]
+            ids[place :: len(SHAPE)] = these.translate(VARIANTS) if digit == VARIANT_DIGIT else these
+    text = ids.decode()
+    return [text[start : start + len(SHAPE)] for start in range(0, len(text), len(SHAPE))]
+
+
+_PLACES = [place for place, character in enumerate(SHAPE) if character != ord("-")]
