@@ -152,7 +152,7 @@ def calm_garbage_collection() -> None:
     hold up every thread for as long as a read takes."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(200_000, 20, 100)
 
 
 async def _until_stopped(

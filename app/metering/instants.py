@@ -6,31 +6,24 @@ from functools import lru_cache
 
 DAY_SECONDS = 86_400
 FIRST_DAY = date(1970, 1, 1).toordinal()
-REMEMBERED_SECONDS = 20_000
+REMEMBERED = 20_000
 STORE_MILLISECONDS = [f"{number:03d}" for number in range(1_000)]
 WIRE_MILLISECONDS = [f"{number:03d}Z" for number in range(1_000)]
 
 
+@lru_cache(maxsize=REMEMBERED)
 def store_instant(milliseconds: int) -> str:
     """`2024-04-30 18:00:00.123`, the store's text form of an instant in UTC."""
-    return _store_second(milliseconds // 1000) + STORE_MILLISECONDS[milliseconds % 1000]
+    return _second_text(milliseconds // 1000, " ") + STORE_MILLISECONDS[milliseconds % 1000]
 
 
+@lru_cache(maxsize=REMEMBERED)
 def wire_instant(milliseconds: int) -> str:
     """`2024-04-30T18:00:00.123Z`, an instant on the wire."""
-    return _wire_second(milliseconds // 1000) + WIRE_MILLISECONDS[milliseconds % 1000]
+    return _second_text(milliseconds // 1000, "T") + WIRE_MILLISECONDS[milliseconds % 1000]
 
 
-@lru_cache(maxsize=REMEMBERED_SECONDS)
-def _store_second(seconds: int) -> str:
-    return _second_text(seconds, " ")
-
-
-@lru_cache(maxsize=REMEMBERED_SECONDS)
-def _wire_second(seconds: int) -> str:
-    return _second_text(seconds, "T")
-
-
+@lru_cache(maxsize=REMEMBERED)
 def _second_text(seconds: int, separator: str) -> str:
     days, rest = divmod(seconds, DAY_SECONDS)
     minutes, second = divmod(rest, 60)

@@ -7,25 +7,24 @@ or wrong with it, is for that function.
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from app.metering.events import LATEST_MS, Event
 
-LATEST_SECOND = LATEST_MS // 1000
-
 Value = TypeVar("Value")
+Some = Annotated[str, Meta(min_length=1)]
 
 
 class PlainEvent(Struct, Generic[Value], gc=False):
     """An event as sent, with next to nothing left to convert."""
 
-    transaction_id: str
+    transaction_id: Some
     external_subscription_id: str
-    code: str
-    timestamp: int
+    code: Some
+    timestamp: Annotated[int, Meta(ge=0, le=LATEST_MS // 1000)]
     properties: dict[str, Value] = {}
     precise_total_amount_cents: None = None
 
@@ -52,25 +51,22 @@ def read_plain_batch(body: bytes, limit: int, organization_id: str, received_at:
             given = _decode_texts_and_numbers(body).events
     if not 0 < len(given) <= limit:
         return None
-    events = []
-    for one in given:
-        transaction_id, code, second, properties = one.transaction_id, one.code, one.timestamp, one.properties
-        texts = properties if texts_only else _texts(properties)
-        if not transaction_id or not code or not 0 <= second <= LATEST_SECOND or texts is None:
-            return None
-        events.append(
-            Event(
-                key=(organization_id, one.external_subscription_id, transaction_id),
-                code=code,
-                timestamp_ms=second * 1000,
-                timestamp_given=True,
-                properties=texts,
-                echo=properties,
-                precise_total_amount_cents=None,
-                received_at=received_at,
-            )
+    texts = [one.properties if texts_only else _texts(one.properties) for one in given]
+    if None in texts:
+        return None
+    return [
+        Event(
+            (organization_id, one.external_subscription_id, one.transaction_id),
+            one.code,
+            one.timestamp * 1000,
+            True,
+            stored,
+            one.properties,
+            None,
+            received_at,
         )
-    return events
+        for one, stored in zip(given, texts, strict=True)
+    ]
 
 
 def _texts(properties: Mapping[str, str | int]) -> dict[str, str] | None:
