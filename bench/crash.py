@@ -72,7 +72,7 @@ COUNTS = """
     SELECT
         (SELECT count() FROM events),
         (SELECT uniqExact(organization_id, external_subscription_id, transaction_id) FROM events),
-        (SELECT count() FROM (SELECT DISTINCT * EXCEPT content FROM event_keys)),
+        (SELECT count() FROM (SELECT DISTINCT * EXCEPT told FROM event_keys)),
         (SELECT count() FROM event_arrivals),
         (SELECT countIf(aggregation = '') FROM events)
 """

@@ -43,41 +43,52 @@ def decide(
     """
     accepted = Accepted()
     for request in requests:
-        mine = {event.key: event for event in request.events}
-        if not metrics and len(mine) == len(request.events) and not _any_of(mine, seen, accepted.fresh):
-            accepted.fresh.update(mine)  # all of it is new, as mostly
-            accepted.answers.append((request, request.events))
-            continue
-        mine = {}
-        answer: list[Event] = []
-        wrong: dict[int, Details] = {}
-        for position, event in enumerate(request.events):
-            key = event.key
-            first = mine.get(key) or accepted.fresh.get(key) or seen.get(key)
-            if first is None:
-                if metrics and (metric := metrics.get((key[0], event.code))) is not None:
-                    try:
-                        event = evaluated(event, metric)  # noqa: PLW2901 (this is the event from here on)
-                    except EvaluationError as error:
-                        wrong[position] = evaluation_failure(error)
-                        continue
-                mine[key] = event
-                answer.append(event)
-            elif event.repeats(first):
-                answer.append(first)
-            else:
-                wrong[position] = _TAKEN
-        if wrong:
-            accepted.refused.append((request, refusal(wrong) if request.batch else Invalid(wrong[0])))
-        else:
-            accepted.fresh.update(mine)
-            accepted.answers.append((request, answer))
+        if metrics or not _take_whole(request, seen, accepted):
+            _take_one_by_one(request, seen, metrics, accepted)
     return accepted
 
 
-def _any_of(mine: dict[Key, Event], *others: Mapping[Key, Event]) -> bool:
-    """Whether one of these events has the key of one of the others."""
-    return not all(mine.keys().isdisjoint(there.keys()) for there in others)
+def _take_whole(request: Request, seen: Mapping[Key, Event], accepted: Accepted) -> bool:
+    """Take a request that sends no key twice, and nothing that must be refused, as most are. False for any other."""
+    fresh = {event.key: event for event in request.events}
+    if len(fresh) < len(request.events):
+        return False
+    firsts = {key: there[key] for there in (seen, accepted.fresh) for key in fresh.keys() & there.keys()}
+    if not all(fresh.pop(key).repeats(first) for key, first in firsts.items()):
+        return False
+    accepted.fresh.update(fresh)
+    answer = [firsts.get(event.key, event) for event in request.events] if firsts else request.events
+    accepted.answers.append((request, answer))
+    return True
+
+
+def _take_one_by_one(
+    request: Request, seen: Mapping[Key, Event], metrics: Mapping[CodeKey, MetricDefinition], accepted: Accepted
+) -> None:
+    fresh: dict[Key, Event] = {}
+    answer: list[Event] = []
+    wrong: dict[int, Details] = {}
+    for position, event in enumerate(request.events):
+        key = event.key
+        first = fresh.get(key) or accepted.fresh.get(key) or seen.get(key)
+        if first is None:
+            if metrics and (metric := metrics.get((key[0], event.code))) is not None:
+                try:
+                    event = evaluated(event, metric)  # noqa: PLW2901 (this is the event from here on)
+                except EvaluationError as error:
+                    wrong[position] = evaluation_failure(error)
+                    continue
+            fresh[key] = event
+            answer.append(event)
+        elif event.repeats(first):
+            answer.append(first)
+        else:
+            wrong[position] = _TAKEN
+    if wrong:
+        accepted.refused.append((request, refusal(wrong) if request.batch else Invalid(wrong[0])))
+    else:
+        accepted.fresh.update(fresh)
+        accepted.answers.append((request, answer))
 
 
 def failures(events: Mapping[int, Event], metrics: Mapping[CodeKey, MetricDefinition]) -> dict[int, Details]:

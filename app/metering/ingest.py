@@ -305,15 +305,11 @@ class Ingest:
         """Those of the requests' events that are there already: written a moment ago, or stored."""
         if not self._clickhouse.embedded:
             await self._learn_keys()
-        seen: dict[Key, Event] = {}
-        suspects: dict[Key, Event] = {}
+        known: dict[Key, Event] = {}
         for request in requests:
-            for event in self._perhaps_known(request.events):
-                first = self._recent.get(event.key)
-                if first is not None:
-                    seen[event.key] = first
-                else:
-                    suspects[event.key] = event
+            known |= self._perhaps_known(request.events)
+        seen = self._recent.find(known.keys())
+        suspects = {key: event for key, event in known.items() if key not in seen}
         doubtful = [key for key in suspects if key in self._doubtful]
         for key in doubtful:
             del suspects[key]
@@ -324,12 +320,10 @@ class Ingest:
             seen |= await self._run(find_events, self._clickhouse, (), sorted(doubtful))
         return seen
 
-    def _perhaps_known(self, events: list[Event]) -> list[Event]:
+    def _perhaps_known(self, events: list[Event]) -> dict[Key, Event]:
         """Those of the events that are not surely new."""
-        if not self._knows_all:
-            return events
-        known = self._known.perhaps_known([event.key for event in events])
-        return [event for event in events if event.key in known] if known else []
+        sent = {event.key: event for event in events}
+        return {key: sent[key] for key in self._known.perhaps_known(sent)} if self._knows_all else sent
 
     async def _insert(self, fresh: dict[Key, Event], metrics: Metrics, organizations: Iterable[str]) -> None:
         lines = encode_lines(self._rows(fresh, metrics))

@@ -45,18 +45,18 @@ class KeyFilter:
 
 def slot_of(organization_id: str, transaction_id: str) -> int:
     """Where the key table has the events of an organization with a transaction id; seldom others, too."""
-    return _half_md5(organization_id + transaction_id)
+    return int.from_bytes(_half_md5(organization_id + transaction_id), "big")
 
 
-def content_of(key: Key, code: str, properties: Mapping[str, str], precise_amount: str) -> int | None:
-    """What the key table has as the content of an event: of two with one slot the same only where these are the same. None
-    where the texts leave no telling, for there is a NUL in them. `properties` as they were sent, in their order."""
+def content_of(key: Key, code: str, properties: Mapping[str, str], precise_amount: str) -> bytes | None:
+    """A hash of the content of an event as the key table has it: of two with one slot the same only where these are the
+    same. None where the texts leave no telling, for there is a NUL in them. `properties` as they were sent, in their
+    order."""
     names, texts = "\0".join(properties), "\0".join(properties.values())
     text = f"{key[1]}\0{code}\0{precise_amount}\0{len(properties)}\0{names}\0{texts}"
     separators = 5 + 2 * max(len(properties) - 1, 0)
     return _half_md5(text) if text.count("\0") == separators else None
 
 
-def _half_md5(text: str) -> int:
-    """ClickHouse's halfMD5."""
-    return int.from_bytes(hashlib.md5(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()[:8], "big")
+def _half_md5(text: str) -> bytes:
+    return hashlib.md5(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()[:8]

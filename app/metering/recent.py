@@ -1,6 +1,7 @@
 """The events of the last blocks, for what is sent again is mostly sent again soon."""
 
 from collections import deque
+from collections.abc import Set
 from dataclasses import dataclass
 
 from app.metering.events import Event
@@ -23,13 +24,12 @@ class RecentEvents:
         self._chunks: deque[_Chunk] = deque()
         self._count = 0
 
-    def get(self, key: Key) -> Event | None:
-        """The event with a key; None where it has been forgotten."""
-        for chunk in reversed(self._chunks):
-            event = chunk.events.get(key)
-            if event is not None:
-                return event
-        return None
+    def find(self, keys: Set[Key]) -> dict[Key, Event]:
+        """The events with these keys that have not been forgotten."""
+        found: dict[Key, Event] = {}
+        for chunk in self._chunks:
+            found |= {key: chunk.events[key] for key in keys & chunk.events.keys()}
+        return found
 
     def add(self, events: dict[Key, Event], block: int) -> None:
         """Keep the events of the next block; the dictionary is taken over."""

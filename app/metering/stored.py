@@ -1,5 +1,6 @@
 """Events as they are in the store, found by key or by transaction id (metering spec 1.7)."""
 
+import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +11,8 @@ from app.metering.keys import Key, content_of, slot_of
 from app.stores.clickhouse import ClickHouse, Query
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-UNKNOWN_CONTENT = 0
+UNKNOWN_CONTENT = bytes(8)
+_read_told = struct.Struct("<8sqq").unpack
 END = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 
@@ -18,27 +20,25 @@ def find_replayed(clickhouse: ClickHouse, sent: Mapping[Key, Event], evaluated: 
     """The stored events with the keys of those that were sent. Mostly they are the same, which the key table tells; only
     the others are looked at themselves, and those of `evaluated`, which are stored with more than was sent."""
     slots = {key: slot_of(key[0], key[2]) for key in sent}
-    known: set[int] = set()
-    stored: dict[tuple[int, int], tuple[int, int]] = {}
-    instants: dict[int, datetime] = {}
-    for slot, content, timestamp_ms, ingested_us in clickhouse.rows(Query("stored_keys", {"slots": [*slots.values()]})):
-        known.add(slot)
-        stored.setdefault((slot, content), (timestamp_ms, ingested_us))
-        if ingested_us not in instants:
-            instants[ingested_us] = EPOCH + timedelta(microseconds=ingested_us)
+    stored: dict[int, dict[bytes, tuple[int, int]]] = {}
+    for slot, told in clickhouse.rows(Query("stored_keys", {"slots": [*slots.values()]})):
+        content, timestamp_ms, ingested_us = _read_told(told)
+        contents = stored.setdefault(slot, {})
+        contents[content] = min((ingested_us, timestamp_ms), contents.get(content, (ingested_us, timestamp_ms)))
+    instants = {us: EPOCH + timedelta(microseconds=us) for contents in stored.values() for us, _ in contents.values()}
     found, others = {}, []
     for key, event in sent.items():
-        slot = slots[key]
-        if slot not in known:
+        known = stored.get(slots[key])
+        if known is None:
             continue
         precise = event.precise_total_amount_cents
         own = content_of(key, event.code, event.properties, plain(precise) or "")
-        same = None if own is None or key in evaluated else stored.get((slot, own))
-        if same is None or (slot, UNKNOWN_CONTENT) in stored:
+        same = None if own is None or key in evaluated else known.get(own)
+        if same is None or UNKNOWN_CONTENT in known:
             others.append(key)
         else:
-            at, ingested = same
-            found[key] = Event(key, event.code, at, True, event.properties, event.echo, precise, instants[ingested])
+            ingested_us, at = same
+            found[key] = Event(key, event.code, at, True, event.properties, event.echo, precise, instants[ingested_us])
     return found | find_events(clickhouse, sorted(others), ()) if others else found
 
 

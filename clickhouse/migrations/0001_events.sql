@@ -37,12 +37,13 @@ SELECT * EXCEPT (properties, replaced) FROM event_feed;
 
 -- Where an event with a given key is, to tell a replay from a conflict and to find an event by its transaction id. Sorted by
 -- a hash, whatever the ids look like; what is compressed together is small, so that one key is found without reading its
--- neighbours. `content` is a hash of all that a replay must repeat but its time; 0 where it is not known,
--- and what was sent must be looked at in `events`.
+-- neighbours. `told` is what a replay is told by, in one column, for each that is read takes as long as finding the
+-- row: eight bytes of a hash of all that it must repeat but its time, then `timestamp` in milliseconds and `ingested_at` in
+-- microseconds; zeros where the hash is not known, and what was sent must be looked at in `events`.
 CREATE TABLE IF NOT EXISTS event_keys
 (
     slot UInt64 MATERIALIZED halfMD5(concat(toString(organization_id), transaction_id)) CODEC(NONE),
-    content UInt64 CODEC(NONE),
+    told FixedString(24) CODEC(NONE),
     timestamp DateTime64(3, 'UTC'),
     ingested_at DateTime64(6, 'UTC'),
     organization_id UUID,
@@ -58,11 +59,15 @@ SETTINGS index_granularity = 256, min_compress_block_size = 2048;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS event_keys_view TO event_keys AS
 SELECT
-    if(empty(replaced), halfMD5(concat(
-        external_subscription_id, '\0', code, '\0', ifNull(toString(precise_total_amount_cents), ''), '\0',
-        toString(length(properties)), '\0',
-        arrayStringConcat(mapKeys(properties), '\0'), '\0', arrayStringConcat(mapValues(properties), '\0')
-    )), 0) AS content,
+    toFixedString(if(empty(replaced), concat(
+        substring(MD5(concat(
+            external_subscription_id, '\0', code, '\0', ifNull(toString(precise_total_amount_cents), ''), '\0',
+            toString(length(properties)), '\0',
+            arrayStringConcat(mapKeys(properties), '\0'), '\0', arrayStringConcat(mapValues(properties), '\0')
+        )), 1, 8),
+        reinterpretAsFixedString(toUnixTimestamp64Milli(timestamp)),
+        reinterpretAsFixedString(toUnixTimestamp64Micro(ingested_at))
+    ), ''), 24) AS told,
     timestamp,
     ingested_at,
     organization_id,

@@ -1,6 +1,6 @@
 -- Adds the key rows that events ingested since an instant lack.
-INSERT INTO event_keys (content, timestamp, ingested_at, organization_id, transaction_id, external_subscription_id, code)
-SELECT 0, timestamp, ingested_at, organization_id, transaction_id, external_subscription_id, code
+INSERT INTO event_keys (told, timestamp, ingested_at, organization_id, transaction_id, external_subscription_id, code)
+SELECT '', timestamp, ingested_at, organization_id, transaction_id, external_subscription_id, code
 FROM events
 WHERE ingested_at >= {since:DateTime64(6, 'UTC')}
     AND (organization_id, transaction_id, external_subscription_id, ingested_at) NOT IN (
