@@ -8,20 +8,24 @@ from app.metering.keys import Key
 
 SHAPE = b"00000000-0000-8000-0000-000000000000"
 DIGITS = 32
+MANY = 20
 VERSION_DIGIT, VARIANT_DIGIT = 12, 16
 VARIANTS = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
 
 
 def event_id(key: Key) -> str:
     """The id of the event with a key."""
-    return event_ids([key])[0]
+    digits = _hash(key).hex()
+    variant = chr(VARIANTS[ord(digits[VARIANT_DIGIT])])
+    return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def event_ids(keys: Collection[Key]) -> list[str]:
     """The ids of events, in the order of their keys."""
-    # Digit by digit for all of them at once: cutting each hash into an id takes twice as long.
-    hashes = [xxh3_128_digest("\x00".join(key).encode("utf-8", "surrogatepass")) for key in keys]
-    digits = b"".join(hashes).hex().encode()
+    if len(keys) < MANY:
+        return [event_id(key) for key in keys]
+    # Digit by digit for all of them at once, in half the time.
+    digits = b"".join(map(_hash, keys)).hex().encode()
     ids = bytearray(SHAPE * len(keys))
     for digit, place in enumerate(_PLACES):
         if digit != VERSION_DIGIT:
@@ -29,6 +33,10 @@ def event_ids(keys: Collection[Key]) -> list[str]:
             ids[place :: len(SHAPE)] = these.translate(VARIANTS) if digit == VARIANT_DIGIT else these
     text = ids.decode()
     return [text[start : start + len(SHAPE)] for start in range(0, len(text), len(SHAPE))]
+
+
+def _hash(key: Key) -> bytes:
+    return xxh3_128_digest("\x00".join(key).encode("utf-8", "surrogatepass"))
 
 
 _PLACES = [place for place, character in enumerate(SHAPE) if character != ord("-")]
