@@ -5,9 +5,9 @@ from msgspec import Struct
 from app.core.aggregation import Aggregation, decimal_value, is_stored_as_it_is
 from app.metering.events import Event, MetricDefinition, plain
 from app.metering.instants import store_instant
+from app.metering.windows import HOUR_MS
 
 COUNT, UNIQUE_COUNT = Aggregation.COUNT, Aggregation.UNIQUE_COUNT
-HOUR_MS = 3_600_000
 
 
 class EventRow(Struct, gc=False, array_like=True):
