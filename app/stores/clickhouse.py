@@ -116,8 +116,8 @@ class ClickHouse:
             client.raw_insert(table, insert_block=lines, fmt="JSONCompactEachRow")
 
     def insert_file(self, table: str, path: Path) -> None:
-        """`insert_lines` of a file's, where the store is embedded: one that is elsewhere has no such file. The path is ours,
-        too, and quoted by the driver, for INFILE takes no bound value."""
+        """`insert_lines` of a file's, where the store is embedded: one that is elsewhere has no such file. The path is
+        ours, too, and quoted by the driver, for INFILE takes no bound value."""
         with self._run(f"insert {table}") as client:
             statement = f"INSERT INTO {table} FROM INFILE %(path)s FORMAT JSONCompactEachRow"
             client.command(statement, parameters={"path": str(path)})
