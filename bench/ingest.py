@@ -350,15 +350,18 @@ def insert_straight(form: str, size: int, now: int) -> tuple[int, float]:
     """Insert rows of a size a block into the tables of a store of their own: as many as are sent to the service, so that
     both pay for the merges that follow, but no more than 100 blocks. How many they were, and the seconds."""
     table, name, write = FORMS[form]
-    metrics = {code: MetricDefinition(Aggregation(aggregation), field) for code, aggregation, field in METRICS}
     organization_id, received_at = str(uuid4()), system_now()
+    metrics = {
+        (organization_id, code): MetricDefinition(Aggregation(aggregation), field)
+        for code, aggregation, field in METRICS
+    }
     ingested_at = received_at.strftime("%Y-%m-%d %H:%M:%S.%f")
     decode = msgspec.json.Decoder(EventBatchBody).decode
     count, ready = min(SUSTAINED * BATCH, MOST_STRAIGHT_BLOCKS * size), []
     for sent in _blocks("straight", now, count, size):
         given = decode(encode({"events": sent})).events
         events, _ = read_batch(given, size, organization_id, received_at, received_at)
-        ready.append(write([enriched(one, metrics[one.code], ingested_at) for one in events.values()]))
+        ready.append(write(enriched(events.values(), metrics, ingested_at)))
     settings = Settings()
     configure_logging(settings.log_level)
     with folder() as root:

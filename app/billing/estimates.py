@@ -152,7 +152,7 @@ def _number(event: Event, field: str | None) -> Decimal:
 
 
 def _arrival(event: Event, metric: BillableMetric, now: datetime) -> Arrival:
-    row = enriched(event, _definition(metric), "")
+    (row,) = enriched([event], {(event.key[0], event.code): _definition(metric)}, "")
     sample = Sample(event.timestamp_ms, event.key[2], Decimal(row.value) or ZERO, row.item, row.operation)
     return Arrival(event.key[1], event.code, sample, event.properties, event.precise_total_amount_cents or ZERO, now)
 

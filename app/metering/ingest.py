@@ -360,7 +360,7 @@ class Ingest:
         # Each block comes after the one before, whatever the system's clock says: events are looked at in this order.
         self._stamp = max(system_now(), self._stamp + ONE_STEP)
         ingested_at = self._stamp.strftime("%Y-%m-%d %H:%M:%S.%f")
-        return [enriched(event, metrics[event.key[0], event.code], ingested_at) for event in fresh.values()]
+        return enriched(fresh.values(), metrics, ingested_at)
 
     async def _roll_up_forever(self) -> None:
         while True:

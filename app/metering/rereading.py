@@ -134,12 +134,11 @@ def _backfill(clickhouse: ClickHouse, metric: MetricDefinition, scope: dict[str,
     """Write kept events again as the metric reads them. The rollups follow by reconciling the metric."""
     clickhouse.command(Query("drop_unread", scope))
     while rows := clickhouse.rows(Query("unread_events", {**scope, "limit": CHUNK})):
-        events = (evaluated_or_kept(event_of(row), metric) for row in rows)
-        lines = encode_lines(
-            enriched(event, metric, event.received_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"))
-            for event in events
-        )
-        clickhouse.insert_lines("events", lines)
+        events = [evaluated_or_kept(event_of(row), metric) for row in rows]
+        anew = enriched(events, {(str(scope["organization_id"]), scope["code"]): metric}, "")
+        for row, event in zip(anew, events, strict=True):
+            row.ingested_at = event.received_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        clickhouse.insert_lines("events", encode_lines(anew))
         clickhouse.command(Query("drop_unread", scope))
 
 

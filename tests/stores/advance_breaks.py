@@ -50,7 +50,9 @@ class Case:
 
     def write_past_ingest(self, transaction: str, at: datetime) -> None:
         """What another process ingested at an instant."""
-        lines = encode_lines([enriched(self.event(transaction), CALLS, at.strftime("%Y-%m-%d %H:%M:%S.%f"))])
+        event = self.event(transaction)
+        metrics = {(event.key[0], event.code): CALLS}
+        lines = encode_lines(enriched([event], metrics, at.strftime("%Y-%m-%d %H:%M:%S.%f")))
         for table in ("events", "rollup_feed"):
             self.service.clickhouse.insert_lines(table, lines)
 

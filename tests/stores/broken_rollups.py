@@ -73,10 +73,11 @@ class Bench:
 
     def rows(self, events: Sequence[Event]) -> list[EventRow]:
         now = system_now().strftime("%Y-%m-%d %H:%M:%S.%f")
-        return [
-            enriched(one, MetricDefinition(METRICS[one.code], None if one.code == "calls" else "value"), now)
-            for one in events
-        ]
+        metrics = {
+            (str(self.organization), code): MetricDefinition(aggregation, None if code == "calls" else "value")
+            for code, aggregation in METRICS.items()
+        }
+        return enriched(events, metrics, now)
 
     def insert(self, table: str, events: Sequence[Event]) -> None:
         """Write events to one table only, past ingest."""
