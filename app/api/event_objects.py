@@ -35,21 +35,21 @@ def event_objects(
     objects = []
     for event, lago_id in zip(events, event_ids([event.key for event in events]), strict=True):
         _, external_subscription_id, transaction_id = event.key
-        received_at = event.received_at
+        received_at, precise = event.received_at, event.precise_total_amount_cents
         if received_at not in created_at:
             created_at[received_at] = instant(received_at)
         objects.append(
-            EventObject(
-                lago_id=lago_id,
-                transaction_id=transaction_id,
-                lago_customer_id=customer_id,
-                code=event.code,
-                timestamp=wire_instant(event.timestamp_ms),
-                precise_total_amount_cents=plain(event.precise_total_amount_cents),
-                properties=event.echo,
-                lago_subscription_id=subscription_id,
-                external_subscription_id=external_subscription_id,
-                created_at=created_at[received_at],
+            EventObject(  # in their order, for naming them would take half as long again
+                lago_id,
+                transaction_id,
+                customer_id,
+                event.code,
+                wire_instant(event.timestamp_ms),
+                None if precise is None else plain(precise),
+                event.echo,
+                subscription_id,
+                external_subscription_id,
+                created_at[received_at],
             )
         )
     return objects
