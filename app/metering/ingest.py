@@ -89,7 +89,8 @@ class Ingest:
         self._hurry = asyncio.Event()
         self._progress = asyncio.Condition()
         self._write_lock = asyncio.Lock()
-        self._unrolled = 0
+        self._next_trip = 0
+        self._this_trip = 0
         self._must_restore = False
         self._stamp = EPOCH
         self._failures = 0
@@ -168,6 +169,11 @@ class Ingest:
         return self._failures
 
     @property
+    def _unrolled(self) -> int:
+        """How many events are durable that cannot be read yet."""
+        return self._this_trip + self._next_trip
+
+    @property
     def is_settled(self) -> bool:
         """Whether everything answered so far is in the rollups. May be asked from any thread."""
         return self._rolled_up >= self._written
@@ -180,6 +186,13 @@ class Ingest:
         self._hurry.set()
         async with self._progress:
             await self._progress.wait_for(lambda: self._rolled_up >= wanted)
+
+    async def _trip_made(self) -> None:
+        """Wait until the next trip has been made."""
+        self._hurry.set()
+        before = self._rolled_up
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._rolled_up > before)
 
     @asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
@@ -231,7 +244,7 @@ class Ingest:
                 except Exception as error:  # noqa: BLE001 (every request must get its answer, whatever went wrong)
                     self._refuse(requests, error)
             if self._unrolled > self._settings.max_queued_events:
-                await self.settled()
+                await self._trip_made()
 
     async def _gather(self) -> None:
         """Wait a moment for as many requests as there were clients last time: those that were just answered mostly come
@@ -341,9 +354,9 @@ class Ingest:
         self._recent.add(fresh, self._written)
         self._taken(organizations, self._written)
         self._blocks.append(_Block(self._written, lines if self._journal is None else b"", keys))
-        self._unrolled += len(keys)
+        self._next_trip += len(keys)
         self._to_roll_up.set()
-        if self._unrolled >= self._settings.max_queued_events // 2:  # while these are on their way, as many may come
+        if self._next_trip >= self._settings.max_queued_events // 2:  # while these are on their way, as many may come
             self._hurry.set()
 
     async def _insert_events(self, lines: bytes, keys: list[Key]) -> None:
@@ -369,6 +382,7 @@ class Ingest:
                 await self._linger()
             blocks, self._blocks = self._blocks, []
             file = self._journal.turn() if self._journal is not None else 0
+            self._next_trip, self._this_trip = 0, self._next_trip
             self._to_roll_up.clear()
             self._hurry.clear()
             try:
@@ -380,8 +394,7 @@ class Ingest:
                 self._must_restore = True
                 self._failures += 1
                 self.needs_reconcile.set()
-            for block in blocks:
-                self._unrolled -= len(block.keys)
+            self._this_trip = 0
             # Other processes may change what is stored.
             self._recent.forget(blocks[-1].number, MOST_REMEMBERED if self._journal is not None else 0)
             async with self._progress:
