@@ -20,26 +20,40 @@ def find_replayed(clickhouse: ClickHouse, sent: Mapping[Key, Event], evaluated: 
     """The stored events with the keys of those that were sent. Mostly they are the same, which the key table tells; only
     the others are looked at themselves, and those of `evaluated`, which are stored with more than was sent."""
     slots = {key: slot_of(key[0], key[2]) for key in sent}
-    stored: dict[int, dict[bytes, tuple[int, int]]] = {}
-    for slot, told in clickhouse.rows(Query("stored_keys", {"slots": [*slots.values()]})):
-        content, timestamp_ms, ingested_us = _read_told(told)
-        contents = stored.setdefault(slot, {})
-        contents[content] = min((ingested_us, timestamp_ms), contents.get(content, (ingested_us, timestamp_ms)))
-    instants = {us: EPOCH + timedelta(microseconds=us) for contents in stored.values() for us, _ in contents.values()}
+    stored: dict[int, list[bytes]] = {}
+    # As a text, for the driver would write numbers one by one, in as long as finding some of them takes.
+    for slot, told in clickhouse.rows(Query("stored_keys", {"slots": str([*slots.values()])})):
+        stored.setdefault(slot, []).append(told)
     found, others = {}, []
     for key, event in sent.items():
-        known = stored.get(slots[key])
-        if known is None:
+        there = stored.get(slots[key])
+        if there is None:
             continue
         precise = event.precise_total_amount_cents
-        own = content_of(key, event.code, event.properties, plain(precise) or "")
-        same = None if own is None or key in evaluated else known.get(own)
-        if same is None or UNKNOWN_CONTENT in known:
+        own = None if key in evaluated else content_of(key, event.code, event.properties, plain(precise) or "")
+        same = _first(there, own)
+        if same is None:
             others.append(key)
         else:
-            ingested_us, at = same
-            found[key] = Event(key, event.code, at, True, event.properties, event.echo, precise, instants[ingested_us])
+            at, ingested_at = same
+            found[key] = Event(key, event.code, at, True, event.properties, event.echo, precise, ingested_at)
     return found | find_events(clickhouse, sorted(others), ()) if others else found
+
+
+def _first(there: Sequence[bytes], content: bytes | None) -> tuple[int, datetime] | None:
+    """When the first of the events in a slot was that has a content, in milliseconds, and was ingested. None if there is
+    none, or if of one of them the content is not known."""
+    firsts = []
+    for told in there:
+        its_content, timestamp_ms, ingested_us = _read_told(told)
+        if its_content == UNKNOWN_CONTENT:
+            return None
+        if its_content == content:
+            firsts.append((ingested_us, timestamp_ms))
+    if not firsts:
+        return None
+    ingested_us, timestamp_ms = min(firsts)
+    return timestamp_ms, EPOCH + timedelta(microseconds=ingested_us)
 
 
 def find_events(clickhouse: ClickHouse, keys: Sequence[Key], doubtful: Sequence[Key]) -> dict[Key, Event]:
