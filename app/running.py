@@ -138,7 +138,7 @@ async def _run(
     try:
         await _until_stopped(stopped, serving, on_ready, started)
     finally:
-        service.is_stopping = True
+        service.stopping.set()
         if jobs is not None:
             jobs.shutdown(wait=False)
         if server is not None and serving is not None:
@@ -242,7 +242,8 @@ def _guarded(work: Callable[[Service], None], service: Service) -> None:
     try:
         work(service)
     except StoreDown as error:
-        log.warning("scheduler.store_down", store=error.store)
+        if not service.stopping.is_set():  # a stop does not wait for what is done again at the next start
+            log.warning("scheduler.store_down", store=error.store)
     except Exception as error:
         log.error("scheduler.failed", work=work.__name__, exc_info=error)
 

@@ -35,7 +35,7 @@ from app.stores.postgres import Postgres, open_postgres
 class Service:
     """What the API and the scheduler share. `ingest` and `upkeep` run in the event loop between `start` and `stop`.
 
-    `is_stopping` tells those who would go on for long that they must come to an end.
+    `stopping` tells those who would go on for long that they must come to an end.
     """
 
     settings: Settings
@@ -54,7 +54,7 @@ class Service:
     journal: Journal | None = None
     data_dir: DataDir | None = None
     price_book: PriceBook = field(default_factory=PriceBook)
-    is_stopping: bool = False
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _ingest: Ingest | None = None
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """Newline-delimited JSON on `/api/v1/events/batch`: read as it comes, answered with counts and the first errors."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from app.service import Service
 
 DEFAULT_ERRORS = 100
 MOST_ERRORS = 10_000
+STOPPING_SECONDS = 1.0
 
 
 class StreamAnswer(Struct):
@@ -47,21 +49,36 @@ async def take_stream(receive: Receive, service: Service, caller: Caller, most_e
     try:
         await stream.take(_pieces(receive, service))
     except ApiError as error:
-        busy = isinstance(error, TooManyRequests | StoreDown)
-        if busy and not await drain(receive, settings.max_body_bytes * DRAINED_TIMES):
+        if isinstance(error, TooManyRequests | StoreDown) and not await _drained(receive, service):
             error.headers["Connection"] = "close"
         error.details = msgspec.to_builtins(StreamAnswer(stream.taken))
         raise
     return StreamAnswer(stream.taken)
 
 
+async def _drained(receive: Receive, service: Service) -> bool:
+    """Read on, that the sender gets to read its answer; whether that came to an end."""
+    try:
+        async with asyncio.timeout(STOPPING_SECONDS if service.stopping.is_set() else None):
+            return await drain(receive, service.settings.max_body_bytes * DRAINED_TIMES)
+    except TimeoutError:
+        return False
+
+
 async def _pieces(receive: Receive, service: Service) -> AsyncIterator[bytes]:
+    stopping = asyncio.create_task(service.stopping.wait())
     more = True
-    while more:
-        if service.is_stopping:
-            raise StoreDown("service")
-        message: Any = await receive()
-        if message["type"] != "http.request":
-            raise BadRequest("the connection ended before the body did")
-        more = message["more_body"]
-        yield message["body"]
+    try:
+        while more:
+            asked = asyncio.ensure_future(receive())
+            await asyncio.wait({asked, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():  # also where nothing comes
+                asked.cancel()
+                raise StoreDown("service")
+            message: Any = asked.result()
+            if message["type"] != "http.request":
+                raise BadRequest("the connection ended before the body did")
+            more = message["more_body"]
+            yield message["body"]
+    finally:
+        stopping.cancel()

@@ -347,24 +347,30 @@ def test_a_store_that_is_lost_in_the_middle(tmp_path: Path) -> None:
         one.start()
         assert stream(api, b"".join(sent)) == taken(12_000, 7_000, 5_000)
         assert count(api) == 12_000
-        cut_by_a_stop(one, api)
+        cut_by_a_stop(one, api, idle=False)
+        one.start()
+        cut_by_a_stop(one, api, idle=True)
     finally:
         one.clean_up()
 
 
-def cut_by_a_stop(server: Server, api: httpx.Client) -> None:
-    """A stream without end does not keep a server from stopping, and is told how far it came."""
-    started = threading.Event()
+def cut_by_a_stop(server: Server, api: httpx.Client, *, idle: bool) -> None:
+    """A stream without end, and one that nothing comes on, do not keep a server from stopping, and are told how far they
+    came."""
+    started, stopped = threading.Event(), threading.Event()
 
     def pieces() -> Iterator[bytes]:
-        while True:
+        while not stopped.is_set():
             yield lines(*(event("first", "s", NOON) for _ in range(500)))
             started.set()
+            if idle:
+                stopped.wait()
 
     with ThreadPoolExecutor(1) as thread:
         answer = thread.submit(send, api, pieces())
         started.wait()
         server.stop()
+        stopped.set()
         response = answer.result()
     told = response.json()
     assert (response.status_code, told["code"]) == (503, "service_unavailable")
