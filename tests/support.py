@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
+import psutil
 
 T = TypeVar("T")
 
 METERHOUSE = str(Path(sys.executable).with_name("meterhouse"))
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
+END_SECONDS = 30.0
 PRIVATE = ("METERHOUSE_",)
 _tls = ssl.create_default_context()  # made once: making it takes longer than most requests
 
@@ -134,10 +136,10 @@ class Server:
         """End whatever is left of it, by process id."""
         self.kill()
         file = self.data_dir / "postgres" / "postmaster.pid"
-        with contextlib.suppress(OSError, ValueError):
-            leftover = int(file.read_text().split()[0])
-            os.kill(leftover, signal.SIGINT)
-            wait_for(lambda: not file.exists(), "the end of a leftover PostgreSQL")
+        with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
+            leftover = psutil.Process(int(file.read_text().split()[0]))
+            leftover.send_signal(signal.SIGINT)
+            leftover.wait(END_SECONDS)
 
     def client(self, key: str | None = None, timeout: float = 60.0) -> httpx.Client:
         """An HTTP client with a key; without one, with the admin key."""

@@ -4,7 +4,7 @@ import re
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,8 @@ class Database:
         first = psutil.Process(int(self._pid_file.read_text().split()[0]))
         every = [first, *first.children(recursive=True)]
         for process in every:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # some come and go
+                process.kill()
         psutil.wait_procs(every)
 
 

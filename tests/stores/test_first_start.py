@@ -42,7 +42,9 @@ def test_a_first_start_can_be_killed_at_any_moment(tmp_path: Path) -> None:
             send_events(api, [event("calls")])
             assert ok(api.get("/api/v1/events"))["meta"]["total_count"] == 1
             assert ok(admin.get("/admin/organizations"))["meta"]["total_count"] == 2
-        server.stop()
+        server.kill()
+        server.start().stop()
+        assert not (data / "postgres" / "postmaster.pid").exists()  # those killed do not count as users of PostgreSQL
         assert server.errors.read_text() == ""
     finally:
         server.clean_up()
