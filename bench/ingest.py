@@ -143,14 +143,15 @@ class Runs:
 
 @dataclass(slots=True)
 class Ours:
-    """What was seen of the service: `fresh` of one that takes nothing else, as the limits and the peer do. In `soon` and
-    `mixed` some events are duplicates: of those sent shortly before, and of any that are stored; `between` are runs
-    without any that took turns with them."""
+    """What was seen of the service: `fresh` of one that takes nothing else, as the limits and the peer do. In `soon`,
+    `later` and `late` some events are duplicates: of those sent shortly before, of the run before, and of what was stored
+    before all that; `between` are runs without any that took turns with them."""
 
     fresh: Runs = field(default_factory=Runs)
     between: Runs = field(default_factory=Runs)
     soon: Runs = field(default_factory=Runs)
-    mixed: Runs = field(default_factory=Runs)
+    later: Runs = field(default_factory=Runs)
+    late: Runs = field(default_factory=Runs)
     singles: Runs = field(default_factory=Runs)
     streams: dict[int, Runs] = field(default_factory=lambda: {number: Runs() for number in STREAMS})
 
@@ -159,7 +160,15 @@ class Ours:
         """Requests that were not answered with success."""
         return sum(
             one.refused
-            for one in (self.fresh, self.between, self.soon, self.mixed, self.singles, *self.streams.values())
+            for one in (
+                self.fresh,
+                self.between,
+                self.soon,
+                self.later,
+                self.late,
+                self.singles,
+                *self.streams.values(),
+            )
         )
 
 
@@ -190,7 +199,8 @@ def _measure_others(ours: Ours, now: int) -> None:
         for turn in range(ROUNDS):
             ours.between.add(*elsewhere(run_batches, api, f"fresh{turn}", now, BATCHES))
             ours.soon.add(*elsewhere(run_batches, api, f"soon{turn}", now, BATCHES, f"soon{turn}"))
-            ours.mixed.add(*elsewhere(run_batches, api, f"mixed{turn}", now, BATCHES, f"fresh{turn}"))
+            ours.later.add(*elsewhere(run_batches, api, f"later{turn}", now, BATCHES, f"fresh{turn}"))
+        ours.late.add(*elsewhere(run_batches, api, "late", now, BATCHES, "fresh0"))
         for number, runs in ours.streams.items():
             runs.add(*elsewhere(run_streams, api, f"lines{number}", now, number))
         ours.singles.add(*elsewhere(run_singles, api, "single", now, SINGLES))
@@ -234,7 +244,11 @@ def _print_batches(ours: Ours, straight: Straight, bare: Runs, peers: Mapping[pe
         way = max((one for one in peers if one.waits_for_disk is waits), key=lambda one: peers[one])
         name = "peer:  PostgreSQL" if waits else "       PostgreSQL that does not wait for the disk"
         _print(f"{name}, {way.size:,} rows", peers[way], rate, GOAL_PEER if waits else None)
-    for what, runs in ((f"the {REPEATED_SOON:,} before it", ours.soon), ("all that are stored", ours.mixed)):
+    for what, runs in (
+        (f"the {REPEATED_SOON:,} before it", ours.soon),
+        ("the million before it", ours.later),
+        ("those before the last 2 million", ours.late),
+    ):
         cost = 1 - runs.readable / ours.between.readable
         found = f"{runs.readable * BATCH:>10,.0f} events/s   costs {cost:.1%}"
         print(

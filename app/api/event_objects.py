@@ -9,7 +9,7 @@ from msgspec import Struct
 from app.api.wire import instant
 from app.metering.event_ids import event_ids
 from app.metering.events import Event, plain
-from app.metering.instants import wire_instant
+from app.metering.instants import REMEMBERED, wire_instant
 
 
 class EventObject(Struct, gc=False):
@@ -27,17 +27,27 @@ class EventObject(Struct, gc=False):
     created_at: str
 
 
+class _Created(dict[datetime, str]):
+    """Instants on the wire; all events of a block have the same."""
+
+    def __missing__(self, received_at: datetime) -> str:
+        if len(self) >= REMEMBERED:
+            self.clear()
+        text = self[received_at] = instant(received_at)
+        return text
+
+
+_created_at = _Created().__getitem__
+
+
 def event_objects(
     events: Sequence[Event], customer_id: str | None = None, subscription_id: str | None = None
 ) -> list[EventObject]:
     """Events on the wire; where they are known, with their customer and subscription."""
-    created_at: dict[datetime, str] = {}  # those of one request were mostly received at one instant
     objects = []
     for event, lago_id in zip(events, event_ids([event.key for event in events]), strict=True):
         _, external_subscription_id, transaction_id = event.key
-        received_at, precise = event.received_at, event.precise_total_amount_cents
-        if received_at not in created_at:
-            created_at[received_at] = instant(received_at)
+        precise = event.precise_total_amount_cents
         objects.append(
             EventObject(  # in their order, for naming them would take half as long again
                 lago_id,
@@ -49,7 +59,7 @@ def event_objects(
                 event.echo,
                 subscription_id,
                 external_subscription_id,
-                created_at[received_at],
+                _created_at(event.received_at),
             )
         )
     return objects

@@ -15,8 +15,8 @@ from app.api.wire import PageMeta, instant, parse_instant
 from app.core.money import decimal_text
 from app.core.timeline import Granularity
 from app.errors import invalid
+from app.metering.instants import EPOCH
 from app.metering.over_time import Owner, Question, TooManyRows, UsedInBucket
-from app.metering.stored import EPOCH
 
 MOST_BUCKETS = 10_000
 MOST_ROWS = 100_000

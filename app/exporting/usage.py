@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from app.analytics.over_time import Asked, in_slices, owner_ids
 from app.exporting.formats import JSON_TEXT, Format
+from app.metering.instants import EPOCH
 from app.metering.over_time import Question, UsedInBucket
-from app.metering.stored import EPOCH
 
 MOST_ROWS = 2_000_000
 """Of one bucket of time."""

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.core.aggregation import Aggregation
 from app.metering.arrivals import last_arrival
-from app.metering.stored import EPOCH
+from app.metering.instants import EPOCH
 from app.models import BillableMetric, EventCheck, Organization, Setting
 from app.stores.clickhouse import ClickHouse, Query
 from app.stores.postgres import Postgres

@@ -28,17 +28,18 @@ from app.errors import Details, StoreDown, TooManyRequests
 from app.metering.acceptance import Request, decide, failures
 from app.metering.definitions import CodeKey, Definitions, Metrics, with_expression
 from app.metering.events import Event, MetricDefinition
+from app.metering.instants import EPOCH
 from app.metering.journal import Journal
-from app.metering.keys import Key, KeyFilter
-from app.metering.recent import RecentEvents
+from app.metering.keys import Key
 from app.metering.rows import EventRow, enriched
-from app.metering.stored import EPOCH, find_events, find_replayed
+from app.metering.seen import SeenEvents
 from app.stores.clickhouse import ClickHouse
 
 log = structlog.get_logger(__name__)
 
 MOST_REMEMBERED = 50_000
 """How many stored events are kept in mind at most: about a kilobyte each."""
+REMEMBERED_AT_ONCE = MOST_REMEMBERED // 2
 ONE_STEP = timedelta(microseconds=1)
 GATHER_STEPS = 4
 GATHER_STEP_SECONDS = 0.0005
@@ -78,10 +79,7 @@ class Ingest:
         self._waiting_events = 0
         self._together = 1
         self._arrived = asyncio.Event()
-        self._known = KeyFilter()
-        self._knows_all = False
-        self._recent = RecentEvents()
-        self._doubtful: set[Key] = set()
+        self._seen = SeenEvents(clickhouse)
         self._blocks: list[_Block] = []
         self._written = 0
         self._rolled_up = 0
@@ -93,6 +91,8 @@ class Ingest:
         self._this_trip = 0
         self._must_restore = False
         self._stamp = EPOCH
+        self._remembered = system_now()
+        self._unremembered = 0
         self._failures = 0
         self._mended_failures = 0
         self._taken: Callable[[Iterable[str], int], None] = lambda _, __: None
@@ -209,28 +209,28 @@ class Ingest:
 
     def forget_stored(self) -> None:
         """Stored events have been changed or deleted: look at them in the store again. Only in a quiet time."""
-        self._recent.forget(self._rolled_up, 0)
+        self._seen.forget_stored(self._rolled_up)
 
     def trust_again(self, failures: int) -> None:
         """The store has been reconciled after so many failures: keys of failed inserts are found there like all others."""
         if failures == self._failures:
-            self._doubtful.clear()
+            self._seen.trust()
         self._mended_failures = failures
         self._readable()
 
     async def _learn_history(self) -> None:
-        while not self._knows_all:
+        while not self._seen.knows_all:
             try:
                 await self._learn_keys()
             except StoreDown:
                 await asyncio.sleep(1)
             else:
-                self._knows_all = True
+                self._seen.knows_all = True
 
     async def _learn_keys(self) -> None:
         parts = self._learn()
         while (part := await self._run(next, parts, None)) is not None:
-            self._known.add(part)
+            self._seen.learn(part)
 
     async def _write_forever(self) -> None:
         while True:
@@ -318,25 +318,12 @@ class Ingest:
         """Those of the requests' events that are there already: written a moment ago, or stored."""
         if not self._clickhouse.embedded:
             await self._learn_keys()
-        known: dict[Key, Event] = {}
-        for request in requests:
-            known |= self._perhaps_known(request.events)
-        seen = self._recent.find(known.keys())
-        suspects = {key: event for key, event in known.items() if key not in seen}
-        doubtful = [key for key in suspects if key in self._doubtful]
-        for key in doubtful:
-            del suspects[key]
-        if suspects:
-            evaluated = {key for key, event in suspects.items() if (key[0], event.code) in metrics}
-            seen |= await self._run(find_replayed, self._clickhouse, suspects, evaluated)
-        if doubtful:
-            seen |= await self._run(find_events, self._clickhouse, (), sorted(doubtful))
+        sought = self._seen.seek(requests)
+        if not sought.suspects and not sought.doubtful:
+            return sought.seen
+        evaluated = {key for key, event in sought.suspects.items() if (key[0], event.code) in metrics}
+        seen: dict[Key, Event] = await self._run(self._seen.look_up, sought, evaluated)
         return seen
-
-    def _perhaps_known(self, events: list[Event]) -> dict[Key, Event]:
-        """Those of the events that are not surely new."""
-        sent = {event.key: event for event in events}
-        return {key: sent[key] for key in self._known.perhaps_known(sent)} if self._knows_all else sent
 
     async def _insert(self, fresh: dict[Key, Event], metrics: Metrics, organizations: Iterable[str]) -> None:
         lines = encode_lines(self._rows(fresh, metrics))
@@ -349,9 +336,8 @@ class Ingest:
                 raise StoreDown("journal") from error
         else:
             await self._insert_events(lines, keys)
-        self._known.add(keys)
         self._written += 1
-        self._recent.add(fresh, self._written)
+        self._seen.write(fresh, self._written)
         self._taken(organizations, self._written)
         self._blocks.append(_Block(self._written, lines if self._journal is None else b"", keys))
         self._next_trip += len(keys)
@@ -364,8 +350,8 @@ class Ingest:
             await self._run(self._clickhouse.insert_lines, "events", lines)
         except BaseException:
             # Whether the rows are in the store is not known: their keys are looked up there if they come again.
-            self._known.add(keys)
-            self._doubtful.update(keys)
+            self._seen.learn(keys)
+            self._seen.doubt(keys)
             self.needs_reconcile.set()
             raise
 
@@ -382,6 +368,7 @@ class Ingest:
                 await self._linger()
             blocks, self._blocks = self._blocks, []
             file = self._journal.turn() if self._journal is not None else 0
+            stamp = self._stamp
             self._next_trip, self._this_trip = 0, self._next_trip
             self._to_roll_up.clear()
             self._hurry.clear()
@@ -390,17 +377,30 @@ class Ingest:
             except Exception as error:  # noqa: BLE001 (whatever went wrong, it is made right from what is durable)
                 # Some tables may have got their rows and some not, so the blocks are not sent again.
                 log.warning("ingest.rollup_failed", blocks=len(blocks), error=str(error)[:500])
-                self._doubtful.update(key for block in blocks for key in block.keys)
+                self._seen.doubt(key for block in blocks for key in block.keys)
                 self._must_restore = True
                 self._failures += 1
                 self.needs_reconcile.set()
+            await self._remember(stamp)
             self._this_trip = 0
             # Other processes may change what is stored.
-            self._recent.forget(blocks[-1].number, MOST_REMEMBERED if self._journal is not None else 0)
+            self._seen.forget(blocks[-1].number, MOST_REMEMBERED if self._journal is not None else 0)
             async with self._progress:
                 self._rolled_up = blocks[-1].number
                 self._progress.notify_all()
             self._readable()
+
+    async def _remember(self, stamp: datetime) -> None:
+        """Have the events of the trips until this one told from memory when they come again: of so many at a time that it
+        costs them little. Other processes may change what is stored; so only where there are none."""
+        self._unremembered += self._this_trip
+        if self._journal is None or self._unremembered < REMEMBERED_AT_ONCE:
+            return
+        try:
+            await self._run(self._seen.remember, self._remembered, stamp)
+        except Exception as error:  # noqa: BLE001 (they are found in the store)
+            log.warning("ingest.not_remembered", error=str(error)[:500])
+        self._remembered, self._unremembered = stamp, 0
 
     def _roll_up(self, blocks: list[_Block], file: int) -> None:
         if self._journal is not None:

@@ -1,8 +1,9 @@
-"""Instants of events as texts. Most events are of the same few seconds, and writing one out takes longer than looking it
-up."""
+"""Instants of events, mostly as texts. Most events are of the same few seconds, and writing one out takes longer than
+looking it up."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_SECONDS = 86_400
 FIRST_DAY = date(1970, 1, 1).toordinal()
 REMEMBERED = 20_000
@@ -25,6 +26,18 @@ class _Texts(dict[int, str]):
         return text
 
 
+class _Instants(dict[int, datetime]):
+    """Instants in microseconds since 1970, made when they are first asked for."""
+
+    def __missing__(self, microseconds: int) -> datetime:
+        if len(self) >= REMEMBERED:
+            self.clear()
+        made = self[microseconds] = EPOCH + timedelta(microseconds=microseconds)
+        return made
+
+
+ingestion_instant = _Instants().__getitem__
+"""An instant given in microseconds since 1970; those of ingestion are the same for all events of a block."""
 store_instant = _Texts(" ", "").__getitem__
 """`2024-04-30 18:00:00.123`, the store's text form of an instant in UTC, given in milliseconds since 1970."""
 wire_instant = _Texts("T", "Z").__getitem__

@@ -13,7 +13,8 @@ from typing import Any
 from uuid import UUID
 
 from app.metering.events import Event
-from app.metering.stored import END, EPOCH, event_of, within
+from app.metering.instants import EPOCH
+from app.metering.stored import END, event_of, within
 from app.stores.clickhouse import ClickHouse, Query
 
 MOST_PASSED_OVER = 100_000

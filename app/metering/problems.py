@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from app.core.aggregation import MAX_VALUE_TEXT, NUMBER, Aggregation
 from app.metering.events import Event
-from app.metering.stored import EPOCH, event_of, within
+from app.metering.instants import EPOCH
+from app.metering.stored import event_of, within
 from app.metering.windows import floor_ms
 from app.models import BillableMetric, BillingPeriod, Invoice, Subscription
 from app.stores.clickhouse import ClickHouse, Query

@@ -2,42 +2,59 @@
 
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from app.metering.events import Event, plain
+from app.metering.instants import EPOCH, ingestion_instant
 from app.metering.keys import Key, content_of, slot_of
+from app.metering.told import ToldInMemory
 from app.stores.clickhouse import ClickHouse, Query
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNKNOWN_CONTENT = bytes(8)
 _read_told = struct.Struct("<8sqq").unpack
 END = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 
-def find_replayed(clickhouse: ClickHouse, sent: Mapping[Key, Event], evaluated: Collection[Key]) -> dict[Key, Event]:
-    """The stored events with the keys of those that were sent. Mostly they are the same, which the key table tells; only
-    the others are looked at themselves, and those of `evaluated`, which are stored with more than was sent."""
-    slots = {key: slot_of(key[0], key[2]) for key in sent}
+def find_replayed(
+    clickhouse: ClickHouse, told: ToldInMemory, sent: Mapping[Key, Event], evaluated: Collection[Key]
+) -> dict[Key, Event]:
+    """The stored events with the keys of those that were sent. Mostly they are the same, which memory tells of the last
+    ones, and of all the key table; only the others are looked at themselves, and those of `evaluated`, which are stored
+    with more than was sent."""
+    slots = {key: slot_of(key[0], key[2]) for key in sent if key not in evaluated}
+    found = _replayed(sent, slots, told.find([*slots.values()]))
+    slots = {key: slots.get(key) or slot_of(key[0], key[2]) for key in sent if key not in found}
+    if not slots:
+        return found
     stored: dict[int, list[bytes]] = {}
     # As a text, for the driver would write numbers one by one, in as long as finding some of them takes.
-    for slot, told in clickhouse.rows(Query("stored_keys", {"slots": str([*slots.values()])})):
-        stored.setdefault(slot, []).append(told)
-    found, others = {}, []
-    for key, event in sent.items():
-        there = stored.get(slots[key])
+    for slot, one in clickhouse.rows(Query("stored_keys", {"slots": str([*slots.values()])})):
+        stored.setdefault(slot, []).append(one)
+    slots = {key: slot for key, slot in slots.items() if slot in stored}
+    found |= _replayed(sent, {key: slot for key, slot in slots.items() if key not in evaluated}, stored)
+    others = sorted(key for key in slots if key not in found)
+    return found | find_events(clickhouse, others, ()) if others else found
+
+
+def _replayed(
+    sent: Mapping[Key, Event], slots: Mapping[Key, int], stored: Mapping[int, Sequence[bytes]]
+) -> dict[Key, Event]:
+    """The stored events of those that were sent whose content is told of their slot."""
+    found = {}
+    for key, slot in slots.items():
+        there = stored.get(slot)
         if there is None:
             continue
+        event = sent[key]
         precise = event.precise_total_amount_cents
-        own = None if key in evaluated else content_of(key, event.code, event.properties, plain(precise) or "")
-        same = _first(there, own)
-        if same is None:
-            others.append(key)
-        else:
-            at, ingested_at = same
+        content = content_of(key, event.code, event.properties, plain(precise) or "")
+        first = None if content is None else _first(there, content)
+        if first is not None:
+            at, ingested_at = first
             found[key] = Event(key, event.code, at, True, event.properties, event.echo, precise, ingested_at)
-    return found | find_events(clickhouse, sorted(others), ()) if others else found
+    return found
 
 
 def _first(there: Sequence[bytes], content: bytes | None) -> tuple[int, datetime] | None:
@@ -53,7 +70,7 @@ def _first(there: Sequence[bytes], content: bytes | None) -> tuple[int, datetime
     if not firsts:
         return None
     ingested_us, timestamp_ms = min(firsts)
-    return timestamp_ms, EPOCH + timedelta(microseconds=ingested_us)
+    return timestamp_ms, ingestion_instant(ingested_us)
 
 
 def find_events(clickhouse: ClickHouse, keys: Sequence[Key], doubtful: Sequence[Key]) -> dict[Key, Event]:

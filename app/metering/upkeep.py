@@ -13,12 +13,13 @@ from sqlalchemy.dialects.postgresql import insert
 from app.clock import system_now
 from app.errors import ApiError
 from app.metering.ingest import Ingest
+from app.metering.instants import EPOCH
 from app.metering.journal import Journal
 from app.metering.keys import Key
 from app.metering.parity import differing_cells
 from app.metering.reconcile import Cell, reconcile_cells, reconcile_metric, reconcile_since
 from app.metering.rereading import MetricKey, pending_dimensions, pending_readings, read_anew, split_anew
-from app.metering.stored import EPOCH, recent_keys
+from app.metering.stored import recent_keys
 from app.models import Setting
 from app.stores.clickhouse import ClickHouse
 from app.stores.postgres import Postgres

@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 from app.catalog.metrics import create_metric
@@ -29,7 +31,7 @@ from app.metering.listing import EventFilter, list_events
 from app.metering.rereading import pending_readings
 from app.metering.rollups import DAYS, MONTHS, ROLLUPS
 from app.metering.rows import EventRow, enriched
-from app.metering.stored import find_event, find_replayed
+from app.metering.stored import find_event
 from app.metering.usage import NOTHING
 from app.metering.windows import floor_ms, window
 from app.service import Service, open_service
@@ -275,7 +277,7 @@ async def sent_again_on_the_way(bench: Bench) -> None:
 
     async def run_slowly(function: Callable[..., Any], *arguments: object) -> Any:
         found = await run(function, *arguments)
-        if function is find_replayed:
+        if function == ingest._seen.look_up:
             await ingest.settled()
         return found
 
@@ -288,8 +290,8 @@ async def sent_again_on_the_way(bench: Bench) -> None:
 
 
 async def told_by_their_keys(bench: Bench) -> None:
-    """Events that are sent again when nobody remembers them are told by the key table, whatever their texts are, and only
-    where that leaves no telling by what is stored; others with their keys are refused."""
+    """Events that are sent again when they are not remembered whole are told by the key table, or what memory has of it,
+    whatever their texts are, and only where that leaves no telling by what is stored; others are refused."""
     case, ingest = "told by keys", bench.service.ingest
     odd = {"quotes": "'\"`", "path": "C:\\dir\\", "emoji": "\N{PARTY POPPER}", "empty": "", "line": "a\nb\tc"}
     plain = [bench.event(case, "bytes", number, **dict(list(odd.items())[:number])) for number in range(len(odd) + 1)]
@@ -299,28 +301,38 @@ async def told_by_their_keys(bench: Bench) -> None:
     ]
     untold = [bench.event(case, "bytes", 20, nul="a\0b")]
     events = [*plain, *priced, *untold]
-    await bench.accept(list(events))
+    with mock.patch("app.metering.ingest.REMEMBERED_AT_ONCE", 1):
+        await bench.accept(list(events))
 
     async def again(sent: list[Event]) -> list[Event]:
         async with ingest.quiet():
-            ingest.forget_stored()
+            forget()
         return await ingest.accept([replace(one, received_at=system_now()) for one in sent], batch=True)
 
+    async def refused() -> int:
+        count = 0
+        for other in (
+            replace(plain[1], properties={**plain[1].properties, "quotes": "'"}),
+            replace(plain[2], code="peak"),
+            replace(priced[1], precise_total_amount_cents=None),
+            replace(plain[3], timestamp_ms=plain[3].timestamp_ms + 1),
+        ):
+            try:
+                await again([other])
+            except Invalid:
+                count += 1
+        return count
+
+    forget: Callable[[], None] = partial(ingest._seen.forget, ingest.rolled_up, 0)
+    with counted(bench.service) as asked_memory:
+        remembered = bench.came(await again([*plain, *priced]))
+    refusals = [await refused()]
+    forget = ingest.forget_stored
     with counted(bench.service) as asked_for_told:
         told = bench.came(await again([*plain, *priced]))
     with counted(bench.service) as asked_for_untold:
         looked_at = bench.came(await again(untold))
-    refused = 0
-    for other in (
-        replace(plain[1], properties={**plain[1].properties, "quotes": "'"}),
-        replace(plain[2], code="peak"),
-        replace(priced[1], precise_total_amount_cents=None),
-        replace(plain[3], timestamp_ms=plain[3].timestamp_ms + 1),
-    ):
-        try:
-            await again([other])
-        except Invalid:
-            refused += 1
+    refusals.append(await refused())
     stored = [find_event(bench.service.clickhouse, bench.organization, one.key[2]) for one in events]
     came = bench.came([one for one in stored if one is not None])
     bench.note(
@@ -328,7 +340,8 @@ async def told_by_their_keys(bench: Bench) -> None:
         events,
         told=([told, asked_for_told], [came[:-1], {"stored_keys": 1}]),
         looked_at=([looked_at, asked_for_untold], [came[-1:], {"stored_keys": 1, "events_by_key": 1}]),
-        refused=(refused, 4),
+        remembered=([remembered, asked_memory], [came[:-1], {}]),
+        refused=(refusals, [4, 4]),
     )
 
 

@@ -56,7 +56,7 @@ class Driven:
 
     async def __aenter__(self) -> "Driven":
         self.ingest.start()
-        await until(lambda: self.ingest._knows_all)  # before that it looks for keys in the store
+        await until(lambda: self.ingest._seen.knows_all)  # before that it looks for keys in the store
         return self
 
     async def __aexit__(self, *error: object) -> None:
