@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 METERHOUSE = str(Path(sys.executable).with_name("meterhouse"))
 START_SECONDS = 60.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 10.0
+END_SECONDS = 30.0
 PRIVATE = ("METERHOUSE_",)
 _tls = ssl.create_default_context()  # made once: making it takes longer than most requests
 
@@ -138,7 +139,7 @@ class Server:
         with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
             leftover = psutil.Process(int(file.read_text().split()[0]))
             leftover.send_signal(signal.SIGINT)
-            leftover.wait(STOP_SECONDS)
+            leftover.wait(END_SECONDS)
 
     def client(self, key: str | None = None, timeout: float = 60.0) -> httpx.Client:
         """An HTTP client with a key; without one, with the admin key."""
