@@ -1,7 +1,8 @@
 """Newline-delimited JSON on `/api/v1/events/batch`: read as it comes, answered with counts and the first errors."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -47,7 +48,8 @@ async def take_stream(receive: Receive, service: Service, caller: Caller, most_e
         most_errors=most_errors,
     )
     try:
-        await stream.take(_pieces(receive, service))
+        async with aclosing(_pieces(receive, service)) as pieces:
+            await stream.take(pieces)
     except ApiError as error:
         if isinstance(error, TooManyRequests | StoreDown) and not await _drained(receive, service):
             error.headers["Connection"] = "close"
@@ -65,7 +67,7 @@ async def _drained(receive: Receive, service: Service) -> bool:
         return False
 
 
-async def _pieces(receive: Receive, service: Service) -> AsyncIterator[bytes]:
+async def _pieces(receive: Receive, service: Service) -> AsyncGenerator[bytes, None]:
     stopping = asyncio.create_task(service.stopping.wait())
     more = True
     try:

@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 MOST_REMEMBERED = 50_000
 """How many stored events are kept in mind at most: about a kilobyte each."""
 REMEMBERED_AT_ONCE = MOST_REMEMBERED // 2
+"""From how many stored events on it is worth a query to have them told from memory, before they are kept whole no more."""
 ONE_STEP = timedelta(microseconds=1)
 GATHER_STEPS = 4
 GATHER_STEP_SECONDS = 0.0005

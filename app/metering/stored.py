@@ -23,18 +23,18 @@ def find_replayed(
     """The stored events with the keys of those that were sent. Mostly they are the same, which memory tells of the last
     ones, and of all the key table; only the others are looked at themselves, and those of `evaluated`, which are stored
     with more than was sent."""
-    slots = {key: slot_of(key[0], key[2]) for key in sent if key not in evaluated}
-    found = _replayed(sent, slots, told.find([*slots.values()]))
-    slots = {key: slots.get(key) or slot_of(key[0], key[2]) for key in sent if key not in found}
-    if not slots:
+    slots = {key: slot_of(key[0], key[2]) for key in sent}
+    as_sent = {key: event for key, event in sent.items() if key not in evaluated}
+    found = _replayed(as_sent, slots, told.find([*slots.values()]))
+    left = [key for key in sent if key not in found]
+    if not left:
         return found
     stored: dict[int, list[bytes]] = {}
     # As a text, for the driver would write numbers one by one, in as long as finding some of them takes.
-    for slot, one in clickhouse.rows(Query("stored_keys", {"slots": str([*slots.values()])})):
+    for slot, one in clickhouse.rows(Query("stored_keys", {"slots": str([slots[key] for key in left])})):
         stored.setdefault(slot, []).append(one)
-    slots = {key: slot for key, slot in slots.items() if slot in stored}
-    found |= _replayed(sent, {key: slot for key, slot in slots.items() if key not in evaluated}, stored)
-    others = sorted(key for key in slots if key not in found)
+    found |= _replayed({key: as_sent[key] for key in left if key in as_sent}, slots, stored)
+    others = sorted(key for key in left if key not in found and slots[key] in stored)
     return found | find_events(clickhouse, others, ()) if others else found
 
 
@@ -43,11 +43,10 @@ def _replayed(
 ) -> dict[Key, Event]:
     """The stored events of those that were sent whose content is told of their slot."""
     found = {}
-    for key, slot in slots.items():
-        there = stored.get(slot)
+    for key, event in sent.items():
+        there = stored.get(slots[key])
         if there is None:
             continue
-        event = sent[key]
         precise = event.precise_total_amount_cents
         content = content_of(key, event.code, event.properties, plain(precise) or "")
         first = None if content is None else _first(there, content)
@@ -57,7 +56,7 @@ def _replayed(
     return found
 
 
-def _first(there: Sequence[bytes], content: bytes | None) -> tuple[int, datetime] | None:
+def _first(there: Sequence[bytes], content: bytes) -> tuple[int, datetime] | None:
     """When the first of the events in a slot was that has a content, in milliseconds, and was ingested. None if there is
     none, or if of one of them the content is not known."""
     firsts = []
