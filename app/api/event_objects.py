@@ -1,7 +1,6 @@
 """Events on the wire (metering spec 1.6)."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
@@ -9,7 +8,7 @@ from msgspec import Struct
 from app.api.wire import instant
 from app.metering.event_ids import event_ids
 from app.metering.events import Event, plain
-from app.metering.instants import REMEMBERED, wire_instant
+from app.metering.instants import Remembered, wire_instant
 
 
 class EventObject(Struct, gc=False):
@@ -27,17 +26,7 @@ class EventObject(Struct, gc=False):
     created_at: str
 
 
-class _Created(dict[datetime, str]):
-    """Instants on the wire; all events of a block have the same."""
-
-    def __missing__(self, received_at: datetime) -> str:
-        if len(self) >= REMEMBERED:
-            self.clear()
-        text = self[received_at] = instant(received_at)
-        return text
-
-
-_created_at = _Created().__getitem__
+_created_at = Remembered(instant).__getitem__  # all events of a block have the same
 
 
 def event_objects(
