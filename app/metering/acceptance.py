@@ -16,11 +16,21 @@ _TAKEN = {"transaction_id": ["value_already_exist"]}
 
 @dataclass(slots=True)
 class Request:
-    """The events of one HTTP request, waiting to be written. `batch` says how errors name their place."""
+    """The events of one HTTP request, waiting to be written. `batch` says how errors name their place; `by_key` has the
+    first event of each key, in order, and `again` what came after it with the same key."""
 
     events: list[Event]
     batch: bool
     answer: asyncio.Future[list[Event]]
+    by_key: dict[Key, Event] = field(init=False)
+    again: list[Event] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.by_key = {event.key: event for event in self.events}
+        self.again = []
+        if len(self.by_key) < len(self.events):
+            self.by_key.clear()
+            self.again = [event for event in self.events if self.by_key.setdefault(event.key, event) is not event]
 
 
 @dataclass(slots=True)
@@ -49,15 +59,18 @@ def decide(
 
 
 def _take_whole(request: Request, seen: Mapping[Key, Event], accepted: Accepted) -> bool:
-    """Take a request that sends no key twice, and nothing that must be refused, as most are. False for any other."""
-    fresh = {event.key: event for event in request.events}
-    if len(fresh) < len(request.events):
-        return False
+    """Take a request in which nothing must be refused, as most are. False for any other."""
+    fresh, answer = request.by_key, request.events
     firsts = {key: there[key] for there in (seen, accepted.fresh) for key in fresh.keys() & there.keys()}
-    if not all(fresh.pop(key).repeats(first) for key, first in firsts.items()):
-        return False
+    if firsts or request.again:
+        answered = fresh | firsts
+        if not all(event.repeats(answered[event.key]) for event in (*map(fresh.__getitem__, firsts), *request.again)):
+            return False
+        answer = [answered[event.key] for event in answer] if request.again else list(answered.values())
+        fresh = fresh.copy()
+        for key in firsts:
+            del fresh[key]
     accepted.fresh.update(fresh)
-    answer = [firsts.get(event.key, event) for event in request.events] if firsts else request.events
     accepted.answers.append((request, answer))
     return True
 

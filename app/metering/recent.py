@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from app.metering.events import Event
 from app.metering.keys import Key
 
-CHUNK_EVENTS = 8_000
+CHUNK_EVENTS = 20_000
 
 
 @dataclass(slots=True)

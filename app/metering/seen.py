@@ -48,7 +48,7 @@ class SeenEvents:
         """What can be told of the events of these requests without the store."""
         known: dict[Key, Event] = {}
         for request in requests:
-            known |= self._perhaps_known(request.events)
+            known |= self._perhaps_known(request.by_key)
         seen = self._recent.find(known.keys())
         suspects = {key: event for key, event in known.items() if key not in seen}
         doubtful = [key for key in suspects if key in self._doubtful]
@@ -88,7 +88,6 @@ class SeenEvents:
         """The store has been reconciled: doubtful keys are found like all others."""
         self._doubtful.clear()
 
-    def _perhaps_known(self, events: list[Event]) -> dict[Key, Event]:
+    def _perhaps_known(self, sent: dict[Key, Event]) -> dict[Key, Event]:
         """Those of the events that are not surely new."""
-        sent = {event.key: event for event in events}
         return {key: sent[key] for key in self._known.perhaps_known(sent)} if self.knows_all else sent

@@ -14,12 +14,17 @@ from app.metering.events import Event
 RECEIVED = datetime(2024, 5, 1, tzinfo=UTC)
 
 
-def event(number: int, text: str) -> Event:
-    """One of the events with a key."""
-    return Event(("org", "sub", str(number)), "calls", 0, True, {"text": text}, {"text": text}, None, RECEIVED)
+NOW_MS = 1
 
 
-EVENTS = st.builds(event, st.integers(0, 12), st.sampled_from("aaab"))
+def event(number: int, text: str, given_ms: int | None) -> Event:
+    """One of the events with a key; without a time it is of now."""
+    timestamp_ms = NOW_MS if given_ms is None else given_ms
+    given = given_ms is not None
+    return Event(("org", "sub", str(number)), "calls", timestamp_ms, given, {"text": text}, {}, None, RECEIVED)
+
+
+EVENTS = st.builds(event, st.integers(0, 12), st.sampled_from("aaaab"), st.sampled_from([None, 0, 0, 0, NOW_MS]))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +46,9 @@ def test_as_if_one_by_one(loop: asyncio.AbstractEventLoop, blocks: list[list[Eve
         mine = dict(there)
         conflicts = []
         for position, one in enumerate(request.events):
-            if mine.setdefault(one.key, one).properties != one.properties:
+            first = mine.setdefault(one.key, one)
+            other_time = one.timestamp_given and one.timestamp_ms != first.timestamp_ms
+            if first.properties != one.properties or other_time:
                 conflicts.append(str(position))
         if conflicts:
             refused.append((request, conflicts))
@@ -49,7 +56,7 @@ def test_as_if_one_by_one(loop: asyncio.AbstractEventLoop, blocks: list[list[Eve
             there = mine
             taken.append((request, [mine[one.key] for one in request.events]))
 
-    assert accepted.fresh == {key: one for key, one in there.items() if key not in seen}
+    assert [*accepted.fresh.items()] == [(key, one) for key, one in there.items() if key not in seen]
     assert [(request, [*map(id, answer)]) for request, answer in accepted.answers] == [
         (request, [*map(id, answer)]) for request, answer in taken
     ]
