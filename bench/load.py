@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import pytest
 
 from app.service import Service
 from tests.support import Server, running
@@ -352,17 +353,18 @@ def end_well_when_told() -> None:
 def counted(service: Service) -> Iterator[Counter[str]]:
     """The number of queries that ClickHouse is asked, by name."""
     queries: Counter[str] = Counter()
-    clickhouse, asked = service.clickhouse, service.clickhouse.rows
 
-    def counting(query: Any) -> Any:
-        queries[query.name] += 1
-        return asked(query)
+    def counting(asked: Callable[[Any], R]) -> Callable[[Any], R]:
+        def ask(query: Any) -> R:
+            queries[query.name] += 1
+            return asked(query)
 
-    clickhouse.rows = counting  # type: ignore[method-assign]
-    try:
+        return ask
+
+    with pytest.MonkeyPatch.context() as patched:
+        for way in ("rows", "table"):
+            patched.setattr(service.clickhouse, way, counting(getattr(service.clickhouse, way)))
         yield queries
-    finally:
-        clickhouse.rows = asked  # type: ignore[method-assign]
 
 
 def verdict(met: bool) -> str:

@@ -1,11 +1,11 @@
 """Event keys: the memory of them, surely new or perhaps seen before (design: dedupe before the insert), and where they are
 stored."""
 
-import hashlib
 import math
 from collections.abc import Collection, Iterable, Mapping
 
 from rbloom import Bloom
+from xxhash import xxh3_64_intdigest
 
 FIRST_CAPACITY = 1_000_000
 FIRST_FALSE_POSITIVES = 0.00001
@@ -59,18 +59,19 @@ def _filter(keys: int, false_positives: float) -> Bloom:
 
 def slot_of(organization_id: str, transaction_id: str) -> int:
     """Where the key table has the events of an organization with a transaction id; seldom others, too."""
-    return int.from_bytes(_half_md5(organization_id + transaction_id), "big")
+    return _hash(organization_id + transaction_id)
 
 
-def content_of(key: Key, code: str, properties: Mapping[str, str], precise_amount: str) -> bytes | None:
+def content_of(key: Key, code: str, properties: Mapping[str, str], precise_amount: str) -> int | None:
     """A hash of the content of an event as the key table has it: of two with one slot the same only where these are the
     same. None where the texts leave no telling, for there is a NUL in them. `properties` as they were sent, in their
     order."""
-    names, texts = "\0".join(properties), "\0".join(properties.values())
-    text = f"{key[1]}\0{code}\0{precise_amount}\0{len(properties)}\0{names}\0{texts}"
-    separators = 5 + 2 * max(len(properties) - 1, 0)
-    return _half_md5(text) if text.count("\0") == separators else None
+    count = len(properties)
+    names_and_texts = "\0".join((*properties, *properties.values())) if count else "\0"
+    text = f"{key[1]}\0{code}\0{precise_amount}\0{count}\0{names_and_texts}"
+    separators = 4 + (2 * count - 1 if count else 1)
+    return _hash(text) if text.count("\0") == separators else None
 
 
-def _half_md5(text: str) -> bytes:
-    return hashlib.md5(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()[:8]
+def _hash(text: str) -> int:
+    return xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))

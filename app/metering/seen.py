@@ -9,7 +9,7 @@ from app.metering.events import Event
 from app.metering.keys import Key, KeyFilter
 from app.metering.recent import RecentEvents
 from app.metering.stored import find_events, find_replayed
-from app.metering.told import ToldInMemory
+from app.metering.told import ToldInMemory, ToldRows
 from app.stores.clickhouse import ClickHouse, Query
 
 
@@ -69,7 +69,8 @@ class SeenEvents:
     def remember(self, after: datetime, until: datetime) -> None:
         """Have events that were ingested after an instant, until another, and are stored, told from memory. For any thread;
         not while stored events are changed."""
-        self._told.add(self._clickhouse.table(Query("told_between", {"after": after, "until": until})))
+        table = self._clickhouse.table(Query("told_between", {"after": after, "until": until}))
+        self._told.add(ToldRows.of_table(table))
 
     def forget(self, until_block: int, most: int) -> None:
         """The events of blocks up to one are in the store: keep whole only about `most` of them."""

@@ -1,6 +1,5 @@
 """Events as they are in the store, found by key or by transaction id (metering spec 1.7)."""
 
-import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,11 +8,9 @@ from uuid import UUID
 from app.metering.events import Event, plain
 from app.metering.instants import EPOCH, ingestion_instant
 from app.metering.keys import Key, content_of, slot_of
-from app.metering.told import ToldInMemory
+from app.metering.told import ToldInMemory, ToldRows, firsts
 from app.stores.clickhouse import ClickHouse, Query
 
-UNKNOWN_CONTENT = bytes(8)
-_read_told = struct.Struct("<8sqq").unpack
 END = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 
@@ -24,52 +21,40 @@ def find_replayed(
     ones, and of all the key table; only the others are looked at themselves, and those of `evaluated`, which are stored
     with more than was sent."""
     slots = {key: slot_of(key[0], key[2]) for key in sent}
-    as_sent = {key: event for key, event in sent.items() if key not in evaluated}
-    found = _replayed(as_sent, slots, told.find([*slots.values()]))
+    contents = {
+        key: content
+        for key, event in sent.items()
+        if key not in evaluated and (content := _content_of(event)) is not None
+    }
+    found = _replayed(told.parts, sent, slots, contents)
     left = [key for key in sent if key not in found]
     if not left:
         return found
-    stored: dict[int, list[bytes]] = {}
     # As a text, for the driver would write numbers one by one, in as long as finding some of them takes.
-    for slot, one in clickhouse.rows(Query("stored_keys", {"slots": str([slots[key] for key in left])})):
-        stored.setdefault(slot, []).append(one)
-    found |= _replayed({key: as_sent[key] for key in left if key in as_sent}, slots, stored)
-    others = sorted(key for key in left if key not in found and slots[key] in stored)
+    query = Query("stored_keys", {"slots": str([slots[key] for key in left])})
+    stored = ToldRows.of_table(clickhouse.table(query))
+    found |= _replayed([stored], sent, slots, {key: contents[key] for key in left if key in contents})
+    there = set(stored.slots.tolist())
+    others = sorted(key for key in left if key not in found and slots[key] in there)
     return found | find_events(clickhouse, others, ()) if others else found
 
 
+def _content_of(event: Event) -> int | None:
+    return content_of(event.key, event.code, event.properties, plain(event.precise_total_amount_cents) or "")
+
+
 def _replayed(
-    sent: Mapping[Key, Event], slots: Mapping[Key, int], stored: Mapping[int, Sequence[bytes]]
+    parts: Sequence[ToldRows], sent: Mapping[Key, Event], slots: Mapping[Key, int], contents: Mapping[Key, int]
 ) -> dict[Key, Event]:
     """The stored events of those that were sent whose content is told of their slot."""
     found = {}
-    for key, event in sent.items():
-        there = stored.get(slots[key])
-        if there is None:
-            continue
-        precise = event.precise_total_amount_cents
-        content = content_of(key, event.code, event.properties, plain(precise) or "")
-        first = None if content is None else _first(there, content)
-        if first is not None:
-            at, ingested_at = first
-            found[key] = Event(key, event.code, at, True, event.properties, event.echo, precise, ingested_at)
+    keys = [*contents]
+    for place, at, ingested_us in firsts(parts, [slots[key] for key in keys], contents.values()):
+        key = keys[place]
+        event = sent[key]
+        precise, ingested_at = event.precise_total_amount_cents, ingestion_instant(ingested_us)
+        found[key] = Event(key, event.code, at, True, event.properties, event.echo, precise, ingested_at)
     return found
-
-
-def _first(there: Sequence[bytes], content: bytes) -> tuple[int, datetime] | None:
-    """When the first of the events in a slot was that has a content, in milliseconds, and was ingested. None if there is
-    none, or if of one of them the content is not known."""
-    firsts = []
-    for told in there:
-        its_content, timestamp_ms, ingested_us = _read_told(told)
-        if its_content == UNKNOWN_CONTENT:
-            return None
-        if its_content == content:
-            firsts.append((ingested_us, timestamp_ms))
-    if not firsts:
-        return None
-    ingested_us, timestamp_ms = min(firsts)
-    return timestamp_ms, ingestion_instant(ingested_us)
 
 
 def find_events(clickhouse: ClickHouse, keys: Sequence[Key], doubtful: Sequence[Key]) -> dict[Key, Event]:

@@ -1,7 +1,8 @@
-"""What replays of the events stored last are told by, in memory: most of what is sent again was sent in the last minutes,
-and looking for it in the store takes several times as long (metering spec 1.4)."""
+"""What replays are told by: rows of the key table, sought by slot and content for many events at once. Those of the events
+stored last are kept in memory: most of what is sent again was sent in the last minutes, and looking for it in the store
+takes several times as long (metering spec 1.4)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,66 +12,93 @@ MOST_EVENTS = 2_000_000
 """How many are kept in memory at most, in 32 bytes each; when there would be more, the oldest part is forgotten."""
 PARTS = 2
 """A part is no larger than this share of all, unless it came so."""
-TOLD = np.dtype("V24")
+TOLD = np.dtype([("content", "<u8"), ("timestamp_ms", "<i8"), ("ingested_us", "<i8")])
+"""The key table's column `told`. The content is a hash; where it is not known it is 0, and so are the others."""
+UNKNOWN = 0
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class ToldRows:
     """Rows of the key table, sorted by slot."""
 
     slots: Any
     told: Any
 
     @staticmethod
-    def of(slots: Any, told: Any) -> "_Part":
+    def of(slots: Any, told: Any) -> "ToldRows":
+        """These rows, in any order."""
         order = np.argsort(slots, kind="stable")
-        return _Part(slots[order], told[order])
+        return ToldRows(slots[order], told[order])
+
+    @staticmethod
+    def of_table(table: Any) -> "ToldRows":
+        """Those of an Arrow table of `slot` and `told`."""
+        told = table["told"].combine_chunks()
+        rows = np.frombuffer(told.buffers()[1] or b"", TOLD)
+        return ToldRows.of(table["slot"].to_numpy(), rows[told.offset : told.offset + len(told)])
 
     def __len__(self) -> int:
         return len(self.slots)
 
+    def in_slots(self, slots: Any) -> tuple[Any, Any]:
+        """For each row in one of these slots, which are sorted, the slot's place among them; and what the rows tell."""
+        first = self.slots.searchsorted(slots)
+        places = np.flatnonzero(self.slots.take(first, mode="clip") == slots) if len(self) else first[:0]
+        first = first[places]
+        counts = self.slots.searchsorted(slots[places], "right") - first
+        before = np.cumsum(counts) - counts
+        rows = np.repeat(first - before, counts) + np.arange(counts.sum())
+        return np.repeat(places, counts), self.told[rows]
+
+
+def firsts(
+    parts: Sequence[ToldRows], slots: Collection[int], contents: Collection[int]
+) -> Iterator[tuple[int, int, int]]:
+    """Of events that were sent, by slot and content, those that are told to be replays: the place of each among them, and
+    when the first event with its content in its slot was, in milliseconds, and was ingested, in microseconds.
+
+    Nothing is told of a slot where the content of an event is not known.
+    """
+    sought = np.fromiter(slots, np.uint64, len(slots))
+    by_slot = np.argsort(sought)
+    found = [part.in_slots(sought[by_slot]) for part in parts]
+    places = by_slot[np.concatenate([by_slot[:0], *(places for places, _ in found)])]
+    told = np.concatenate([np.empty(0, TOLD), *(told for _, told in found)])
+    same = told["content"] == np.fromiter(contents, np.uint64, len(contents))[places]
+    unknown = told["content"] == UNKNOWN
+    if unknown.any():
+        same &= ~np.isin(places, places[unknown])
+    places, told = places[same], told[same]
+    order = np.lexsort((told["timestamp_ms"], told["ingested_us"], places))
+    order = order[np.flatnonzero(np.diff(places[order], prepend=-1))]
+    first = told[order]
+    return zip(places[order].tolist(), first["timestamp_ms"].tolist(), first["ingested_us"].tolist(), strict=True)
+
 
 class ToldInMemory:
-    """The key table's rows of the events stored last, in parts that come out of date one by one."""
+    """The key table's rows of the events stored last, in `parts` that come out of date one by one."""
 
     def __init__(self, most: int = MOST_EVENTS) -> None:
         self._most = most
-        self._parts: list[_Part] = []
+        self.parts: Sequence[ToldRows] = ()
 
-    def add(self, rows: Any) -> None:
-        """Keep more rows, an Arrow table of `slot` and `told`, and forget the oldest if there are too many."""
-        if not rows.num_rows:
+    def add(self, rows: ToldRows) -> None:
+        """Keep more rows, and forget the oldest if there are too many."""
+        if not len(rows):
             return
-        told = rows["told"].combine_chunks()
-        texts = np.frombuffer(told.buffers()[1], TOLD)[told.offset : told.offset + len(told)]
-        parts = [*self._parts, _Part.of(rows["slot"].to_numpy(), texts)]
+        parts = [*self.parts, rows]
         # Parts of about the same size become one, so that a few have to be searched.
         while len(parts) > 1 and self._should_be_one(*map(len, parts[-2:])):
             last, before = parts.pop(), parts.pop()
             both = np.concatenate((before.slots, last.slots)), np.concatenate((before.told, last.told))
-            parts.append(_Part.of(*both))
+            parts.append(ToldRows.of(*both))
         while len(parts) > 1 and sum(map(len, parts)) > self._most:
             parts.pop(0)
-        self._parts = parts
+        self.parts = parts
 
     def _should_be_one(self, before: int, last: int) -> bool:
         return before < 2 * last and before + last <= self._most // PARTS
 
-    def find(self, slots: Sequence[int]) -> dict[int, list[bytes]]:
-        """All that is kept of these slots."""
-        every = np.unique(np.fromiter(slots, np.uint64, len(slots)))
-        found: dict[int, list[bytes]] = {}
-        for part in self._parts:
-            wanted, places = every, part.slots.searchsorted(every)
-            while wanted.size:  # once more than a slot has rows, which are mostly one or none
-                hits = np.flatnonzero(part.slots.take(places, mode="clip") == wanted)
-                hits = hits[places[hits] < len(part)]
-                wanted, places = wanted[hits], places[hits]
-                for slot, one in zip(wanted.tolist(), part.told[places].tolist(), strict=True):
-                    found.setdefault(slot, []).append(one)
-                places = places + 1
-        return found
-
     def forget(self) -> None:
         """Forget everything."""
-        self._parts = []
+        self.parts = ()

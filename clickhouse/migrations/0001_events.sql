@@ -43,7 +43,7 @@ SELECT * EXCEPT (properties, replaced) FROM event_feed;
 -- microseconds; zeros where the hash is not known, and what was sent must be looked at in `events`.
 CREATE TABLE IF NOT EXISTS event_keys
 (
-    slot UInt64 MATERIALIZED halfMD5(concat(toString(organization_id), transaction_id)) CODEC(NONE),
+    slot UInt64 MATERIALIZED xxh3(concat(toString(organization_id), transaction_id)) CODEC(NONE),
     told FixedString(24) CODEC(NONE),
     timestamp DateTime64(3, 'UTC'),
     ingested_at DateTime64(6, 'UTC'),
@@ -61,11 +61,11 @@ SETTINGS index_granularity = 256, min_compress_block_size = 2048;
 CREATE MATERIALIZED VIEW IF NOT EXISTS event_keys_view TO event_keys AS
 SELECT
     toFixedString(if(empty(replaced), concat(
-        substring(MD5(concat(
+        reinterpretAsFixedString(xxh3(concat(
             external_subscription_id, '\0', code, '\0', ifNull(toString(precise_total_amount_cents), ''), '\0',
             toString(length(properties)), '\0',
             arrayStringConcat(mapKeys(properties), '\0'), '\0', arrayStringConcat(mapValues(properties), '\0')
-        )), 1, 8),
+        ))),
         reinterpretAsFixedString(toUnixTimestamp64Milli(timestamp)),
         reinterpretAsFixedString(toUnixTimestamp64Micro(ingested_at))
     ), ''), 24) AS told,

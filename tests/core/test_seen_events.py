@@ -1,6 +1,7 @@
 """Which events are there already: told right whatever is written, remembered, forgotten, deleted or has failed."""
 
 import json
+import struct
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -43,29 +44,32 @@ class Stored:
         self.lately: Callable[[], list[Event]] = list
 
     def rows(self, query: Query) -> Iterator[Any]:
-        if query.name == "stored_keys":
-            slots = set(json.loads(query.parameters["slots"]))
-            for key, event in self.told.items():
-                slot = slot_of(key[0], key[2])
-                if slot in slots:
-                    yield slot, told_by(event)
-        elif query.name == "events_by_key":
+        if query.name == "events_by_key":
             yield from map(row, found_in(self.told, query))
         else:
             assert query.name == "events_by_key_raw"
             yield from map(row, found_in(self.told | self.raw, query))
 
-    def table(self, _: Query) -> pa.Table:
-        events = self.lately()
-        slots = pa.array([slot_of(one.key[0], one.key[2]) for one in events], pa.uint64())
-        return pa.table({"slot": slots, "told": pa.array(map(told_by, events), pa.binary(24))})
+    def table(self, query: Query) -> pa.Table:
+        if query.name == "stored_keys":
+            slots = set(json.loads(query.parameters["slots"]))
+            events = [event for event in self.told.values() if slot(event) in slots]
+        else:
+            assert query.name == "told_between"
+            events = self.lately()
+        columns = {"slot": pa.array(map(slot, events), pa.uint64()), "told": pa.array(map(told, events), pa.binary(24))}
+        return pa.table(columns)
 
 
-def told_by(event: Event) -> bytes:
+def slot(event: Event) -> int:
+    return slot_of(event.key[0], event.key[2])
+
+
+def told(event: Event) -> bytes:
     content = content_of(event.key, event.code, event.properties, "")
     assert content is not None
     ingested = (event.received_at - EPOCH) // timedelta(microseconds=1)
-    return content + event.timestamp_ms.to_bytes(8, "little") + ingested.to_bytes(8, "little")
+    return struct.pack("<Qqq", content, event.timestamp_ms, ingested)
 
 
 def found_in(events: dict[Key, Event], query: Query) -> Iterator[Event]:

@@ -1,4 +1,7 @@
-"""The key table's rows in memory: those added last are found, and told apart, however they came."""
+"""The key table's rows: those added last are kept, and what they tell of events that are sent again."""
+
+import struct
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pytest
@@ -6,61 +9,81 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.metering import told
-from app.metering.told import ToldInMemory
+from app.metering.told import UNKNOWN, ToldInMemory, ToldRows, firsts
 
-SLOTS = st.integers(0, 2**64 - 1)
-NEAR = st.integers(0, 40)
+Row = tuple[int, int, int, int]
+"""Slot, content, time of the event and of its ingestion."""
+
+SLOTS = st.integers(0, 2) | st.integers(0, 2**64 - 1)
+CONTENTS = st.integers(1, 2) | st.just(2**64 - 1)
+ROWS = st.tuples(SLOTS, CONTENTS | st.just(UNKNOWN), st.integers(0, 3), st.integers(0, 3))
 
 
-def rows(slots: list[int], first: int) -> pa.Table:
-    texts = [number.to_bytes(24, "little") for number in range(first, first + len(slots))]
-    return pa.table({"slot": pa.array(slots, pa.uint64()), "told": pa.array(texts, pa.binary(24))})
+def rows(*given: Row) -> ToldRows:
+    return ToldRows.of_table(table(given))
 
 
-@given(
-    parts=st.lists(st.lists(SLOTS | NEAR, max_size=12), max_size=14),
-    asked=st.lists(SLOTS | NEAR, max_size=8),
-    most=st.integers(24, 80),
-)
+def table(given: Sequence[Row]) -> pa.Table:
+    texts = [struct.pack("<Qqq", *row[1:]) for row in given]
+    return pa.table({"slot": pa.array([row[0] for row in given], pa.uint64()), "told": pa.array(texts, pa.binary(24))})
+
+
+@given(parts=st.lists(st.lists(ROWS, max_size=12), max_size=4), data=st.data())
 @settings(deadline=None)
-def test_what_was_added_last_is_found(parts: list[list[int]], asked: list[int], most: int) -> None:
+def test_the_first_event_of_a_content_is_told(parts: list[list[Row]], data: st.DataObject) -> None:
+    every = [row for part in parts for row in part]
+    slots = st.sampled_from([row[0] for row in every]) | SLOTS if every else SLOTS
+    sent = data.draw(st.lists(st.tuples(slots, CONTENTS), max_size=12))
+    expected = {}
+    for place, (slot, content) in enumerate(sent):
+        there = [row for row in every if row[0] == slot]
+        same = [(ingested, at) for _, one, at, ingested in there if one == content]
+        if same and all(one != UNKNOWN for _, one, _, _ in there):
+            ingested, at = min(same)
+            expected[place] = (at, ingested)
+    found = firsts([rows(*part) for part in parts], [slot for slot, _ in sent], [content for _, content in sent])
+    assert {place: (at, ingested) for place, at, ingested in found} == expected
+
+
+@given(parts=st.lists(st.lists(SLOTS, max_size=12), max_size=14), most=st.integers(24, 80))
+@settings(deadline=None)
+def test_what_was_added_last_is_kept(parts: list[list[int]], most: int) -> None:
+    """Whatever is kept are the last ones, and not too few."""
     memory, added = ToldInMemory(most), []
     for slots in parts:
-        memory.add(rows(slots, len(added)))
+        memory.add(rows(*((slot, 1, 0, number) for number, slot in enumerate(slots, len(added)))))
         added += slots
-    kept = added[max(len(added) - most // told.PARTS, 0) :]
-    found = memory.find([*added, *asked])
-    assert set(kept) <= found.keys() <= set(added)
-    for slot, there in found.items():
-        numbers = [int.from_bytes(one, "little") for one in there]
-        assert {added[number] for number in numbers} == {slot}
-        there_last = [number for number in range(len(added) - len(kept), len(added)) if added[number] == slot]
-        assert sorted(numbers)[len(numbers) - len(there_last) :] == there_last
+    kept = sorted(
+        (ingested, slot)
+        for part in memory.parts
+        for slot, ingested in zip(part.slots.tolist(), part.told["ingested_us"].tolist(), strict=True)
+    )
+    assert kept == list(enumerate(added))[len(added) - len(kept) :]
+    assert len(kept) >= min(len(added), most - most // told.PARTS)
+    assert all((part.slots[1:] >= part.slots[:-1]).all() for part in memory.parts)
     memory.forget()
-    assert memory.find([*added, *asked]) == {}
+    assert not memory.parts
 
 
 def test_not_too_many_are_kept() -> None:
     memory = ToldInMemory(100)
     for first in range(0, 1_000, 10):
-        memory.add(rows(list(range(first, first + 10)), first))
-        found = memory.find(range(first + 10))
-        assert len(found) <= 100
-        assert set(range(max(first - 40, 0), first + 10)) <= found.keys()
+        memory.add(rows(*((number, 1, 0, 0) for number in range(first, first + 10))))
+        kept = sum(map(len, memory.parts))
+        assert min(first + 10, 50) <= kept <= 100
+        assert len(memory.parts) <= 5
 
 
 def test_a_part_of_an_answer() -> None:
     """Columns of a table that is a part of another one begin somewhere in their buffers."""
-    memory = ToldInMemory()
-    memory.add(rows([5, 3, 9, 7], 100).slice(1, 2))
-    assert {slot: int.from_bytes(one, "little") for slot, (one,) in memory.find([5, 3, 9, 7]).items()} == {
-        3: 101,
-        9: 102,
-    }
+    part = ToldRows.of_table(table([(5, 1, 0, 100), (3, 1, 0, 101), (9, 1, 0, 102), (7, 1, 0, 103)]).slice(1, 2))
+    assert part.slots.tolist() == [3, 9]
+    assert part.told["ingested_us"].tolist() == [101, 102]
 
 
 @pytest.mark.parametrize("slots", [[], [1]])
 def test_nothing_was_added(slots: list[int]) -> None:
     memory = ToldInMemory()
-    memory.add(rows([], 0))
-    assert memory.find(slots) == {}
+    memory.add(rows())
+    assert not [*firsts(memory.parts, slots, slots)]
+    assert not [*firsts([rows()], slots, slots)]
