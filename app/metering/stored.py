@@ -8,7 +8,7 @@ from uuid import UUID
 from app.metering.events import Event, plain
 from app.metering.instants import EPOCH, ingestion_instant
 from app.metering.keys import Key, content_of, slot_of
-from app.metering.told import ToldInMemory, ToldRows, firsts
+from app.metering.told import UNKNOWN, ToldInMemory, ToldRows, firsts
 from app.stores.clickhouse import ClickHouse, Query
 
 END = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
@@ -30,11 +30,12 @@ def find_replayed(
     left = [key for key in sent if key not in found]
     if not left:
         return found
-    # As a text, for the driver would write numbers one by one, in as long as finding some of them takes.
-    query = Query("stored_keys", {"slots": str([slots[key] for key in left])})
-    stored = ToldRows.of_table(clickhouse.table(query))
-    found |= _replayed([stored], sent, slots, {key: contents[key] for key in left if key in contents})
-    there = set(stored.slots.tolist())
+    not_found = {key: contents[key] for key in left if key in contents}
+    # As texts, for the driver would write numbers one by one, in as long as finding some of them takes.
+    sought = {"slots": str([slots[key] for key in left]), "contents": str([int(UNKNOWN), *not_found.values()])}
+    stored = clickhouse.table(Query("stored_keys", sought))
+    found |= _replayed([ToldRows.of_table(stored)], sent, slots, not_found)
+    there = set(stored["slot"].to_pylist())
     others = sorted(key for key in left if key not in found and slots[key] in there)
     return found | find_events(clickhouse, others, ()) if others else found
 

@@ -2,6 +2,7 @@
 stored last are kept in memory: most of what is sent again was sent in the last minutes, and looking for it in the store
 takes several times as long (metering spec 1.4)."""
 
+import secrets
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,46 +10,58 @@ from typing import Any
 import numpy as np
 
 MOST_EVENTS = 2_000_000
-"""How many are kept in memory at most, in 32 bytes each; when there would be more, the oldest part is forgotten."""
+"""How many are kept in memory at most, in about 40 bytes each; when there would be more, the oldest part is forgotten."""
 PARTS = 2
 """A part is no larger than this share of all, unless it came so."""
 TOLD = np.dtype([("content", "<u8"), ("timestamp_ms", "<i8"), ("ingested_us", "<i8")])
 """The key table's column `told`. The content is a hash; where it is not known it is 0, and so are the others."""
-UNKNOWN = 0
+UNKNOWN = np.uint64(0)
+SPREAD = np.uint64(secrets.randbits(64) | 1)
+"""Nobody knows it, so that nobody can send events whose rows all come together."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToldRows:
-    """Rows of the key table, sorted by slot."""
+    """Rows of the key table, found by slot and content together: many events may have one slot, those with one transaction
+    id. They are sorted by a hash of both, its first bits are the number of a shelf, and `starts` has where each begins."""
 
-    slots: Any
+    hashes: Any
     told: Any
+    starts: Any
+    shift: Any
+    has_unknown: bool
 
     @staticmethod
-    def of(slots: Any, told: Any) -> "ToldRows":
+    def of(hashes: Any, told: Any) -> "ToldRows":
         """These rows, in any order."""
-        order = np.argsort(slots, kind="stable")
-        return ToldRows(slots[order], told[order])
+        order = np.argsort(hashes)
+        bits = max(len(hashes).bit_length(), 1)
+        shift = np.uint64(64 - bits)
+        per_shelf = np.bincount((hashes >> shift).astype(np.int64), minlength=2**bits)
+        starts = np.concatenate(([0], np.cumsum(per_shelf))).astype(np.int32)
+        return ToldRows(hashes[order], told[order], starts, shift, bool((told["content"] == UNKNOWN).any()))
 
     @staticmethod
     def of_table(table: Any) -> "ToldRows":
         """Those of an Arrow table of `slot` and `told`."""
         told = table["told"].combine_chunks()
-        rows = np.frombuffer(told.buffers()[1] or b"", TOLD)
-        return ToldRows.of(table["slot"].to_numpy(), rows[told.offset : told.offset + len(told)])
+        rows = np.frombuffer(told.buffers()[1] or b"", TOLD)[told.offset : told.offset + len(told)]
+        return ToldRows.of(_hashes(table["slot"].to_numpy(), rows["content"]), rows)
 
     def __len__(self) -> int:
-        return len(self.slots)
+        return len(self.told)
 
-    def in_slots(self, slots: Any) -> tuple[Any, Any]:
-        """For each row in one of these slots, which are sorted, the slot's place among them; and what the rows tell."""
-        first = self.slots.searchsorted(slots)
-        places = np.flatnonzero(self.slots.take(first, mode="clip") == slots) if len(self) else first[:0]
-        first = first[places]
-        counts = self.slots.searchsorted(slots[places], "right") - first
-        before = np.cumsum(counts) - counts
-        rows = np.repeat(first - before, counts) + np.arange(counts.sum())
-        return np.repeat(places, counts), self.told[rows]
+    def find(self, hashes: Any, contents: Any) -> tuple[Any, Any]:
+        """For each row with one of these contents, and the hash that goes with it, their place; and what the rows tell."""
+        shelves = (hashes >> self.shift).astype(np.int64)
+        first = self.starts[shelves]
+        counts = self.starts[shelves + 1] - first
+        rows = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        places = np.repeat(np.arange(len(hashes)), counts)
+        hits = self.hashes[rows] == hashes[places]
+        places, told = places[hits], self.told[rows[hits]]
+        same = told["content"] == contents[places]
+        return places[same], told[same]
 
 
 def firsts(
@@ -59,20 +72,28 @@ def firsts(
 
     Nothing is told of a slot where the content of an event is not known.
     """
-    sought = np.fromiter(slots, np.uint64, len(slots))
-    by_slot = np.argsort(sought)
-    found = [part.in_slots(sought[by_slot]) for part in parts]
-    places = by_slot[np.concatenate([by_slot[:0], *(places for places, _ in found)])]
-    told = np.concatenate([np.empty(0, TOLD), *(told for _, told in found)])
-    same = told["content"] == np.fromiter(contents, np.uint64, len(contents))[places]
-    unknown = told["content"] == UNKNOWN
-    if unknown.any():
-        same &= ~np.isin(places, places[unknown])
-    places, told = places[same], told[same]
+    in_slots = np.fromiter(slots, np.uint64, len(slots))
+    places, told = _find(parts, in_slots, np.fromiter(contents, np.uint64, len(contents)))
+    unknown, _ = _find([part for part in parts if part.has_unknown], in_slots, np.full(len(slots), UNKNOWN))
+    if unknown.size:
+        known = ~np.isin(places, unknown)
+        places, told = places[known], told[known]
     order = np.lexsort((told["timestamp_ms"], told["ingested_us"], places))
     order = order[np.flatnonzero(np.diff(places[order], prepend=-1))]
     first = told[order]
     return zip(places[order].tolist(), first["timestamp_ms"].tolist(), first["ingested_us"].tolist(), strict=True)
+
+
+def _find(parts: Sequence[ToldRows], slots: Any, contents: Any) -> tuple[Any, Any]:
+    hashes = _hashes(slots, contents)
+    found = [part.find(hashes, contents) for part in parts]
+    places = np.concatenate([np.empty(0, np.int64), *(places for places, _ in found)])
+    return places, np.concatenate([np.empty(0, TOLD), *(told for _, told in found)])
+
+
+def _hashes(slots: Any, contents: Any) -> Any:
+    """Of two pairs with one content the same only where their slots are."""
+    return (slots ^ contents) * SPREAD
 
 
 class ToldInMemory:
@@ -90,7 +111,7 @@ class ToldInMemory:
         # Parts of about the same size become one, so that a few have to be searched.
         while len(parts) > 1 and self._should_be_one(*map(len, parts[-2:])):
             last, before = parts.pop(), parts.pop()
-            both = np.concatenate((before.slots, last.slots)), np.concatenate((before.told, last.told))
+            both = np.concatenate((before.hashes, last.hashes)), np.concatenate((before.told, last.told))
             parts.append(ToldRows.of(*both))
         while len(parts) > 1 and sum(map(len, parts)) > self._most:
             parts.pop(0)

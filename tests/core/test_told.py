@@ -53,14 +53,12 @@ def test_what_was_added_last_is_kept(parts: list[list[int]], most: int) -> None:
     for slots in parts:
         memory.add(rows(*((slot, 1, 0, number) for number, slot in enumerate(slots, len(added)))))
         added += slots
-    kept = sorted(
-        (ingested, slot)
-        for part in memory.parts
-        for slot, ingested in zip(part.slots.tolist(), part.told["ingested_us"].tolist(), strict=True)
-    )
-    assert kept == list(enumerate(added))[len(added) - len(kept) :]
+    kept = sorted(number for part in memory.parts for number in part.told["ingested_us"].tolist())
+    assert kept == list(range(len(added)))[len(added) - len(kept) :]
     assert len(kept) >= min(len(added), most - most // told.PARTS)
-    assert all((part.slots[1:] >= part.slots[:-1]).all() for part in memory.parts)
+    first_kept = {slot: number for number, slot in reversed([*enumerate(added)][len(added) - len(kept) :])}
+    told_of = {added[place]: ingested for place, _, ingested in firsts(memory.parts, added, [1] * len(added))}
+    assert told_of == first_kept
     memory.forget()
     assert not memory.parts
 
@@ -77,8 +75,7 @@ def test_not_too_many_are_kept() -> None:
 def test_a_part_of_an_answer() -> None:
     """Columns of a table that is a part of another one begin somewhere in their buffers."""
     part = ToldRows.of_table(table([(5, 1, 0, 100), (3, 1, 0, 101), (9, 1, 0, 102), (7, 1, 0, 103)]).slice(1, 2))
-    assert part.slots.tolist() == [3, 9]
-    assert part.told["ingested_us"].tolist() == [101, 102]
+    assert sorted(firsts([part], [5, 3, 9, 7], [1, 1, 1, 1])) == [(1, 0, 101), (2, 0, 102)]
 
 
 @pytest.mark.parametrize("slots", [[], [1]])

@@ -345,6 +345,41 @@ async def told_by_their_keys(bench: Bench) -> None:
     )
 
 
+async def one_transaction_id(bench: Bench) -> None:
+    """Many subscriptions have events with one transaction id: what one of them sends again is told without the others."""
+    case, ingest = "one id", bench.service.ingest
+    events = [
+        replace(bench.event(case, "bytes", number), key=(str(bench.organization), f"{case} {number}", "the same"))
+        for number in range(500)
+    ]
+    await bench.accept(list(events))
+    clickhouse, rows, answers = bench.service.clickhouse, list[int](), list[Any]()
+    table = clickhouse.table
+
+    def ask(query: Query) -> Any:
+        found = table(query)
+        rows.append(found.num_rows)
+        return found
+
+    for some in (events[:5], events[-1:], [replace(events[7], code="peak")]):
+        async with ingest.quiet():
+            ingest.forget_stored()
+        with mock.patch.object(clickhouse, "table", ask):
+            try:
+                answers.append(bench.came(await ingest.accept(some, batch=True)))
+            except Invalid as error:
+                answers.append(error.details)
+    stored = find_event(clickhouse, bench.organization, "the same")  # all of them came at once
+    came = bench.came([stored] if stored else [])
+    refused = {"0": {"transaction_id": ["value_already_exist"]}}
+    bench.note(
+        case,
+        [],
+        answers=(answers, [came * 5, came, refused]),
+        rows=(rows, [5 + 1, 1 + 1, 1]),
+    )
+
+
 async def two_processes(bench: Bench) -> None:
     """Two processes accept the same keys within milliseconds: once the same events, once other ones."""
     service = bench.service
@@ -463,6 +498,7 @@ async def main(data_dir: Path) -> dict[str, Any]:
             journal_only,
             sent_again_on_the_way,
             told_by_their_keys,
+            one_transaction_id,
             two_processes,
             store_away,
         ):

@@ -13,7 +13,7 @@ CASES = [
     "nothing broken", "by span", "emptied calls", "emptied bytes", "emptied peak", "emptied users",
     "emptied level", "emptied disk", "raw only", "counted twice",
     "before billing", "compared once",
-    "journal only", "on the way", "told by keys", "same twice", "other twice", "moved twice", "store away",
+    "journal only", "on the way", "told by keys", "one id", "same twice", "other twice", "moved twice", "store away",
 ]  # fmt: skip
 
 
