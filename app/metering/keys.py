@@ -3,12 +3,14 @@ stored."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 
 from rbloom import Bloom
 from xxhash import xxh3_64_intdigest
 
 FIRST_CAPACITY = 1_000_000
 FIRST_FALSE_POSITIVES = 0.00001
+ORGANIZATION_BITS = 24
 PLACES = 8
 """In how many places of a filter a key is marked. Filters of the least size have up to twice as many; but each place is a
 miss of the processor's cache, which is most of what a key costs."""
@@ -58,8 +60,17 @@ def _filter(keys: int, false_positives: float) -> Bloom:
 
 
 def slot_of(organization_id: str, transaction_id: str) -> int:
-    """Where the key table has the events of an organization with a transaction id; seldom others, too."""
-    return _hash(organization_id + transaction_id)
+    """Where the key table has the events of an organization with a transaction id; seldom others, too.
+
+    The first bits tell the organization: ids can be found whose hashes are the same, but nobody chooses an organization's.
+    """
+    return _organization_bits(organization_id) | _hash(organization_id + transaction_id) >> ORGANIZATION_BITS
+
+
+@lru_cache(10_000)
+def _organization_bits(organization_id: str) -> int:
+    rest = 64 - ORGANIZATION_BITS
+    return _hash(organization_id) >> rest << rest
 
 
 def content_of(key: Key, code: str, properties: Mapping[str, str], precise_amount: str) -> int | None:
