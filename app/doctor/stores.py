@@ -21,7 +21,8 @@ from app.errors import StoreDown
 from app.metering.parity import count_differences
 from app.metering.upkeep import MARK, UNSETTLED
 from app.models import BillableMetric, BillingEntity, Customer, Organization, Setting, Subscription
-from app.stores.clickhouse import ClickHouse, Query, migration_files
+from app.stores.clickhouse import ClickHouse, Query
+from app.stores.clickhouse import migrations as clickhouse_migrations
 from app.stores.postgres import Postgres, migrations
 
 OLDEST_POSTGRES = 14
@@ -118,17 +119,17 @@ def _check_migrations(stores: Stores) -> list[Finding]:
         done = set(MigrationContext.configure(connection).get_current_heads())
     script = ScriptDirectory.from_config(migrations())
     known = {one.revision for one in script.walk_revisions()}
-    findings = [_tables("PostgreSQL", behind=done != set(script.get_heads()), newer=not done <= known)]
-    files = {file.stem for file in migration_files()}
-    there = {row[0] for row in stores.clickhouse.rows(Query("migrations_applied"))}
-    findings.append(_tables("ClickHouse", behind=not files <= there, newer=not there <= files))
+    findings = [_tables("PostgreSQL", behind=done != set(script.get_heads()), others=not done <= known)]
+    files = {(one.name, one.hash) for one in clickhouse_migrations()}
+    there = {(name, statements_hash) for name, statements_hash in stores.clickhouse.rows(Query("migrations_applied"))}
+    findings.append(_tables("ClickHouse", behind=not files <= there, others=not there <= files))
     return findings
 
 
-def _tables(store: str, *, behind: bool, newer: bool) -> Finding:
-    if newer:
-        advice = "Install the Meterhouse that made them again."
-        return problem("migrations", f"{store}'s tables were made by a newer Meterhouse.", advice)
+def _tables(store: str, *, behind: bool, others: bool) -> Finding:
+    if others:
+        advice = "Install the one that made them again."
+        return problem("migrations", f"{store}'s tables were made by another Meterhouse.", advice)
     if behind:
         return warning("migrations", f"{store}'s tables are not up to date.", RESTART)
     return ok("migrations", f"{store}'s tables are up to date.")

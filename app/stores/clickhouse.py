@@ -18,6 +18,7 @@ import clickhouse_connect
 import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error, OperationalError
+from xxhash import xxh3_64_intdigest
 
 from app.errors import StoreDown
 from app.stores.data_dir import CannotStart
@@ -135,19 +136,31 @@ class ClickHouse:
 
         Every statement may be run again, so that an interrupted migration is taken up by the next. Hold
         `Postgres.start_lock` meanwhile where other processes may start on the same servers.
+
+        Raises:
+            CannotStart: one was applied with other statements than it has, so what the tables hold cannot be relied on.
         """
         with self._run("migrate") as client:
             client.command(
                 "CREATE TABLE IF NOT EXISTS migrations (name String, applied_at DateTime DEFAULT now()) "
                 "ENGINE = MergeTree ORDER BY name"
             )
-            applied = {row[0] for row in client.query("SELECT name FROM migrations").result_rows}
-            for file in migration_files():
-                if file.stem in applied:
-                    continue
-                for statement in statements(file.read_text()):
-                    client.command(statement)
-                client.command("INSERT INTO migrations (name) SELECT {name:String}", parameters={"name": file.stem})
+            client.command("ALTER TABLE migrations ADD COLUMN IF NOT EXISTS statements_hash UInt64")
+            rows: Any = client.query("SELECT name, statements_hash FROM migrations").result_rows
+            applied: dict[str, int] = dict(rows)
+            for one in migrations():
+                if one.name not in applied:
+                    for statement in one.statements:
+                        client.command(statement)
+                    client.command(
+                        "INSERT INTO migrations (name, statements_hash) SELECT {name:String}, {hash:UInt64}",
+                        parameters={"name": one.name, "hash": one.hash},
+                    )
+                elif applied[one.name] != one.hash:
+                    raise CannotStart(
+                        f"ClickHouse's tables were made by another Meterhouse, with other statements in {one.name}; "
+                        "install that one again, or start with an empty data directory or new databases."
+                    )
 
     def close(self) -> None:
         """Close every handle."""
@@ -179,9 +192,23 @@ class ClickHouse:
             log.debug("clickhouse.query", query=name, ms=round((time.perf_counter() - started) * 1_000, 2))
 
 
-def migration_files() -> list[Path]:
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A file of `clickhouse/migrations/`."""
+
+    name: str
+    statements: Sequence[str]
+
+    @property
+    def hash(self) -> int:
+        """What tells its statements from others."""
+        return xxh3_64_intdigest("\0".join(self.statements).encode())
+
+
+def migrations() -> list[Migration]:
     """The migrations there are, in order."""
-    return sorted((folder("clickhouse") / "migrations").glob("*.sql"))
+    files = sorted((folder("clickhouse") / "migrations").glob("*.sql"))
+    return [Migration(file.stem, statements(file.read_text())) for file in files]
 
 
 def statements(text: str) -> list[str]:

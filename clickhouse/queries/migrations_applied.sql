@@ -1,2 +1,2 @@
--- The migrations that have been applied.
-SELECT name FROM migrations
+-- The migrations that have been applied, and what tells their statements from others.
+SELECT name, statements_hash FROM migrations

@@ -154,6 +154,16 @@ def test_killed_broken_and_mended(tmp_path: Path) -> None:
         found = at(server)
         assert statuses(found, "migrations") == {"ok", "problem"}
         assert "parity" not in found
+
+        change(server, "ALTER TABLE migrations DELETE WHERE name = '9999_later' SETTINGS mutations_sync = 2")
+        assert statuses(at(server), "migrations") == {"ok"}
+        changed = (
+            "ALTER TABLE migrations UPDATE statements_hash = 1 WHERE name = '0001_events' SETTINGS mutations_sync = 2"
+        )
+        change(server, changed)
+        assert statuses(at(server), "migrations") == {"ok", "problem"}
+        with pytest.raises(AssertionError, match=r"by another\s+Meterhouse, with other\s+statements in\s+0001_events"):
+            server.start()
     finally:
         server.clean_up()
 
