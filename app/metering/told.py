@@ -34,7 +34,7 @@ class ToldRows:
     @staticmethod
     def of(hashes: Any, told: Any) -> "ToldRows":
         """These rows, in any order."""
-        order = np.argsort(hashes)
+        order = np.argsort(hashes, kind="stable")
         bits = max(len(hashes).bit_length(), 1)
         shift = np.uint64(64 - bits)
         per_shelf = np.bincount((hashes >> shift).astype(np.int64), minlength=2**bits)
