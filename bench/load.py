@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 import msgspec
-import pytest
 
 from app.service import Service
 from tests.support import Server, running
@@ -361,9 +361,8 @@ def counted(service: Service) -> Iterator[Counter[str]]:
 
         return ask
 
-    with pytest.MonkeyPatch.context() as patched:
-        for way in ("rows", "table"):
-            patched.setattr(service.clickhouse, way, counting(getattr(service.clickhouse, way)))
+    store = service.clickhouse
+    with mock.patch.multiple(store, rows=counting(store.rows), table=counting(store.table)):
         yield queries
 
 

@@ -121,7 +121,7 @@ def _check_migrations(stores: Stores) -> list[Finding]:
     known = {one.revision for one in script.walk_revisions()}
     findings = [_tables("PostgreSQL", behind=done != set(script.get_heads()), others=not done <= known)]
     files = {(one.name, one.hash) for one in clickhouse_migrations()}
-    there = {(name, statements_hash) for name, statements_hash in stores.clickhouse.rows(Query("migrations_applied"))}
+    there = {*map(tuple, stores.clickhouse.rows(Query("migrations_applied")))}
     findings.append(_tables("ClickHouse", behind=not files <= there, others=not there <= files))
     return findings
 

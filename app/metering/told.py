@@ -45,7 +45,7 @@ class ToldRows:
     def of_table(table: Any) -> "ToldRows":
         """Those of an Arrow table of `slot` and `told`."""
         told = table["told"].combine_chunks()
-        rows = np.frombuffer(told.buffers()[1] or b"", TOLD)[told.offset : told.offset + len(told)]
+        rows = np.frombuffer(told.buffers()[1] or b"", TOLD, told.offset + len(told))[told.offset :]
         return ToldRows.of(_hashes(table["slot"].to_numpy(), rows["content"]), rows)
 
     def __len__(self) -> int:

@@ -37,10 +37,11 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS event_feed_rollups TO rollup_feed AS
 SELECT * EXCEPT (properties, replaced) FROM event_feed;
 
 -- Where an event with a given key is, to tell a replay from a conflict and to find an event by its transaction id. Sorted by
--- a hash, whatever the ids look like, whose first 24 bits are the organization's; what is compressed together is small, so that one key is found without reading its
--- neighbours. `told` is what a replay is told by, in one column, for each that is read takes as long as finding the
--- row: eight bytes of a hash of all that it must repeat but its time, then `timestamp` in milliseconds and `ingested_at` in
--- microseconds; zeros where the hash is not known, and what was sent must be looked at in `events`.
+-- a hash, whatever the ids look like, whose first 24 bits are the organization's; what is compressed together is small, so
+-- that one key is found without reading its neighbours. `told` is what a replay is told by, in one column, for each that is
+-- read takes as long as finding the row: eight bytes of a hash of all that it must repeat but its time, then `timestamp` in
+-- milliseconds and `ingested_at` in microseconds; zeros where the hash is not known, and what was sent must be looked at in
+-- `events`.
 CREATE TABLE IF NOT EXISTS event_keys
 (
     slot UInt64 MATERIALIZED bitOr(

@@ -12,8 +12,6 @@ from app.metering.acceptance import Request, decide
 from app.metering.events import Event
 
 RECEIVED = datetime(2024, 5, 1, tzinfo=UTC)
-
-
 NOW_MS = 1
 
 
