@@ -2,6 +2,7 @@
 stored last are kept in memory: most of what is sent again was sent in the last minutes, and looking for it in the store
 takes several times as long (metering spec 1.4)."""
 
+import itertools
 import secrets
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ PARTS = 2
 """A part is no larger than this share of all, unless it came so."""
 TOLD = np.dtype([("content", "<u8"), ("timestamp_ms", "<i8"), ("ingested_us", "<i8")])
 """The key table's column `told`. The content is a hash; where it is not known it is 0, and so are the others."""
+WIDTH = 4
+"""How many parts of about the same size become one: each part has to be searched, and making one takes time as well."""
 UNKNOWN = np.uint64(0)
 SPREAD = np.uint64(secrets.randbits(64) | 1)
 """Nobody knows it, so that nobody can send events whose rows all come together."""
@@ -108,18 +111,19 @@ class ToldInMemory:
         if not len(rows):
             return
         parts = [*self.parts, rows]
-        # Parts of about the same size become one, so that a few have to be searched.
-        while len(parts) > 1 and self._should_be_one(*map(len, parts[-2:])):
-            last, before = parts.pop(), parts.pop()
-            both = np.concatenate((before.hashes, last.hashes)), np.concatenate((before.told, last.told))
-            parts.append(ToldRows.of(*both))
+        while len(alike := _last_alike(parts)) >= WIDTH and sum(map(len, alike)) <= self._most // PARTS:
+            hashes, told = [part.hashes for part in alike], [part.told for part in alike]
+            parts[-len(alike) :] = [ToldRows.of(np.concatenate(hashes), np.concatenate(told))]
         while len(parts) > 1 and sum(map(len, parts)) > self._most:
             parts.pop(0)
         self.parts = parts
 
-    def _should_be_one(self, before: int, last: int) -> bool:
-        return before < 2 * last and before + last <= self._most // PARTS
-
     def forget(self) -> None:
         """Forget everything."""
         self.parts = ()
+
+
+def _last_alike(parts: Sequence[ToldRows]) -> Sequence[ToldRows]:
+    """The last of the parts, as far as none of them is twice as large as the very last."""
+    alike = itertools.takewhile(lambda part: len(part) < 2 * len(parts[-1]), reversed(parts))
+    return parts[len(parts) - sum(1 for _ in alike) :]
