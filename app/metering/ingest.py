@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -31,7 +32,8 @@ from app.metering.events import Event, MetricDefinition
 from app.metering.instants import EPOCH
 from app.metering.journal import Journal
 from app.metering.keys import Key
-from app.metering.rows import EventRow, enriched
+from app.metering.remembering import Remembering
+from app.metering.rows import row_values
 from app.metering.seen import SeenEvents
 from app.stores.clickhouse import ClickHouse
 
@@ -81,6 +83,7 @@ class Ingest:
         self._together = 1
         self._arrived = asyncio.Event()
         self._seen = SeenEvents(clickhouse)
+        self._remembering = Remembering(partial(self._run, self._seen.remember), REMEMBERED_AT_ONCE)
         self._blocks: list[_Block] = []
         self._written = 0
         self._rolled_up = 0
@@ -92,8 +95,6 @@ class Ingest:
         self._this_trip = 0
         self._must_restore = False
         self._stamp = EPOCH
-        self._remembered = system_now()
-        self._unremembered = 0
         self._failures = 0
         self._mended_failures = 0
         self._taken: Callable[[Iterable[str], int], None] = lambda _, __: None
@@ -108,6 +109,7 @@ class Ingest:
             asyncio.create_task(self._learn_history()),
             asyncio.create_task(self._write_forever()),
             asyncio.create_task(self._roll_up_forever()),
+            asyncio.create_task(self._remembering.run_forever()),
         ]
 
     async def stop(self) -> None:
@@ -197,10 +199,12 @@ class Ingest:
 
     @asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
-        """A time in which no block is between its two inserts and none begins: raw and rollups can be compared."""
+        """A time in which no block is between its two inserts and none begins, and nothing of what is stored is being
+        remembered: raw and rollups can be compared, and changed."""
         async with self._write_lock:
             await self.settled()
-            yield
+            async with self._remembering.paused():
+                yield
 
     async def restore(self) -> None:
         """After a failed trip: bring what the journal holds to `events`. Only in a quiet time."""
@@ -356,11 +360,11 @@ class Ingest:
             self.needs_reconcile.set()
             raise
 
-    def _rows(self, fresh: dict[Key, Event], metrics: Metrics) -> list[EventRow]:
+    def _rows(self, fresh: dict[Key, Event], metrics: Metrics) -> list[tuple[Any, ...]]:
         # Each block comes after the one before, whatever the system's clock says: events are looked at in this order.
         self._stamp = max(system_now(), self._stamp + ONE_STEP)
         ingested_at = self._stamp.strftime("%Y-%m-%d %H:%M:%S.%f")
-        return enriched(fresh.values(), metrics, ingested_at)
+        return row_values(fresh.values(), metrics, ingested_at)
 
     async def _roll_up_forever(self) -> None:
         while True:
@@ -382,26 +386,15 @@ class Ingest:
                 self._must_restore = True
                 self._failures += 1
                 self.needs_reconcile.set()
-            await self._remember(stamp)
+            # Other processes may change what is stored: only where there are none, something is remembered of it.
+            if self._journal is not None:
+                self._remembering.made(self._this_trip, stamp)
             self._this_trip = 0
-            # Other processes may change what is stored.
             self._seen.forget(blocks[-1].number, MOST_REMEMBERED if self._journal is not None else 0)
             async with self._progress:
                 self._rolled_up = blocks[-1].number
                 self._progress.notify_all()
             self._readable()
-
-    async def _remember(self, stamp: datetime) -> None:
-        """Have the events of the trips until this one told from memory when they come again: of so many at a time that it
-        costs them little. Other processes may change what is stored; so only where there are none."""
-        self._unremembered += self._this_trip
-        if self._journal is None or self._unremembered < REMEMBERED_AT_ONCE:
-            return
-        try:
-            await self._run(self._seen.remember, self._remembered, stamp)
-        except Exception as error:  # noqa: BLE001 (they are found in the store)
-            log.warning("ingest.not_remembered", error=str(error)[:500])
-        self._remembered, self._unremembered = stamp, 0
 
     def _roll_up(self, blocks: list[_Block], file: int) -> None:
         if self._journal is not None:
