@@ -1,15 +1,14 @@
 """Events as rows of the store, read as their metrics read them (metering spec 2)."""
 
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
 
 from app.core.aggregation import Aggregation, decimal_value, is_stored_as_it_is
 from app.metering.definitions import Metrics
-from app.metering.events import Event, plain
-from app.metering.instants import Remembered, store_instant
+from app.metering.events import Event, MetricDefinition, plain
+from app.metering.instants import store_instant
 from app.metering.windows import HOUR_MS
 
 COUNT, UNIQUE_COUNT = Aggregation.COUNT, Aggregation.UNIQUE_COUNT
@@ -54,16 +53,13 @@ def row_values(events: Iterable[Event], metrics: Metrics, ingested_at: str) -> l
     can be shared.
     """
     rows: list[tuple[Any, ...]] = []
-    readers: Mapping[str, _Reader | None] = {}
-    readers_of = None
+    readers = {key: None if metric is None else _reader(metric) for key, metric in metrics.items()}
     for event in events:
         organization_id, external_subscription_id, transaction_id = event.key
         code, properties, milliseconds = event.code, event.properties, event.timestamp_ms
         precise = event.precise_total_amount_cents
         aggregation, value, item, operation, dimensions = "", "0", "", "add", NO_DIMENSIONS
-        if organization_id is not readers_of:
-            readers, readers_of = Remembered(partial(_reader, metrics, organization_id)), organization_id
-        reader = readers[code]
+        reader = readers[organization_id, code]
         if reader is not None:
             aggregation, kind, field, is_evaluated, dimension_keys = reader
             if dimension_keys:
@@ -100,11 +96,9 @@ def row_values(events: Iterable[Event], metrics: Metrics, ingested_at: str) -> l
     return rows
 
 
-def _reader(metrics: Metrics, organization_id: str, code: str) -> _Reader | None:
-    metric = metrics[organization_id, code]
-    if metric is None:
-        return None
+def _reader(metric: MetricDefinition) -> _Reader:
     kind, field = metric.aggregation, metric.field_name or ""
+    # A metric without a field reads nothing, not a property that has no name.
     return kind.value, kind, field, metric.expression is not None or not field, metric.dimension_keys
 
 
