@@ -32,11 +32,8 @@ async def sent_again_on_the_way(bench: Bench) -> None:
             await ingest.settled()
         return found
 
-    ingest._run = run_slowly  # type: ignore[method-assign]
-    try:
+    with mock.patch.object(ingest, "_run", run_slowly):
         await bench.accept([*stored, *on_the_way])
-    finally:
-        del ingest._run  # type: ignore[method-assign]
     bench.note(case, [*stored, *on_the_way])
 
 
