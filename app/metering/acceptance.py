@@ -1,7 +1,7 @@
 """Which events of a block are taken, and what each of its requests is answered (metering spec 1.4, 1.5, 2.3)."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from app.core.expressions import EvaluationError
@@ -17,16 +17,19 @@ _TAKEN = {"transaction_id": ["value_already_exist"]}
 @dataclass(slots=True)
 class Request:
     """The events of one HTTP request, waiting to be written. `batch` says how errors name their place; `by_key` has the
-    first event of each key, in order, and `again` what came after it with the same key."""
+    first event of each key, in order, and `again` what came after it with the same key. `known` are its keys, but for some
+    that are surely new."""
 
     events: list[Event]
     batch: bool
     answer: asyncio.Future[list[Event]]
     by_key: dict[Key, Event] = field(init=False)
     again: list[Event] = field(init=False)
+    known: Collection[Key] = field(init=False)
 
     def __post_init__(self) -> None:
         self.by_key = {event.key: event for event in self.events}
+        self.known = self.by_key.keys()
         self.again = []
         if len(self.by_key) < len(self.events):
             self.by_key.clear()
@@ -61,7 +64,8 @@ def decide(
 def _take_whole(request: Request, seen: Mapping[Key, Event], accepted: Accepted) -> bool:
     """Take a request in which nothing must be refused, as most are. False for any other."""
     fresh, answer = request.by_key, request.events
-    firsts = {key: there[key] for there in (seen, accepted.fresh) for key in fresh.keys() & there.keys()}
+    firsts = {key: seen[key] for key in request.known if key in seen}
+    firsts |= {key: accepted.fresh[key] for key in fresh.keys() & accepted.fresh.keys()}
     if firsts or request.again:
         answered = fresh | firsts
         if not all(event.repeats(answered[event.key]) for event in (*map(fresh.__getitem__, firsts), *request.again)):

@@ -323,11 +323,10 @@ class Ingest:
         """Those of the requests' events that are there already: written a moment ago, or stored."""
         if not self._clickhouse.embedded:
             await self._learn_keys()
-        sought = self._seen.seek(requests)
-        if not sought.suspects and not sought.doubtful:
+        sought = self._seen.seek(requests, metrics)
+        if not sought.suspects.events and not sought.doubtful:
             return sought.seen
-        evaluated = {key for key, event in sought.suspects.items() if (key[0], event.code) in metrics}
-        seen: dict[Key, Event] = await self._run(self._seen.look_up, sought, evaluated)
+        seen: dict[Key, Event] = await self._run(self._seen.look_up, sought)
         return seen
 
     async def _insert(self, fresh: dict[Key, Event], metrics: Metrics, organizations: Iterable[str]) -> None:

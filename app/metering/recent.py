@@ -27,8 +27,11 @@ class RecentEvents:
     def find(self, keys: Set[Key]) -> dict[Key, Event]:
         """The events with these keys that have not been forgotten."""
         found: dict[Key, Event] = {}
-        for chunk in self._chunks:
-            found |= {key: chunk.events[key] for key in keys & chunk.events.keys()}
+        left = set(keys)
+        for chunk in reversed(self._chunks):  # most were sent shortly before
+            here = left & chunk.events.keys()
+            found |= {key: chunk.events[key] for key in here}
+            left -= here
         return found
 
     def add(self, events: dict[Key, Event], block: int) -> None:

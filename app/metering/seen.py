@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.metering.acceptance import Request
+from app.metering.definitions import CodeKey
 from app.metering.events import Event
 from app.metering.keys import Key, KeyFilter
 from app.metering.recent import RecentEvents
 from app.metering.stored import find_events, find_replayed
+from app.metering.suspects import Suspects
 from app.metering.told import ToldInMemory, ToldRows
 from app.stores.clickhouse import ClickHouse, Query
 
@@ -19,7 +21,7 @@ class Sought:
     ones may be stored without their row in the key table. All others are new."""
 
     seen: dict[Key, Event]
-    suspects: dict[Key, Event]
+    suspects: Suspects
     doubtful: list[Key]
 
 
@@ -44,24 +46,27 @@ class SeenEvents:
         self._known.add(fresh)
         self._recent.add(fresh, block)
 
-    def seek(self, requests: Sequence[Request]) -> Sought:
-        """What can be told of the events of these requests without the store."""
-        known: dict[Key, Event] = {}
-        for request in requests:
-            known |= self._perhaps_known(request.by_key)
+    def seek(self, requests: Sequence[Request], expressive: Collection[CodeKey]) -> Sought:
+        """What can be told of the events of these requests without the store. Those with an `expressive` code are stored
+        with more than was sent."""
+        if self.knows_all:
+            for request in requests:
+                request.known = self._known.perhaps_known(request.by_key)
+        known = {key: request.by_key[key] for request in requests for key in request.known}
         seen = self._recent.find(known.keys())
-        suspects = {key: event for key, event in known.items() if key not in seen}
-        doubtful = [key for key in suspects if key in self._doubtful]
+        left = {key: event for key, event in known.items() if key not in seen}
+        doubtful = [key for key in left if key in self._doubtful]
         for key in doubtful:
-            del suspects[key]
-        return Sought(seen, suspects, doubtful)
+            del left[key]
+        suspects = Suspects.of(left, expressive)
+        told = suspects.told(self._told.parts) if left else {}
+        return Sought(seen | told, suspects.but(told), doubtful)
 
-    def look_up(self, sought: Sought, evaluated: Collection[Key]) -> dict[Key, Event]:
-        """All that are there, with those in the store. Those of `evaluated` are stored with more than was sent. For any
-        thread."""
+    def look_up(self, sought: Sought) -> dict[Key, Event]:
+        """All that are there, with those in the store. For any thread."""
         seen = sought.seen
-        if sought.suspects:
-            seen = seen | find_replayed(self._clickhouse, self._told, sought.suspects, evaluated)
+        if sought.suspects.events:
+            seen = seen | find_replayed(self._clickhouse, sought.suspects)
         if sought.doubtful:
             seen = seen | find_events(self._clickhouse, (), sorted(sought.doubtful))
         return seen
@@ -88,7 +93,3 @@ class SeenEvents:
     def trust(self) -> None:
         """The store has been reconciled: doubtful keys are found like all others."""
         self._doubtful.clear()
-
-    def _perhaps_known(self, sent: dict[Key, Event]) -> dict[Key, Event]:
-        """Those of the events that are not surely new."""
-        return {key: sent[key] for key in self._known.perhaps_known(sent)} if self.knows_all else sent

@@ -1,61 +1,31 @@
 """Events as they are in the store, found by key or by transaction id (metering spec 1.7)."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from app.metering.events import Event, plain
-from app.metering.instants import EPOCH, ingestion_instant
-from app.metering.keys import Key, content_of, slot_of
-from app.metering.told import UNKNOWN, ToldInMemory, ToldRows, firsts
+from app.metering.events import Event
+from app.metering.instants import EPOCH
+from app.metering.keys import Key, slot_of
+from app.metering.suspects import Suspects
+from app.metering.told import UNKNOWN, ToldRows
 from app.stores.clickhouse import ClickHouse, Query
 
 END = datetime(2299, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 
-def find_replayed(
-    clickhouse: ClickHouse, told: ToldInMemory, sent: Mapping[Key, Event], evaluated: Collection[Key]
-) -> dict[Key, Event]:
-    """The stored events with the keys of those that were sent. Mostly they are the same, which memory tells of the last
-    ones, and of all the key table; only the others are looked at themselves, and those of `evaluated`, which are stored
-    with more than was sent."""
-    slots = {key: slot_of(key[0], key[2]) for key in sent}
-    contents = {
-        key: content
-        for key, event in sent.items()
-        if key not in evaluated and (content := _content_of(event)) is not None
-    }
-    found = _replayed(told.parts, sent, slots, contents)
-    left = [key for key in sent if key not in found]
-    if not left:
-        return found
-    not_found = {key: contents[key] for key in left if key in contents}
+def find_replayed(clickhouse: ClickHouse, suspects: Suspects) -> dict[Key, Event]:
+    """Those of the suspects that are stored. Mostly they were sent as they are there, which the key table tells; only the
+    others are looked at themselves."""
     # As texts, for the driver would write numbers one by one, in as long as finding some of them takes.
-    sought = {"slots": str([slots[key] for key in left]), "contents": str([int(UNKNOWN), *not_found.values()])}
+    contents = [int(UNKNOWN), *suspects.contents.values()]
+    sought = {"slots": str([*suspects.slots.values()]), "contents": str(contents)}
     stored = clickhouse.table(Query("stored_keys", sought))
-    found |= _replayed([ToldRows.of_table(stored)], sent, slots, not_found)
+    found = suspects.told([ToldRows.of_table(stored)])
     there = set(stored["slot"].to_pylist())
-    others = sorted(key for key in left if key not in found and slots[key] in there)
+    others = sorted(key for key, slot in suspects.slots.items() if slot in there and key not in found)
     return found | find_events(clickhouse, others, ()) if others else found
-
-
-def _content_of(event: Event) -> int | None:
-    return content_of(event.key, event.code, event.properties, plain(event.precise_total_amount_cents) or "")
-
-
-def _replayed(
-    parts: Sequence[ToldRows], sent: Mapping[Key, Event], slots: Mapping[Key, int], contents: Mapping[Key, int]
-) -> dict[Key, Event]:
-    """The stored events of those that were sent whose content is told of their slot."""
-    found = {}
-    keys = [*contents]
-    for place, at, ingested_us in firsts(parts, [slots[key] for key in keys], contents.values()):
-        key = keys[place]
-        event = sent[key]
-        precise, ingested_at = event.precise_total_amount_cents, ingestion_instant(ingested_us)
-        found[key] = Event(key, event.code, at, True, event.properties, event.echo, precise, ingested_at)
-    return found
 
 
 def find_events(clickhouse: ClickHouse, keys: Sequence[Key], doubtful: Sequence[Key]) -> dict[Key, Event]:

@@ -110,7 +110,7 @@ class Ingesting(RuleBasedStateMachine):
     def comes(self, batches: list[list[tuple[int, str]]]) -> None:
         """A block is looked for and written."""
         requests = [Request([an_event(*one) for one in batch], True, Mock()) for batch in batches]
-        seen = self.seen.look_up(self.seen.seek(requests), ())
+        seen = self.seen.look_up(self.seen.seek(requests, ()))
         sent = {event.key for request in requests for event in request.events}
         assert {key: event.properties for key, event in seen.items()} == {
             key: event.properties for key, event in self.there.items() if key in sent
