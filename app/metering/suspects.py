@@ -22,10 +22,11 @@ class Suspects:
     @staticmethod
     def of(events: Mapping[Key, Event], expressive: Collection[CodeKey]) -> "Suspects":
         """These events. Those with an `expressive` code are stored with more than was sent."""
-        comparable = events.items()
-        if expressive:
-            comparable = {key: event for key, event in comparable if (key[0], event.code) not in expressive}.items()
-        contents = {key: content for key, event in comparable if (content := _content_of(event)) is not None}
+        contents = {
+            key: content
+            for key, event in events.items()
+            if (key[0], event.code) not in expressive and (content := _content_of(event)) is not None
+        }
         return Suspects(events, {key: slot_of(key[0], key[2]) for key in events}, contents)
 
     def told(self, parts: Sequence[ToldRows]) -> dict[Key, Event]:
