@@ -22,7 +22,7 @@ from msgspec import Raw, Struct
 
 from app.api.media import header, media_type
 from app.errors import ApiError, BadRequest, Details, Invalid, UnsupportedMediaType
-from app.metering.events import ABSENT, Event, EventInput, read_event
+from app.metering.events import ABSENT, Event, EventInput, Receipt, read_event
 
 SPECVERSION = "1.0"
 FORMATS = "application/cloudevents"
@@ -82,7 +82,7 @@ def mode_of(scope: Scope) -> Mode | None:
 
 
 def read_cloud_events(
-    mode: Mode, scope: Scope, body: bytes, limit: int, organization_id: str, now: datetime, received_at: datetime
+    mode: Mode, scope: Scope, body: bytes, limit: int, organization_id: str, now: datetime, receipt: Receipt
 ) -> tuple[dict[int, Event], dict[int, Details]]:
     """The valid events of a request by position, and what is wrong with the others, by attribute.
 
@@ -99,7 +99,7 @@ def read_cloud_events(
     wrong: dict[int, Details] = {}
     for position, one in enumerate(sent):
         given = _to_input(one)
-        event = read_event(given, organization_id, now, received_at) if isinstance(given, EventInput) else given
+        event = read_event(given, organization_id, now, receipt) if isinstance(given, EventInput) else given
         if isinstance(event, Event):
             events[position] = event
         else:

@@ -27,6 +27,7 @@ from app.metering.events import (
     EventBatchBody,
     EventBody,
     EventInput,
+    Receipt,
     explain_undecodable,
     read_batch,
     read_event,
@@ -124,7 +125,7 @@ class EstimateController(Controller):
             raise explain_undecodable(error, batch=True) from error
         named = None if given is None else [_named(one) for one in given]
         limit = service.settings.max_batch_events
-        events, wrong = read_batch(named, limit, str(organization.id), now, system_now())
+        events, wrong = read_batch(named, limit, str(organization.id), now, Receipt(system_now()))
         if wrong:
             raise refusal(wrong)
         drafts = instant_fees(db, service.price_book, organization, list(events.values()), now)
@@ -147,10 +148,10 @@ def _named(given: EventInput) -> EventInput:
 
 def _read(given: EventInput, organization: Organization, now: datetime) -> Event:
     """An event at this moment; a time that was sent must be one all the same."""
-    given = _named(given)
-    event = read_event(given, str(organization.id), now, system_now())
+    given, receipt = _named(given), Receipt(system_now())
+    event = read_event(given, str(organization.id), now, receipt)
     if isinstance(event, Event):
-        event = read_event(msgspec.structs.replace(given, timestamp=ABSENT), str(organization.id), now, system_now())
+        event = read_event(msgspec.structs.replace(given, timestamp=ABSENT), str(organization.id), now, receipt)
     if not isinstance(event, Event):
         raise Invalid(event)
     return event

@@ -48,7 +48,7 @@ def event_objects(
                 event.echo,
                 subscription_id,
                 external_subscription_id,
-                _created_at(event.received_at),
+                _created_at(event.receipt.at),
             )
         )
     return objects

@@ -13,7 +13,7 @@ from app.api.access import Caller
 from app.api.limits import DRAINED_TIMES, drain
 from app.clock import system_now
 from app.errors import ApiError, BadRequest, Details, StoreDown, TooManyRequests
-from app.metering.events import Event, EventInput, read_event
+from app.metering.events import Event, EventInput, Receipt, read_event
 from app.metering.stream import EventStream, Taken
 from app.service import Service
 
@@ -38,7 +38,7 @@ async def take_stream(receive: Receive, service: Service, caller: Caller, most_e
     settings = service.settings
 
     def read(given: EventInput) -> Event | Details:
-        return read_event(given, organization_id, caller.now, system_now())
+        return read_event(given, organization_id, caller.now, Receipt(system_now()))
 
     stream = EventStream(
         service.ingest.accept,

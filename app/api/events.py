@@ -31,6 +31,7 @@ from app.metering.events import (
     Event,
     EventBatchBody,
     EventBody,
+    Receipt,
     explain_undecodable,
     read_batch,
     read_event,
@@ -77,7 +78,7 @@ class EventController(Controller):
             given = _one.decode(body).event
         except UNREADABLE as error:
             raise explain_undecodable(error, batch=False) from error
-        event = read_event(given, str(caller.organization_id), caller.now, system_now())
+        event = read_event(given, str(caller.organization_id), caller.now, Receipt(system_now()))
         if not isinstance(event, Event):
             raise Invalid(event)
         service: Service = state.service
@@ -151,16 +152,17 @@ class EventController(Controller):
 
 
 async def _read_batch(body: bytes, service: Service, caller: Caller) -> list[Event]:
-    limit, organization_id, received_at = service.settings.max_batch_events, str(caller.organization_id), system_now()
+    limit, organization_id = service.settings.max_batch_events, str(caller.organization_id)
+    receipt = Receipt(system_now())
     try:
         body.decode()  # a field that is skipped is not looked at, and must be UTF-8 all the same
-        plain = read_plain_batch(body, limit, organization_id, received_at)
+        plain = read_plain_batch(body, limit, organization_id, receipt)
         if plain is not None:
             return plain
         given = _many.decode(body).events
     except UNREADABLE as error:
         raise explain_undecodable(error, batch=True) from error
-    events, wrong = read_batch(given, limit, organization_id, caller.now, received_at)
+    events, wrong = read_batch(given, limit, organization_id, caller.now, receipt)
     if wrong:
         raise refusal(wrong | await service.ingest.failures(events))
     return list(events.values())
@@ -169,8 +171,8 @@ async def _read_batch(body: bytes, service: Service, caller: Caller) -> list[Eve
 async def _take_cloud_events(mode: Mode, request: ExactRequest, service: Service, caller: Caller) -> Response[bytes]:
     """Store CloudEvents; a single one is answered as one event, and a batch is all or nothing."""
     limit, batch = service.settings.max_batch_events, mode is Mode.BATCH
-    organization_id, body = str(caller.organization_id), await request.body()
-    events, wrong = read_cloud_events(mode, request.scope, body, limit, organization_id, caller.now, system_now())
+    organization_id, body, receipt = str(caller.organization_id), await request.body(), Receipt(system_now())
+    events, wrong = read_cloud_events(mode, request.scope, body, limit, organization_id, caller.now, receipt)
     if wrong:
         raise refusal(wrong | await service.ingest.failures(events)) if batch else Invalid(wrong[0])
     try:

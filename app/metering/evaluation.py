@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from app.core.expressions import EvaluationError, Expression
-from app.metering.events import Event, EventInput, MetricDefinition, read_event
+from app.metering.events import Event, EventInput, MetricDefinition, Receipt, read_event
 
 TRIED = "tried out"
 
@@ -50,7 +50,7 @@ def try_out(expression: Expression, given: EventInput, now: datetime) -> str:
     Raises:
         EvaluationError: there is no result, or it is no event.
     """
-    event = read_event(msgspec.structs.replace(given, transaction_id=TRIED), "", now, now)
+    event = read_event(msgspec.structs.replace(given, transaction_id=TRIED), "", now, Receipt(now))
     if not isinstance(event, Event):
         raise EvaluationError("Invalid event")
     return expression.evaluate(event.code, event.timestamp_ms, event.properties)

@@ -44,6 +44,13 @@ class EventBatchBody(Struct):
     events: list[EventInput] | None = None
 
 
+class Receipt(Struct, gc=False):
+    """When events came, for all that were sent together. Once they are taken it is the instant they are stored with: what
+    came first is answered as its replays will be."""
+
+    at: datetime
+
+
 class Event(Struct, gc=False, frozen=True):
     """A valid event of an organization. `key` is what makes it one event (metering spec 1.4); `properties` are the texts
     that are stored; `echo` is what the sender sent of them. `replaced` are the texts, as sent, that the result of an
@@ -56,8 +63,13 @@ class Event(Struct, gc=False, frozen=True):
     properties: dict[str, str]
     echo: Mapping[str, Raw | str | int]
     precise_total_amount_cents: Decimal | None
-    received_at: datetime
+    receipt: Receipt
     replaced: dict[str, str | None] | None = None
+
+    @property
+    def received_at(self) -> datetime:
+        """When it came."""
+        return self.receipt.at
 
     @property
     def sent(self) -> dict[str, str]:
@@ -95,7 +107,7 @@ class MetricDefinition(Struct, frozen=True):
 
 
 def read_event(
-    given: EventInput, organization_id: str, now: datetime, received_at: datetime
+    given: EventInput, organization_id: str, now: datetime, receipt: Receipt
 ) -> Event | dict[str, list[str]]:
     """A valid event, or what is wrong with it by field. `now` is the time of an event that has none."""
     wrong: dict[str, list[str]] = {}
@@ -126,12 +138,12 @@ def read_event(
         properties={name: _text(value) for name, value in echo.items()},
         echo=echo,
         precise_total_amount_cents=precise,
-        received_at=received_at,
+        receipt=receipt,
     )
 
 
 def read_batch(
-    given: Sequence[EventInput] | None, limit: int, organization_id: str, now: datetime, received_at: datetime
+    given: Sequence[EventInput] | None, limit: int, organization_id: str, now: datetime, receipt: Receipt
 ) -> tuple[dict[int, Event], dict[int, Details]]:
     """The valid events of a batch by position, and what is wrong with the others; then none is accepted (metering
     spec 1.5).
@@ -146,7 +158,7 @@ def read_batch(
     events: dict[int, Event] = {}
     wrong: dict[int, Details] = {}
     for position, one in enumerate(given):
-        event = read_event(one, organization_id, now, received_at)
+        event = read_event(one, organization_id, now, receipt)
         if isinstance(event, Event):
             events[position] = event
         else:

@@ -362,6 +362,8 @@ class Ingest:
     def _rows(self, fresh: dict[Key, Event], metrics: Metrics) -> list[tuple[Any, ...]]:
         # Each block comes after the one before, whatever the system's clock says: events are looked at in this order.
         self._stamp = max(system_now(), self._stamp + ONE_STEP)
+        for event in fresh.values():
+            event.receipt.at = self._stamp
         ingested_at = self._stamp.strftime("%Y-%m-%d %H:%M:%S.%f")
         return row_values(fresh.values(), metrics, ingested_at)
 

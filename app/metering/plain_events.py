@@ -6,13 +6,12 @@ or wrong with it, is for that function.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from app.metering.events import LATEST_MS, Event
+from app.metering.events import LATEST_MS, Event, Receipt
 
 Value = TypeVar("Value")
 Some = Annotated[str, Meta(min_length=1)]
@@ -39,7 +38,7 @@ _decode_texts = msgspec.json.Decoder(PlainBatch[str]).decode
 _decode_texts_and_numbers = msgspec.json.Decoder(PlainBatch[str | int]).decode
 
 
-def read_plain_batch(body: bytes, limit: int, organization_id: str, received_at: datetime) -> list[Event] | None:
+def read_plain_batch(body: bytes, limit: int, organization_id: str, receipt: Receipt) -> list[Event] | None:
     """The events of a valid plain batch of up to `limit`; None for any other body. `body` must be UTF-8."""
     given: Sequence[PlainEvent[Any]] = ()
     texts_only = True
@@ -65,7 +64,7 @@ def read_plain_batch(body: bytes, limit: int, organization_id: str, received_at:
             stored,
             one.properties,
             None,
-            received_at,
+            receipt,
         )
         for one, stored in zip(given, texts, strict=True)
     ]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from app.metering.events import Event
+from app.metering.events import Event, Receipt
 from app.metering.instants import EPOCH
 from app.metering.keys import Key, slot_of
 from app.metering.suspects import Suspects
@@ -74,6 +74,6 @@ def event_of(row: Sequence[Any]) -> Event:
         properties=properties,
         echo=properties,
         precise_total_amount_cents=precise,
-        received_at=ingested_at.replace(tzinfo=UTC),
+        receipt=Receipt(ingested_at.replace(tzinfo=UTC)),
         replaced=replaced or None,
     )

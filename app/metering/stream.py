@@ -107,7 +107,7 @@ class EventStream:
         patience: float,
         most_errors: int,
     ):
-        """`read` makes a valid event of what was sent, each with a `received_at` of its own. Where `accept` is busy or
+        """`read` makes a valid event of what was sent, each with a receipt of its own. Where `accept` is busy or
         down, it is asked again for up to `patience` seconds. Of the lines that are not taken the first `most_errors` are
         told."""
         self.taken = Taken()
@@ -193,8 +193,8 @@ class EventStream:
                 refused = {numbers[int(place)]: details for place, details in refusal.details.items()}
                 wrong |= refused
                 waiting = {number: event for number, event in waiting.items() if number not in refused}
-        # An expression makes another event of a new one, but one that was received at the same moment.
-        fresh = sum(one.received_at is event.received_at for one, event in zip(stored, waiting.values(), strict=True))
+        # An expression makes another event of a new one, but one with the same receipt.
+        fresh = sum(one.receipt is event.receipt for one, event in zip(stored, waiting.values(), strict=True))
         self._count(len(waiting), fresh, wrong)
         self._events, self._wrong, self._size = {}, {}, 0
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.metering.definitions import CodeKey
-from app.metering.events import Event, plain
+from app.metering.events import Event, Receipt, plain
 from app.metering.instants import ingestion_instant
 from app.metering.keys import Key, content_of, slot_of
 from app.metering.told import ToldRows, firsts
@@ -36,8 +36,8 @@ class Suspects:
         for place, at, ingested_us in firsts(parts, [self.slots[key] for key in keys], self.contents.values()):
             key = keys[place]
             event = self.events[key]
-            precise, ingested_at = event.precise_total_amount_cents, ingestion_instant(ingested_us)
-            found[key] = Event(key, event.code, at, True, event.properties, event.echo, precise, ingested_at)
+            precise, receipt = event.precise_total_amount_cents, Receipt(ingestion_instant(ingested_us))
+            found[key] = Event(key, event.code, at, True, event.properties, event.echo, precise, receipt)
         return found
 
     def but(self, found: Collection[Key]) -> "Suspects":

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.metering.acceptance import Request, decide
-from app.metering.events import Event
+from app.metering.events import Event, Receipt
 
-RECEIVED = datetime(2024, 5, 1, tzinfo=UTC)
+RECEIPT = Receipt(datetime(2024, 5, 1, tzinfo=UTC))
 NOW_MS = 1
 
 
@@ -19,7 +19,7 @@ def event(number: int, text: str, given_ms: int | None) -> Event:
     """One of the events with a key; without a time it is of now."""
     timestamp_ms = NOW_MS if given_ms is None else given_ms
     given = given_ms is not None
-    return Event(("org", "sub", str(number)), "calls", timestamp_ms, given, {"text": text}, {}, None, RECEIVED)
+    return Event(("org", "sub", str(number)), "calls", timestamp_ms, given, {"text": text}, {}, None, RECEIPT)
 
 
 EVENTS = st.builds(event, st.integers(0, 12), st.sampled_from("aaaab"), st.sampled_from([None, 0, 0, 0, NOW_MS]))

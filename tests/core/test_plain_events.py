@@ -9,10 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import Invalid
-from app.metering.events import LATEST_MS, EventBatchBody, read_batch
+from app.metering.events import LATEST_MS, EventBatchBody, Receipt, read_batch
 from app.metering.plain_events import read_plain_batch
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
+RECEIPT = Receipt(AT)
 LIMIT = 3
 
 TEXTS = st.text(max_size=6) | st.sampled_from(["", "null", "1.50", '"', "\\", "\x00", "é\U0001f600"])
@@ -44,10 +45,10 @@ ANY = st.fixed_dictionaries(
 
 def same(body: bytes) -> bool:
     """Whether both read the same from a body, or the plain way leaves it to the other."""
-    plain = read_plain_batch(body, LIMIT, "org", AT)
+    plain = read_plain_batch(body, LIMIT, "org", RECEIPT)
     if plain is None:
         return False
-    events, wrong = read_batch(msgspec.json.decode(body, type=EventBatchBody).events, LIMIT, "org", AT, AT)
+    events, wrong = read_batch(msgspec.json.decode(body, type=EventBatchBody).events, LIMIT, "org", AT, RECEIPT)
     assert not wrong
     assert [sent(one) for one in plain] == [sent(one) for one in events.values()]
     return True

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.metering import recent
-from app.metering.events import Event
+from app.metering.events import Event, Receipt
 from app.metering.recent import RecentEvents
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
@@ -16,7 +16,7 @@ AT = datetime(2024, 5, 1, tzinfo=UTC)
 def block(number: int, size: int) -> dict[tuple[str, str, str], Event]:
     """The events of a block."""
     keys = [("org", "sub", f"{number}-{one}") for one in range(size)]
-    return {key: Event(key, "calls", 0, True, {}, {}, None, AT) for key in keys}
+    return {key: Event(key, "calls", 0, True, {}, {}, None, Receipt(AT)) for key in keys}
 
 
 @given(

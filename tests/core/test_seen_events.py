@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from app.metering import recent
 from app.metering.acceptance import Request, decide
-from app.metering.events import Event
+from app.metering.events import Event, Receipt
 from app.metering.instants import EPOCH
 from app.metering.keys import Key, content_of, slot_of
 from app.metering.seen import SeenEvents
@@ -32,7 +32,7 @@ BATCHES = st.lists(
 
 
 def an_event(number: int, value: str) -> Event:
-    return Event((ORGANIZATION, "sub", str(number)), "calls", 0, True, {"value": value}, {}, None, AT)
+    return Event((ORGANIZATION, "sub", str(number)), "calls", 0, True, {"value": value}, {}, None, Receipt(AT))
 
 
 class Stored:

@@ -23,7 +23,7 @@ from app.core.values import replace
 from app.customers.organizations import create_organization
 from app.customers.subscriptions import create_subscription
 from app.errors import StoreDown
-from app.metering.events import Event, MetricDefinition
+from app.metering.events import Event, MetricDefinition, Receipt
 from app.metering.ingest import encode_lines
 from app.metering.rows import enriched
 from app.models import AdvanceMark, Fee, Organization
@@ -43,7 +43,7 @@ class Case:
     def event(self, transaction: str) -> Event:
         now = system_now()
         key = (str(self.organization_id), "sub", transaction)
-        return Event(key, "calls", int(now.timestamp() * 1000), True, {}, {}, None, now)
+        return Event(key, "calls", int(now.timestamp() * 1000), True, {}, {}, None, Receipt(now))
 
     async def send(self, transaction: str) -> None:
         await self.service.ingest.accept([self.event(transaction)], batch=False)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from app.clock import system_now
 from app.core.aggregation import Aggregation, Sample, WeighedSpan, aggregate
-from app.metering.events import Event, MetricDefinition
+from app.metering.events import Event, MetricDefinition, Receipt
 from app.metering.ingest import encode_lines
 from app.metering.listing import EventFilter, list_events
 from app.metering.rows import EventRow, enriched
@@ -44,7 +44,7 @@ class Bench:
             given.setdefault("operation_type", "remove")
         key = (str(self.organization), case, f"{code}-{number}")
         at = NOON + number * 1_000_000 + shift
-        return Event(key, code, at, True, given, given, None, system_now())
+        return Event(key, code, at, True, given, given, None, Receipt(system_now()))
 
     def events(self, case: str, count: int = 40, start: int = 0) -> list[Event]:
         return [self.event(case, code, number) for code in METRICS for number in range(start, start + count)]

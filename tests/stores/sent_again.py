@@ -10,7 +10,7 @@ from unittest import mock
 from app.clock import system_now
 from app.core.values import replace
 from app.errors import Invalid
-from app.metering.events import Event
+from app.metering.events import Event, Receipt
 from app.metering.ingest import Ingest
 from app.metering.stored import find_event
 from app.stores.clickhouse import Query
@@ -57,7 +57,7 @@ async def told_by_their_keys(bench: Bench) -> None:
     async def again(sent: list[Event]) -> list[Event]:
         async with ingest.quiet():
             forget()
-        return await ingest.accept([replace(one, received_at=system_now()) for one in sent], batch=True)
+        return await ingest.accept([replace(one, receipt=Receipt(system_now())) for one in sent], batch=True)
 
     async def refused() -> int:
         count = 0
@@ -88,6 +88,7 @@ async def told_by_their_keys(bench: Bench) -> None:
     bench.note(
         case,
         events,
+        first=(bench.came(events), came),
         told=([told, asked_for_told], [came[:-1], {"stored_keys": 1}]),
         looked_at=([looked_at, asked_for_untold], [came[-1:], {"stored_keys": 1, "events_by_key": 1}]),
         remembered=([remembered, asked_memory], [came[:-1], {}]),
@@ -164,5 +165,5 @@ def replace_properties(event: Event, value: str) -> Event:
         {"value": value},
         {"value": value},
         None,
-        system_now(),
+        Receipt(system_now()),
     )

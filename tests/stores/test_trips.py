@@ -10,7 +10,7 @@ from uuid import uuid4
 from app.clock import system_now
 from app.config import Settings
 from app.metering.definitions import Definitions
-from app.metering.events import Event
+from app.metering.events import Event, Receipt
 from app.metering.ingest import Ingest
 from app.metering.journal import Journal
 from app.stores.clickhouse import ClickHouse
@@ -86,7 +86,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def an_event(number: int) -> Event:
-    return Event((ORGANIZATION, "sub", str(number)), "calls", 0, True, {}, {}, None, system_now())
+    return Event((ORGANIZATION, "sub", str(number)), "calls", 0, True, {}, {}, None, Receipt(system_now()))
 
 
 def test_a_trip_waits_for_enough_events_whatever_another_carries(tmp_path: Path) -> None:
