@@ -61,6 +61,12 @@ def event(number: int, prefix: str, timestamp: int) -> dict[str, Any]:
     }
 
 
+def blocks(prefix: str, now: int, count: int, size: int) -> Iterator[list[dict[str, Any]]]:
+    """So many events of the hour before, so many at a time."""
+    for first in range(0, count, size):
+        yield [event(number, prefix, now - number % 3600) for number in range(first, min(first + size, count))]
+
+
 @dataclass(frozen=True, slots=True)
 class Api:
     """A server and the key to an organization on it."""
