@@ -248,7 +248,7 @@ class Ingest:
                     self._together = len(requests) + len(self._waiting)
                 except Exception as error:  # noqa: BLE001 (every request must get its answer, whatever went wrong)
                     self._refuse(requests, error)
-            if self._unrolled > self._settings.max_queued_events:
+            if self._unrolled > 2 * self._settings.max_queued_events:
                 await self._trip_made()
 
     async def _gather(self) -> None:
@@ -346,7 +346,7 @@ class Ingest:
         self._blocks.append(_Block(self._written, lines if self._journal is None else b"", keys))
         self._next_trip += len(keys)
         self._to_roll_up.set()
-        if self._next_trip >= self._settings.max_queued_events // 2:  # while these are on their way, as many may come
+        if self._next_trip >= self._settings.max_queued_events:  # while these are on their way, as many may come
             self._hurry.set()
 
     async def _insert_events(self, lines: bytes, keys: list[Key]) -> None:

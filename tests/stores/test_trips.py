@@ -16,7 +16,7 @@ from app.metering.journal import Journal
 from app.stores.clickhouse import ClickHouse
 
 ORGANIZATION = str(uuid4())
-QUEUED = 20
+QUEUED = 10
 
 
 class Held:
@@ -92,14 +92,14 @@ def an_event(number: int) -> Event:
 def test_a_trip_waits_for_enough_events_whatever_another_carries(tmp_path: Path) -> None:
     async def story() -> None:
         async with Driven(tmp_path) as driven:
-            await driven.send(QUEUED // 2)
+            await driven.send(QUEUED)
             await driven.trips_begun(1)
             await driven.send(3)
             await driven.trip_made(0)
             assert not driven.ingest.is_settled
-            await driven.send(QUEUED // 2 - 3)
+            await driven.send(QUEUED - 3)
             await driven.trips_begun(2)
-            assert driven.store.trips == [QUEUED // 2, QUEUED // 2]
+            assert driven.store.trips == [QUEUED, QUEUED]
             await driven.trip_made(1)
             assert driven.ingest.is_settled
 
@@ -109,16 +109,16 @@ def test_a_trip_waits_for_enough_events_whatever_another_carries(tmp_path: Path)
 def test_who_waits_for_room_waits_for_one_trip(tmp_path: Path) -> None:
     async def story() -> None:
         async with Driven(tmp_path) as driven:
-            await driven.send(QUEUED // 2)
+            await driven.send(QUEUED)
             await driven.trips_begun(1)
-            await driven.send(QUEUED // 2 + 1)  # more than may wait
+            await driven.send(QUEUED + 1)  # more than may wait
             late = asyncio.create_task(driven.send(1))
             await asyncio.sleep(0)
             await driven.trip_made(0)
             await late  # while the second trip is still under way
             assert driven.ingest.rolled_up == 1
             await driven.trips_begun(2)
-            assert driven.store.trips == [QUEUED // 2, QUEUED // 2 + 1]
+            assert driven.store.trips == [QUEUED, QUEUED + 1]
 
     asyncio.run(asyncio.wait_for(story(), 60))
 
