@@ -16,7 +16,7 @@ from app.metering.rows import EventRow, enriched
 from app.stores.clickhouse import open_clickhouse
 from bench.load import METRICS, blocks, elsewhere, encode, folder
 
-SIZES = (1_000, 10_000, 40_000, 80_000)
+SIZES = (1_000, 10_000, 40_000, 80_000, 160_000, 320_000)
 MOST_BLOCKS = 100
 
 
