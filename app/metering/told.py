@@ -12,8 +12,8 @@ import numpy as np
 
 MOST_EVENTS = 2_000_000
 """How many are kept in memory at most, in about 40 bytes each; when there would be more, the oldest part is forgotten."""
-PARTS = 2
-"""A part is no larger than this share of all, unless it came so."""
+PARTS = 4
+"""A part is no larger than this share of all, unless it came so: that much is forgotten at once."""
 TOLD = np.dtype([("content", "<u8"), ("timestamp_ms", "<i8"), ("ingested_us", "<i8")])
 """The key table's column `told`. The content is a hash; where it is not known it is 0, and so are the others."""
 WIDTH = 4
@@ -111,12 +111,18 @@ class ToldInMemory:
         if not len(rows):
             return
         parts = [*self.parts, rows]
-        while len(alike := _last_alike(parts)) >= WIDTH and sum(map(len, alike)) <= self._most // PARTS:
-            hashes, told = [part.hashes for part in alike], [part.told for part in alike]
-            parts[-len(alike) :] = [ToldRows.of(np.concatenate(hashes), np.concatenate(told))]
+        while len(alike := _last_alike(parts)) >= WIDTH and len(fit := self._that_fit(alike)) > 1:
+            hashes, told = [part.hashes for part in fit], [part.told for part in fit]
+            first = len(parts) - len(alike)
+            parts[first : first + len(fit)] = [ToldRows.of(np.concatenate(hashes), np.concatenate(told))]
         while len(parts) > 1 and sum(map(len, parts)) > self._most:
             parts.pop(0)
         self.parts = parts
+
+    def _that_fit(self, parts: Sequence[ToldRows]) -> Sequence[ToldRows]:
+        """The first of these that may become one part."""
+        sizes = itertools.accumulate(map(len, parts))
+        return parts[: sum(1 for size in sizes if size <= self._most // PARTS)]
 
     def forget(self) -> None:
         """Forget everything."""

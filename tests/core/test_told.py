@@ -45,7 +45,7 @@ def test_the_first_event_of_a_content_is_told(parts: list[list[Row]], data: st.D
     assert {place: (at, ingested) for place, at, ingested in found} == expected
 
 
-@given(parts=st.lists(st.lists(SLOTS, max_size=12), max_size=14), most=st.integers(24, 80))
+@given(parts=st.lists(st.lists(SLOTS, max_size=12), max_size=28), most=st.integers(48, 160))
 @settings(deadline=None)
 def test_what_was_added_last_is_kept(parts: list[list[int]], most: int) -> None:
     """Whatever is kept are the last ones, and not too few."""
@@ -63,13 +63,14 @@ def test_what_was_added_last_is_kept(parts: list[list[int]], most: int) -> None:
     assert not memory.parts
 
 
-def test_not_too_many_are_kept() -> None:
-    memory = ToldInMemory(100)
-    for first in range(0, 1_000, 10):
-        memory.add(rows(*((number, 1, 0, 0) for number in range(first, first + 10))))
+@pytest.mark.parametrize("size", [1, 4, 10, 16, 25, 60])
+def test_not_too_many_are_kept(size: int) -> None:
+    memory = ToldInMemory(200)
+    for first in range(0, 1_000, size):
+        memory.add(rows(*((number, 1, 0, 0) for number in range(first, first + size))))
         kept = sum(map(len, memory.parts))
-        assert min(first + 10, 50) <= kept <= 100
-        assert len(memory.parts) <= 5
+        assert min(first + size, 200 - max(50, size)) <= kept <= 200
+        assert len(memory.parts) <= 12
 
 
 def test_a_part_of_an_answer() -> None:
