@@ -33,7 +33,7 @@ class KeyFilter:
 
     def perhaps_known(self, keys: Collection[Key]) -> set[Key]:
         """Those of the keys that have been added, and seldom others."""
-        return {key for one in self._filters for key in keys if key in one}
+        return {key for one in self._filters for key in filter(one.__contains__, keys)}
 
     def add(self, keys: Iterable[Key]) -> None:
         """Remember keys."""
